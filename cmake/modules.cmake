@@ -1,0 +1,63 @@
+# osprey_module(NAME [DEPS module...] [LIBS target...]): the library osprey_NAME of every source in src/NAME,
+# and, from its *_test.cpp files, the test program test_NAME. New files are found by globbing; a folder
+# without sources yet is an interface only.
+
+add_library(osprey_flags INTERFACE)
+target_compile_options(osprey_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
+                       # Exactness: a * b + c is two roundings unless a kernel says otherwise.
+                       -ffp-contract=off)
+if(OSPREY_WERROR)
+  target_compile_options(osprey_flags INTERFACE -Werror)
+endif()
+if(OSPREY_SANITIZE)
+  target_compile_options(osprey_flags INTERFACE -fsanitize=${OSPREY_SANITIZE} -fno-omit-frame-pointer
+                         -fno-sanitize-recover=all)
+  target_link_options(osprey_flags INTERFACE -fsanitize=${OSPREY_SANITIZE})
+endif()
+if(OSPREY_FUZZ)
+  target_compile_options(osprey_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+function(osprey_test NAME)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBS;LABELS" ${ARGN})
+  add_executable(${NAME} ${arg_SOURCES})
+  target_link_libraries(${NAME} PRIVATE osprey_flags ${arg_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
+  target_include_directories(${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${NAME} PRIVATE OSPREY_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 600)
+endfunction()
+
+function(osprey_module NAME)
+  cmake_parse_arguments(arg "" "" "DEPS;LIBS" ${ARGN})
+  set(dir ${PROJECT_SOURCE_DIR}/src/${NAME})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${dir}/*.cpp)
+  set(tests ${sources})
+  list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  osprey_registry(${NAME} generated)
+  list(APPEND sources ${generated})
+
+  set(links "")
+  foreach(dep ${arg_DEPS})
+    list(APPEND links osprey_${dep})
+  endforeach()
+  if(sources)
+    add_library(osprey_${NAME} STATIC ${sources})
+    target_link_libraries(osprey_${NAME} PRIVATE osprey_flags PUBLIC ${links} ${arg_LIBS})
+    set(scope PUBLIC)
+    set_property(GLOBAL APPEND PROPERTY OSPREY_MODULES osprey_${NAME})
+  else()
+    add_library(osprey_${NAME} INTERFACE)
+    target_link_libraries(osprey_${NAME} INTERFACE ${links} ${arg_LIBS})
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(osprey_${NAME} ${scope} ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include
+                             ${PROJECT_BINARY_DIR}/generated)
+  if(OSPREY_TESTS AND tests)
+    osprey_test(test_${NAME} SOURCES ${tests} LIBS osprey_${NAME})
+  endif()
+endfunction()
+
+if(OSPREY_TESTS)
+  include(GoogleTest)
+endif()

@@ -1,0 +1,29 @@
+// The tensors of a checkpoint, as every container format hands them out: names, shapes, bytes on demand.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace osprey {
+
+struct NamedTensor {
+  // Where a file nests its tensors ({"model": {...}, "optimizer": {...}}) the keys above the tensor's own,
+  // joined by '/': "model". Empty for a flat file.
+  std::string section;
+  std::string name;  // as the file has it: "backbone.bottom_up.stem.conv1.weight"
+  DType dtype = DType::kF32;
+  Shape shape;
+  std::function<Tensor()> load;  // borrows from the mapped file where it can
+};
+
+struct Checkpoint {
+  std::string format;  // "torch zip", "torch legacy", "pickle", "npz", "npy", "safetensors"
+  std::vector<NamedTensor> tensors;            // in the file's order
+  std::map<std::string, std::string> scalars;  // strings and numbers beside them: "__author__" -> "Detectron2"
+};
+
+}  // namespace osprey
