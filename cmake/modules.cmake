@@ -4,6 +4,7 @@
 
 add_library(osprey_flags INTERFACE)
 target_compile_options(osprey_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
+                       $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>  # false alarms on std::string operator+ (GCC bug 105651)
                        # Exactness: a * b + c is two roundings unless a kernel says otherwise.
                        -ffp-contract=off)
 if(OSPREY_WERROR)

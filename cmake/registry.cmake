@@ -53,7 +53,7 @@ endfunction()
 
 function(osprey_registry MODULE OUT)
   set(${OUT} "" PARENT_SCOPE)
-  if(MODULE STREQUAL "ops")
+  if(MODULE STREQUAL "graph")  # the table of ops: declared by graph, generated from src/ops
     osprey_stems(ops *.h stems)
     if(NOT stems)
       return()

@@ -1,0 +1,38 @@
+// Greedy non-maximum suppression within each group of each image, then the best `max_detections` an image.
+//
+// boxes f32[M,5] (image, x0, y0, x1, y1), scores f32[M], groups i32[M]; rows of one image are contiguous;
+// geometry f32[N,6] (ops/resize_image.h), of which only the batch counts
+//   -> boxes f32[D,5], scores f32[D], groups i32[D], image by image, by descending score (equal: lower row first)
+//
+// A box is suppressed by a better one when intersection / union > iou (strictly), areas without +1.
+// `offset_limit` keeps a quirk of torchvision's batched_nms on the CPU: an image with at most that many
+// candidates is suppressed in one go, with group * (largest coordinate + 1) added to its boxes in float32,
+// whose rounding can flip a pair right at the threshold; above it each group is handled by itself, exactly.
+#pragma once
+
+#include "graph/infer.h"
+
+namespace osprey {
+
+struct Nms {
+  static constexpr std::string_view kName = "nms";
+  float iou = 0.5f;
+  int max_detections = 100;  // an image
+  int offset_limit = 1000;   // 0: always exact
+  void fields(auto&& f) {
+    f("iou", iou), f("max_detections", max_detections), f("offset_limit", offset_limit);
+  }
+
+  std::vector<TensorType> infer(const OpInputs& in) const {
+    in.expect_count(4, 4);
+    in.expect(0, "boxes", {DType::kF32}, {"M", 5});
+    in.expect(1, "scores", {DType::kF32}, {"M"});
+    in.expect(2, "groups", {DType::kI32}, {"M"});
+    in.expect(3, "geometry", {DType::kF32}, {"N", 6});
+    require(iou >= 0 && max_detections > 0, "nms: iou {}, max_detections {}", iou, max_detections);
+    const Dim rows = rows_for_batch(in.dim("N"), max_detections);
+    return {{DType::kF32, {rows, 5}}, {DType::kF32, {rows}}, {DType::kI32, {rows}}};
+  }
+};
+
+}  // namespace osprey

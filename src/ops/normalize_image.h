@@ -1,0 +1,35 @@
+// From resized photos to the network's input: (x - mean) / std in float32, THEN zero padding to the right
+// and below, to a multiple (Detectron2's ImageList) or to a canvas whose border holds `fill` before
+// normalisation. Channels keep the order they come in.
+//
+// resized u8[N,rh,rw,3], geometry f32[N,6] -> f32[N,3,H,W]
+#pragma once
+
+#include "graph/infer.h"
+
+namespace osprey {
+
+struct NormalizeImage {
+  static constexpr std::string_view kName = "normalize_image";
+  std::vector<float> mean{0, 0, 0}, std{1, 1, 1};
+  std::vector<float> fill{0, 0, 0};         // of the canvas border, in the channels' order, 0..255
+  int multiple = 1;                         // height and width become multiples of this; unused with a canvas
+  int canvas_height = 0, canvas_width = 0;  // 0: no canvas
+  void fields(auto&& f) {
+    f("mean", mean), f("std", std), f("fill", fill), f("multiple", multiple), f("canvas_height", canvas_height),
+        f("canvas_width", canvas_width);
+  }
+
+  TensorType infer(const OpInputs& in) const {
+    in.expect_count(2, 2);
+    in.expect(0, "resized", {DType::kU8}, {"N", "H", "W", 3});
+    in.expect(1, "geometry", {DType::kF32}, {"N", 6});
+    require(mean.size() == 3 && std.size() == 3 && fill.size() == 3, "normalize_image: mean, std and fill need 3 numbers");
+    for (const float s : std) require(s > 0, "normalize_image: a standard deviation of {}", s);
+    require(multiple >= 1, "normalize_image: multiple {}", multiple);
+    if (canvas_height > 0) return {DType::kF32, {in.dim("N"), 3, canvas_height, canvas_width}};
+    return {DType::kF32, {in.dim("N"), 3, Dim::symbol("h") * multiple, Dim::symbol("w") * multiple}};
+  }
+};
+
+}  // namespace osprey

@@ -1,0 +1,28 @@
+// Mask probabilities into the original image, as COCO run lengths (Detectron2's paste_masks_in_image): the
+// map is sampled bilinearly at pixel centres over the unrounded box, zero outside, and a pixel is inside where
+// the probability is >= threshold.
+//
+// masks f32[D,S,S], boxes f32[E,5] of the original image, rows i32[E] (box e shows mask rows[e]), geometry f32[N,6]
+//   -> runs i32[?] (osprey/detections.h's Rle, all masks one after the other), ends i32[E] (where each mask's end)
+#pragma once
+
+#include "graph/infer.h"
+
+namespace osprey {
+
+struct PasteMasks {
+  static constexpr std::string_view kName = "paste_masks";
+  float threshold = 0.5f;
+  void fields(auto&& f) { f("threshold", threshold); }
+
+  std::vector<TensorType> infer(const OpInputs& in) const {
+    in.expect_count(4, 4);
+    in.expect(0, "masks", {DType::kF32}, {"D", "S", "S"});
+    in.expect(1, "boxes", {DType::kF32}, {"E", 5});
+    in.expect(2, "rows", {DType::kI32}, {"E"});
+    in.expect(3, "geometry", {DType::kF32}, {"N", 6});
+    return {{DType::kI32, {Dim::unknown()}}, {DType::kI32, {in.dim("E")}}};
+  }
+};
+
+}  // namespace osprey
