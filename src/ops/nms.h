@@ -19,8 +19,9 @@ struct Nms {
   float iou = 0.5f;
   int max_detections = 100;  // an image
   int offset_limit = 1000;   // 0: always exact
+  int stage = 2;  // 1: proposals, 2: final detections; says which run-time thresholds apply
   void fields(auto&& f) {
-    f("iou", iou), f("max_detections", max_detections), f("offset_limit", offset_limit);
+    f("iou", iou), f("max_detections", max_detections), f("offset_limit", offset_limit), f("stage", stage);
   }
 
   std::vector<TensorType> infer(const OpInputs& in) const {

@@ -38,11 +38,12 @@ struct SelectAnchors {
   bool drop_empty = true;  // boxes whose width or height is not above min_size
   float min_size = 0;
   AnchorGroup group = AnchorGroup::kLevel;
+  int stage = 2;  // 1: proposals, 2: final detections; says which run-time thresholds apply
   void fields(auto&& f) {
     f("strides", strides), f("anchors", anchors), f("classes", classes), f("cells", cells), f("offset", offset),
         f("activation", activation), f("has_threshold", has_threshold), f("threshold", threshold), f("top", top),
         f("weights", weights), f("max_log_scale", max_log_scale), f("clip", clip), f("drop_empty", drop_empty),
-        f("min_size", min_size), f("group", group);
+        f("min_size", min_size), f("group", group), f("stage", stage);
   }
 
   std::vector<TensorType> infer(const OpInputs& in) const {
