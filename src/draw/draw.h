@@ -1,0 +1,40 @@
+// Detections onto a photo: translucent masks with smooth outlines, boxes, COCO skeletons, name tags.
+//
+// Line widths and font sizes follow the image's size, so that a picture reads the same when shown at the same
+// size, down to the smallest legible letters on a thumbnail. Objects are drawn large to small, tags last.
+// Colours are palette.h's. The same input gives the same pixels, given the same fonts.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "osprey/detections.h"
+#include "osprey/image.h"
+
+namespace osprey {
+
+enum class ColorBy {
+  kClass,     // each class its own colour, the same in every picture
+  kInstance,  // each detection its own, for crowds of one class
+};
+
+struct DrawOptions {
+  float min_score = 0;  // detections below are left out, as are those without a score (NaN)
+  bool masks = true, boxes = true, labels = true, keypoints = true;
+  ColorBy color_by = ColorBy::kClass;
+  float mask_alpha = 0.45f;          // 0: outlines only; 1: opaque
+  float scale = 1;                   // of lines and letters, on top of what the image's size asks for
+  float min_keypoint_score = 0.05f;  // Detectron2's threshold for showing one
+};
+
+// The most tags on one picture, of the best scores; more could not be read.
+inline constexpr std::size_t kMaxTags = 400;
+
+// `labels[class_index]` names a class; beyond the list it is called "class 17". Boxes are cut to the image;
+// those that are not finite or lie outside are left out. Without a font (text_available() in canvas.h) tags
+// have no text and are left out. Throws Error(kBadInput) where the view makes no sense, and where the
+// detections or a mask are of another size than the photo.
+Image draw_detections(ImageView photo, const Detections& detections, const std::vector<std::string>& labels,
+                      const DrawOptions& options = {});
+
+}  // namespace osprey
