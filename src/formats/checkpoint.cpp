@@ -1,0 +1,71 @@
+#include "formats/checkpoint.h"
+
+#include <array>
+
+#include "formats/numpy_pickle.h"
+#include "formats/torch_legacy.h"
+#include "formats/torch_zip.h"
+
+namespace osprey {
+namespace {
+
+// Files that users hand over by mistake, and what to do about each.
+struct Mistake {
+  std::size_t offset;
+  std::string_view magic;
+  std::string_view advice;
+};
+
+using namespace std::string_view_literals;
+constexpr std::array kMistakes{
+    Mistake{0, "version https://git-lfs"sv,
+            "is a Git LFS pointer, not the file itself; run `git lfs pull`"sv},
+    Mistake{0, "<!DOCTYPE"sv, "is a web page; the download failed"sv},
+    Mistake{0, "<html"sv, "is a web page; the download failed"sv},
+    Mistake{0, "\x1f\x8b"sv, "is compressed with gzip; unpack it first"sv},
+    Mistake{0,
+            "\xfd"
+            "7zXZ"sv,
+            "is compressed with xz; unpack it first"sv},
+    Mistake{0, "\x89HDF"sv, "is an HDF5 file (Keras), which is not read"sv},
+    Mistake{257, "ustar"sv, "is a tar archive; unpack it first"sv},
+};
+
+bool starts_with(Bytes bytes, std::string_view magic, std::size_t offset = 0) {
+  return bytes.size() >= offset && as_text(bytes.subspan(offset)).starts_with(magic);
+}
+
+// Protocols 2 and later say so; of the older ones a dict, an object or a list is expected.
+bool is_pickle(Bytes bytes) {
+  if (bytes.size() < 2) return false;
+  const auto first = static_cast<char>(bytes[0]);
+  if (first == '\x80') return true;
+  return std::string_view("(}]c").find(first) != std::string_view::npos && as_text(bytes).ends_with('.');
+}
+
+Checkpoint read_zip(const Source& source) {
+  const bool torch = in_context(source.name, [&] { return is_torch_zip(ZipArchive(source)); });
+  require(torch, "{}: is a zip archive, but holds neither torch's data.pkl nor .npy files", source.name);
+  return read_torch_zip(source);
+}
+
+}  // namespace
+
+Checkpoint read_checkpoint(const std::filesystem::path& file) { return read_checkpoint(open_source(file)); }
+
+Checkpoint read_checkpoint(const Source& source) {
+  const Bytes bytes = source.bytes;
+  require(!bytes.empty(), "{}: is empty", source.name);
+  if (starts_with(bytes, "PK\x03\x04") || starts_with(bytes, "PK\x05\x06")) return read_zip(source);
+  if (is_torch_legacy(bytes)) return read_torch_legacy(source);
+  for (const auto& mistake : kMistakes)
+    require(!starts_with(bytes, mistake.magic, mistake.offset), "{}: {}", source.name, mistake.advice);
+  if (is_pickle(bytes)) return read_numpy_pickle(source);
+  bad_input(
+      "{}: is no checkpoint that is read here: torch (.pth), pickled numpy arrays (.pkl, .pdparams), npy, "
+      "npz, "
+      "safetensors",
+      source.name);
+}
+
+}  // namespace osprey
