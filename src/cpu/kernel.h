@@ -2,6 +2,11 @@
 //
 // A kernel is made ready once for each class of shapes (prepare: primitives, packed weights, scratch) and run
 // many times. Nothing is allocated while it runs. Kernels assume what the op's shape rule has checked.
+//
+// Rows: where dims[0] depends on the data, work follows the live count, which may be zero. An output whose
+// bound is that of an input starts with that input's live count, so kernels that keep every row say nothing;
+// kernels that select rows call set_rows(). Memory behind such a value holds row_capacity(bound) rows, so
+// that primitives of fixed sizes may run over its end; what the spare rows hold means nothing.
 #pragma once
 
 #include <functional>
@@ -31,9 +36,10 @@ struct CpuValue {
   CpuLayout layout;
   std::byte* data = nullptr;
 
-  std::size_t bytes() const;  // with padded channels
+  std::size_t bytes() const;      // with padded channels, without spare rows
+  std::size_t row_bytes() const;  // of one element of the first dimension
   template <class T, std::size_t N>
-  View<T, N> view() const {   // of C order values
+  View<T, N> view() const {  // of C order values
     check(layout.block == 1 && dims.size() == N && kDTypeOf<std::remove_const_t<T>> == dtype,
           "cpu: a kernel reads a value of rank {} and type {} otherwise", dims.size(), name_of(dtype));
     View<T, N> out{reinterpret_cast<T*>(data), {}};
@@ -42,7 +48,28 @@ struct CpuValue {
   }
 };
 
-// What a kernel wants of the layout of one of its 4-D inputs or outputs.
+// Rows behind a data-dependent value of at most `bound` rows.
+std::int64_t row_capacity(std::int64_t bound);
+
+// Any layout of a 4-D value as `count` planes of height x width pixels with `lanes` channels side by side:
+// plane = image * planes an image + channel / lanes, lane = channel % lanes. C order has 1 lane, channels
+// last one plane an image. Padded lanes are zero and stay zero.
+struct CpuPlanes {
+  std::int64_t count = 0, per_image = 0, height = 0, width = 0, lanes = 0;
+  std::int64_t channels = 0;  // logical, of an image
+
+  explicit CpuPlanes(const CpuValue& value);
+  std::int64_t plane_size() const { return height * width * lanes; }
+  // Lanes of this plane that are channels, the others being padding.
+  std::int64_t live_lanes(std::int64_t plane) const;
+  // Offset of an element.
+  std::int64_t at(std::int64_t n, std::int64_t c, std::int64_t y, std::int64_t x) const {
+    return (((n * per_image + c / lanes) * height + y) * width + x) * lanes + c % lanes;
+  }
+};
+
+// What a kernel wants of the layout of one of its 4-D inputs or outputs. All kAny ports of a node get the
+// same layout, which may be any.
 enum class CpuPort : std::uint8_t { kPlain, kBlocked, kAny };
 
 class CpuPrepare;
@@ -64,7 +91,14 @@ struct CpuKernel {
   CpuPort (*input)(const Node&, std::size_t index, const Graph&) = nullptr;  // null: all plain
   CpuPort (*output)(const Node&, std::size_t index, const Graph&) = nullptr;
   std::unique_ptr<CpuStep> (*prepare)(CpuPrepare&) = nullptr;
+  // Inputs whose memory output 0 may take over when they die here, in order of preference; the executor does
+  // so where type, extents and layout are the same. CpuPrepare::in_place() tells.
+  std::vector<int> in_place = {};
 };
+
+// Port rules for kernels whose 4-D inputs or outputs are all alike.
+CpuPort any_port(const Node&, std::size_t, const Graph&);
+CpuPort blocked_port(const Node&, std::size_t, const Graph&);
 
 const std::vector<CpuKernel>& cpu_kernels();
 
@@ -77,22 +111,24 @@ class CpuPrepare {
   virtual ~CpuPrepare() = default;
   virtual const Node& node() const = 0;
   virtual bool has_input(std::size_t i) const = 0;
-  virtual const CpuValue& input(std::size_t i) const = 0;   // data is null, but for weights' nothing is known
+  virtual const CpuValue& input(std::size_t i) const = 0;  // data is null
   virtual const CpuValue& output(std::size_t i) const = 0;
   virtual const TensorType& input_type(std::size_t i) const = 0;
   // The data of an input that is a weight.
   virtual Tensor weight(std::size_t i) const = 0;
   // Something derived from weights that sessions and shapes share (packed weights): made once for each key.
-  virtual std::shared_ptr<const void> shared(const std::string& key,
-                                             const std::function<std::shared_ptr<const void>()>& make) const = 0;
-  // Whether output 0 lies in the memory of input i (asked for by the planner for residuals that die here).
+  virtual std::shared_ptr<const void> shared(
+      const std::string& key, const std::function<std::shared_ptr<const void>()>& make) const = 0;
+  // Whether output 0 lies in the memory of input i (CpuKernel::in_place).
   virtual bool in_place(std::size_t i) const = 0;
   // Bytes that run() may use for itself, 64-byte aligned; the largest of all kernels is kept once.
   virtual void request_scratch(std::size_t bytes) = 0;
   virtual int threads() const = 0;
 
   template <class T>
-  const T& op() const { return *node().op.as<T>(); }
+  const T& op() const {
+    return *node().op.as<T>();
+  }
 };
 
 // What run() works with.
@@ -101,19 +137,24 @@ class CpuRun {
   virtual ~CpuRun() = default;
   virtual const CpuValue& in(std::size_t i) const = 0;
   virtual const CpuValue& out(std::size_t i) const = 0;
-  // The live count of output i, at most its bound. Every data-dependent output needs one call.
+  // The live count of output i, at most its bound.
   virtual void set_rows(std::size_t i, std::int64_t rows) = 0;
   // Makes output i, which has no bound, hold `rows` elements of the first dimension; data moves.
   virtual const CpuValue& grow(std::size_t i, std::int64_t rows) = 0;
   virtual std::span<std::byte> scratch() = 0;
-  virtual std::span<const ImageView> photos() const = 0;  // the graph's input `photos`, never copied
+  // The graph's inputs `photos` and `sizes`: they are never copied into values, in() has no data for them.
+  virtual std::span<const ImageView> photos() const = 0;
   virtual const RunParameters& parameters() const = 0;
   virtual int threads() const = 0;
 
   template <class T, std::size_t N>
-  View<const T, N> input(std::size_t i) const { return in(i).template view<const T, N>(); }
+  View<const T, N> input(std::size_t i) const {
+    return in(i).template view<const T, N>();
+  }
   template <class T, std::size_t N>
-  View<T, N> output(std::size_t i) const { return out(i).template view<T, N>(); }
+  View<T, N> output(std::size_t i) const {
+    return out(i).template view<T, N>();
+  }
 };
 
 // Calls body(i) for 0 <= i < n on the OpenMP threads; chunks are taken as they come, results must not depend
