@@ -30,7 +30,8 @@ struct Node {
   std::vector<ValueId> outputs;
 };
 
-// A constant: its data are read when they are needed, and may be read more than once.
+// A constant: its data are read when they are needed, and may be read more than once. `load` is empty only in
+// graphs that were parsed from text without data.
 struct Weight {
   ValueId value;
   std::function<Tensor()> load;
@@ -93,8 +94,8 @@ class Graph {
 void verify(const Graph& graph);
 
 // The text form: one line a value or node, attributes only where they differ from their defaults. What is
-// printed reads back to an equal graph; weights of up to 16 elements carry their values, others their type
-// only (reading back, their data are absent and loading them is an error).
+// printed reads back to an equal graph; f32 weights of up to 16 elements carry their values, others their type
+// only.
 std::string to_text(const Graph& graph);
 Graph parse_graph(std::string_view text);
 

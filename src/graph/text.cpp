@@ -18,7 +18,7 @@ constexpr std::int64_t kPrintedWeight = 16;
 std::string weight_values(const Weight& weight, const TensorType& type) {
   std::int64_t n = 1;
   for (const Dim& d : type.dims) n *= d.constant();
-  if (n > kPrintedWeight || type.dtype != DType::kF32) return "";
+  if (n > kPrintedWeight || type.dtype != DType::kF32 || !weight.load) return "";
   const Tensor data = weight.load().to_f32();
   std::string out = " =";
   for (const float v : data.values<float>()) out += " " + to_string(AttributeValue(v));
@@ -171,7 +171,7 @@ class GraphParser {
     in.expect(":");
     const TensorType type = parse_type(in.until("="));
     if (!in.accept("=")) {
-      graph_.add_weight(name, type, [name]() -> Tensor { bad_input("weight {}: the text form holds no data", name); });
+      graph_.add_weight(std::move(name), type, {});
       return;
     }
     std::vector<float> values;

@@ -1,0 +1,93 @@
+// conv followed by batch_norm: with f = scale / sqrt(variance + epsilon), per output channel,
+//   weight' = weight * f,  bias' = (bias_conv - mean) * f + bias_norm.
+// The factors are computed in double; each product is rounded to float once.
+#include <cmath>
+
+#include "ops/batch_norm.h"
+#include "ops/conv.h"
+#include "passes/pass.h"
+#include "passes/rewrite.h"
+
+namespace osprey {
+namespace {
+
+using Load = std::function<Tensor()>;
+
+struct Norm {
+  Load scale, bias, mean, variance;
+  float epsilon;
+};
+
+std::vector<double> factors(const Norm& norm) {
+  const Tensor scale = norm.scale(), variance = norm.variance();
+  const auto s = scale.values<float>(), v = variance.values<float>();
+  std::vector<double> out(s.size());
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = s[i] / std::sqrt(static_cast<double>(v[i]) + norm.epsilon);
+  return out;
+}
+
+Tensor scaled_weight(const Load& weight, const Norm& norm) {
+  const Tensor in = weight().to_f32();
+  Tensor out = Tensor::zeros(DType::kF32, in.shape());
+  const std::vector<double> f = factors(norm);
+  const auto from = in.values<float>();
+  const auto to = out.mutable_values<float>();
+  const std::size_t each = from.size() / f.size();
+  for (std::size_t i = 0; i < from.size(); ++i) to[i] = static_cast<float>(from[i] * f[i / each]);
+  return out;
+}
+
+Tensor shifted_bias(const Load& bias, const Norm& norm) {
+  const std::vector<double> f = factors(norm);
+  const Tensor mean = norm.mean(), shift = norm.bias();
+  const Tensor own = bias ? bias().to_f32() : Tensor::zeros(DType::kF32, mean.shape());
+  Tensor out = Tensor::zeros(DType::kF32, mean.shape());
+  const auto to = out.mutable_values<float>();
+  for (std::size_t i = 0; i < f.size(); ++i)
+    to[i] = static_cast<float>((static_cast<double>(own.values<float>()[i]) - mean.values<float>()[i]) * f[i] +
+                               shift.values<float>()[i]);
+  return out;
+}
+
+// A convolution that nothing has been fused into, so that the normalisation is the first thing after it.
+bool bare(const Node& node) {
+  const Conv* conv = node.op.as<Conv>();
+  return conv && conv->activation == Activation::kNone && node.inputs.size() <= 3;
+}
+
+}  // namespace
+
+void fold_batch_norm(Graph& graph, const PassOptions&) {
+  const Uses uses(graph);
+  std::vector<bool> gone(graph.nodes().size(), false);
+  for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
+    const Node norm_node = graph.nodes()[i];
+    const BatchNorm* op = norm_node.op.as<BatchNorm>();
+    if (!op) continue;
+    const int at = uses.sole_producer(norm_node.inputs[0]);
+    if (at < 0 || !bare(graph.nodes()[static_cast<std::size_t>(at)])) continue;
+    const auto load = [&](ValueId id) -> Load {
+      const Weight* weight = id == kNoValue ? nullptr : graph.weight(id);
+      return weight ? weight->load : Load{};
+    };
+    const Norm norm{load(norm_node.inputs[1]), load(norm_node.inputs[2]), load(norm_node.inputs[3]),
+                    load(norm_node.inputs[4]), op->epsilon};
+    const Node conv = graph.nodes()[static_cast<std::size_t>(at)];
+    const Load weight = load(conv.inputs[1]), bias = conv.inputs.size() > 2 ? load(conv.inputs[2]) : Load{};
+    if (!norm.scale || !norm.bias || !norm.mean || !norm.variance || !weight) continue;
+
+    const Value weight_value = graph.value(conv.inputs[1]);
+    const ValueId folded = graph.add_weight(weight_value.name + "/folded", weight_value.type,
+                                            [weight, norm] { return scaled_weight(weight, norm); });
+    const ValueId shifted = graph.add_weight(conv.name + ".bias/folded", {DType::kF32, {weight_value.type.dims[0]}},
+                                             [bias, norm] { return shifted_bias(bias, norm); });
+    Node& node = graph.mutable_nodes()[static_cast<std::size_t>(at)];
+    node.inputs = {conv.inputs[0], folded, shifted};
+    node.outputs = norm_node.outputs;
+    gone[i] = true;
+  }
+  std::size_t index = 0;
+  std::erase_if(graph.mutable_nodes(), [&](const Node&) { return gone[index++]; });
+}
+
+}  // namespace osprey

@@ -1,0 +1,82 @@
+// Between the normalised image and the scores, activations and weights become bf16 (or f16). Preprocessing,
+// scores, box decoding, top-k and NMS stay f32 (the rules of the engine): convolutions and fully connected
+// layers that feed them are marked f32_out where the graph is built. Biases stay f32.
+#include <algorithm>
+#include <map>
+
+#include "ops/cast.h"
+#include "ops/conv.h"
+#include "ops/conv_transpose.h"
+#include "ops/linear.h"
+#include "ops/normalize_image.h"
+#include "passes/pass.h"
+
+namespace osprey {
+namespace {
+
+FloatType float_type(DType type) {
+  switch (type) {
+    case DType::kF32: return FloatType::kF32;
+    case DType::kBF16: return FloatType::kBF16;
+    case DType::kF16: return FloatType::kF16;
+    default: fail(ErrorCode::kUsage, "{} is no precision to compute in", name_of(type));
+  }
+}
+
+Tensor narrowed(const Tensor& in, DType to) {
+  const Tensor wide = in.to_f32();
+  Tensor out = Tensor::zeros(to, wide.shape());
+  const auto from = wide.values<float>();
+  if (to == DType::kBF16) {
+    const auto v = out.mutable_values<BFloat16>();
+    for (std::size_t i = 0; i < from.size(); ++i) v[i] = to_bfloat16(from[i]);
+  } else {
+    const auto v = out.mutable_values<Half>();
+    for (std::size_t i = 0; i < from.size(); ++i) v[i] = to_half(from[i]);
+  }
+  return out;
+}
+
+bool has_weight(const Node& node) {
+  return node.op.as<Conv>() || node.op.as<ConvTranspose>() || node.op.as<Linear>();
+}
+
+// The layers' weights, each converted once however many layers share it.
+void narrow_weights(Graph& graph, DType to) {
+  std::map<ValueId, ValueId> done;
+  for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
+    if (!has_weight(graph.nodes()[i])) continue;
+    const ValueId id = graph.nodes()[i].inputs[1];
+    const Weight* weight = graph.weight(id);
+    if (!weight) continue;
+    if (!done.contains(id)) {
+      const Value value = graph.value(id);
+      done[id] = graph.add_weight(fmt::format("{}/{}", value.name, name_of(to)), {to, value.type.dims},
+                                  [load = weight->load, to] { return narrowed(load(), to); });
+    }
+    graph.mutable_nodes()[i].inputs[1] = done[id];
+  }
+}
+
+}  // namespace
+
+void lower_precision(Graph& graph, const PassOptions& options) {
+  if (options.precision == DType::kF32) return;
+  const FloatType to = float_type(options.precision);
+  for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
+    if (!graph.nodes()[i].op.as<NormalizeImage>()) continue;
+    const ValueId image = graph.nodes()[i].outputs[0];
+    const ValueId cast = graph.add_node(Cast{.to = to}, {image}, graph.value(image).name + "/cast").outputs[0];
+    auto& nodes = graph.mutable_nodes();
+    Node node = std::move(nodes.back());
+    nodes.pop_back();
+    for (Node& user : nodes) std::replace(user.inputs.begin(), user.inputs.end(), image, cast);
+    nodes.insert(nodes.begin() + static_cast<std::ptrdiff_t>(i) + 1, std::move(node));
+    ++i;
+  }
+  narrow_weights(graph, options.precision);
+  graph.infer_types();
+  graph.compact(options.kept);
+}
+
+}  // namespace osprey

@@ -1,0 +1,79 @@
+// Runs the before/after texts of src/passes/*.test. A case is a pass (or `all`), a graph before and the graph
+// expected after; cases are separated by '---'.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "core/file.h"
+#include "passes/pass.h"
+
+namespace osprey {
+namespace {
+
+std::string section(const std::string& text, const std::string& from, const std::string& to) {
+  const auto begin = text.find(from);
+  if (begin == std::string::npos) return "";
+  const auto start = begin + from.size();
+  return text.substr(start, to.empty() ? std::string::npos : text.find(to, start) - start);
+}
+
+void run_case(const std::string& text) {
+  const std::string name = section(text, "pass: ", "\n");
+  const auto pass = std::find_if(pipeline().begin(), pipeline().end(), [&](const Pass& p) { return p.name == name; });
+  ASSERT_NE(pass, pipeline().end()) << "no pass '" << name << "'";
+  PassOptions options;
+  if (const auto type = dtype_from_name(section(text, "precision: ", "\n"))) options.precision = *type;
+  Graph graph = parse_graph(section(text, "before:\n", "after:\n"));
+  pass->run(graph, options);
+  graph.compact();
+  verify(graph);
+  EXPECT_EQ(to_text(graph), section(text, "after:\n", ""));
+}
+
+TEST(Passes, TextCases) {
+  int cases = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(OSPREY_SOURCE_DIR "/src/passes")) {
+    if (entry.path().extension() != ".test") continue;
+    std::string text = read_text(entry.path());
+    while (!text.empty()) {
+      const auto end = text.find("---\n");
+      SCOPED_TRACE(entry.path().filename().string() + ": " + text.substr(0, text.find('\n')));
+      run_case(text.substr(0, end));
+      ++cases;
+      text = end == std::string::npos ? "" : text.substr(end + 4);
+    }
+  }
+  EXPECT_GE(cases, 7);
+}
+
+constexpr const char* kFoldable = R"(graph g
+weight a: f32[1,2] = 1.0 2.0
+weight b: f32[1,2] = 10.0 20.0
+c = add(a, b)
+output c
+)";
+
+TEST(Passes, ConstantsAreFoldedByTheCallersEvaluator) {
+  PassOptions options;
+  options.evaluate = [](const Node&, const std::vector<Tensor>& in) {
+    Tensor out = Tensor::zeros(DType::kF32, in[0].shape());
+    for (std::size_t i = 0; i < 2; ++i)
+      out.mutable_values<float>()[i] = in[0].values<float>()[i] + in[1].values<float>()[i];
+    return std::vector<Tensor>{out};
+  };
+  Graph graph = parse_graph(kFoldable);
+  run_passes(graph, options);
+  EXPECT_TRUE(graph.nodes().empty());
+  ASSERT_EQ(graph.weights().size(), 1u);
+  EXPECT_EQ(graph.weights()[0].load().values<float>()[1], 22.f);
+}
+
+TEST(Passes, ASwitchedOffPassDoesNotRunAndAnUnknownOneIsRefused) {
+  Graph graph = parse_graph(kFoldable);
+  const auto reports = run_passes(graph, {.disabled = {"fuse_residual"}});
+  EXPECT_EQ(reports.size(), pipeline().size() - 1);
+  EXPECT_THROW(run_passes(graph, {.disabled = {"fuse_everything"}}), Error);
+}
+
+}  // namespace
+}  // namespace osprey
