@@ -49,6 +49,13 @@ bool text_available() {
   return available;
 }
 
+void check_view(ImageView view, std::string_view what) {
+  require(view.width >= 0 && view.height >= 0, "{}: it is {} x {} pixels", what, view.width, view.height);
+  require(view.width == 0 || view.height == 0 || (view.pixels && view.stride / 3 >= view.width),
+          "{}: the view of {} x {} pixels has no data, or rows shorter than 3 * width bytes", what,
+          view.width, view.height);
+}
+
 Text::Text(PangoContext* context, std::string_view text, const TextStyle& style) {
   if (text.empty() || !text_available()) return;
   const std::string_view start = text.substr(0, kMaxTextBytes);

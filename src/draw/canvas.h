@@ -29,6 +29,9 @@ struct TextStyle {
   double max_width = 0;  // longer text ends in an ellipsis; 0 for no limit
 };
 
+// Throws Error(kBadInput), naming `what`, where the view's sizes and pixels cannot be those of an image.
+void check_view(ImageView view, std::string_view what);
+
 // One line of text, measured. Without any font installed it is empty and draws nothing.
 class Text {
  public:

@@ -56,11 +56,7 @@ std::optional<Rect> tag_anchor(const Item& item) {
 }
 
 void check_sizes(ImageView photo, const Detections& detections) {
-  require(photo.width >= 0 && photo.height >= 0, "drawing: the photo is {} x {} pixels", photo.width,
-          photo.height);
-  require(photo.width == 0 || photo.height == 0 || (photo.pixels && photo.stride / 3 >= photo.width),
-          "drawing: the view of the {} x {} photo has no pixels, or rows shorter than 3 * width bytes",
-          photo.width, photo.height);
+  check_view(photo, "drawing: the photo");
   const bool sized = detections.width != 0 || detections.height != 0;
   require(!sized || (detections.width == photo.width && detections.height == photo.height),
           "drawing: the detections are of an image of {} x {} pixels, the photo has {} x {}",

@@ -22,7 +22,7 @@ struct DrawOptions {
   float min_score = 0;  // detections below are left out, as are those without a score (NaN)
   bool masks = true, boxes = true, labels = true, keypoints = true;
   ColorBy color_by = ColorBy::kClass;
-  float mask_alpha = 0.45f;          // 0: outlines only; 1: opaque
+  float mask_alpha = 0.4f;           // 0: outlines only; 1: opaque
   float scale = 1;                   // of lines and letters, on top of what the image's size asks for
   float min_keypoint_score = 0.05f;  // Detectron2's threshold for showing one
 };
