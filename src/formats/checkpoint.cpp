@@ -2,7 +2,9 @@
 
 #include <array>
 
+#include "formats/npy.h"
 #include "formats/numpy_pickle.h"
+#include "formats/safetensors.h"
 #include "formats/torch_legacy.h"
 #include "formats/torch_zip.h"
 
@@ -44,9 +46,13 @@ bool is_pickle(Bytes bytes) {
 }
 
 Checkpoint read_zip(const Source& source) {
-  const bool torch = in_context(source.name, [&] { return is_torch_zip(ZipArchive(source)); });
-  require(torch, "{}: is a zip archive, but holds neither torch's data.pkl nor .npy files", source.name);
-  return read_torch_zip(source);
+  const auto [torch, npz] = in_context(source.name, [&] {
+    const ZipArchive zip(source);
+    return std::pair(is_torch_zip(zip), is_npz(zip));
+  });
+  if (torch) return read_torch_zip(source);
+  if (npz) return read_npz(source);
+  bad_input("{}: is a zip archive, but holds neither torch's data.pkl nor .npy files", source.name);
 }
 
 }  // namespace
@@ -57,9 +63,11 @@ Checkpoint read_checkpoint(const Source& source) {
   const Bytes bytes = source.bytes;
   require(!bytes.empty(), "{}: is empty", source.name);
   if (starts_with(bytes, "PK\x03\x04") || starts_with(bytes, "PK\x05\x06")) return read_zip(source);
+  if (is_npy(bytes)) return read_npy(source);
   if (is_torch_legacy(bytes)) return read_torch_legacy(source);
   for (const auto& mistake : kMistakes)
     require(!starts_with(bytes, mistake.magic, mistake.offset), "{}: {}", source.name, mistake.advice);
+  if (is_safetensors(bytes)) return read_safetensors(source);
   if (is_pickle(bytes)) return read_numpy_pickle(source);
   bad_input(
       "{}: is no checkpoint that is read here: torch (.pth), pickled numpy arrays (.pkl, .pdparams), npy, "

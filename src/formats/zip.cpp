@@ -16,7 +16,7 @@ constexpr std::uint32_t kEnd64Locator = 0x07064b50;
 constexpr std::size_t kEndSize = 22;
 constexpr std::size_t kLocatorSize = 20;
 constexpr std::size_t kMaxComment = 0xffff;
-constexpr std::uint64_t kMaxEntries = 1'000'000;
+constexpr std::uint64_t kMaxEntries = 200'000;
 constexpr std::uint64_t kMaxDeflateRatio = 1032;  // of the format: 258 bytes for 2 bits
 
 struct Directory {

@@ -27,7 +27,7 @@ struct ZipData {
 
 class ZipArchive {
  public:
-  // Reads the directory. Throws Error(kBadInput). Limit: a million entries.
+  // Reads the directory. Throws Error(kBadInput). Limit: 200,000 entries.
   explicit ZipArchive(const Source& source);
 
   const std::vector<ZipEntry>& entries() const { return entries_; }
