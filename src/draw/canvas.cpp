@@ -105,7 +105,7 @@ Canvas::Canvas(int width, int height, Color background) : Canvas(width, height) 
 
 Canvas::Canvas(ImageView photo) : Canvas(photo.width, photo.height) { paste(photo, 0, 0); }
 
-std::uint32_t* Canvas::row(int y) {
+std::uint32_t* Canvas::row(int y) const {
   const auto stride = static_cast<std::ptrdiff_t>(cairo_image_surface_get_stride(surface_.get()));
   return reinterpret_cast<std::uint32_t*>(cairo_image_surface_get_data(surface_.get()) + y * stride);
 }
@@ -156,7 +156,7 @@ Image Canvas::image() const {
   cairo_surface_flush(surface_.get());
   Image out(width_, height_);
   for (int y = 0; y < height_; ++y) {
-    const std::uint32_t* in = const_cast<Canvas*>(this)->row(y);
+    const std::uint32_t* in = row(y);
     std::uint8_t* to = out.row(y);
     for (int x = 0; x < width_; ++x, to += 3) {
       to[0] = static_cast<std::uint8_t>(in[x] >> 16);

@@ -10,6 +10,7 @@
 #include <cairo.h>
 #include <pango/pangocairo.h>
 
+#include "draw/fonts.h"
 #include "draw/palette.h"
 #include "osprey/image.h"
 
@@ -69,15 +70,12 @@ class Canvas {
 
  private:
   Canvas(int width, int height);
-  std::uint32_t* row(int y);
+  std::uint32_t* row(int y) const;
 
   int width_, height_;
   std::unique_ptr<cairo_surface_t, Release<cairo_surface_destroy>> surface_;
   std::unique_ptr<cairo_t, Release<cairo_destroy>> cairo_;
   std::unique_ptr<PangoContext, Release<g_object_unref>> pango_;
 };
-
-// False where no font is installed: drawings then come without text.
-bool text_available();
 
 }  // namespace osprey

@@ -167,7 +167,7 @@ void Drawer::draw_tags(const std::vector<std::string>& labels) {
     const auto anchor = tag_anchor(item);
     if (!anchor || tags.size() == kMaxTags) continue;
     Text text = tag_text(*item.detection, labels, font);
-    const double w = text.width() + 2 * pad, h = text.height();
+    const double w = std::ceil(text.width() + 2 * pad), h = std::ceil(text.height());
     if (text.width() == 0 || w > canvas_.width() || h > canvas_.height()) continue;
     const double half = sizes_.line / 2;
     tags.push_back({{anchor->x0 - half, anchor->y0 - half, anchor->x1 + half, anchor->y1 + half}, w, h});
@@ -176,11 +176,11 @@ void Drawer::draw_tags(const std::vector<std::string>& labels) {
   }
   const std::vector<Rect> rects = place_tags(canvas_.width(), canvas_.height(), tags);
   for (std::size_t i = tags.size(); i-- > 0;) {  // the best score on top
-    const Rect& r = rects[i];
-    canvas_.round_rectangle(r.x0, r.y0, r.width(), r.height(), 0.2 * font);
+    const double x = std::round(rects[i].x0), y = std::round(rects[i].y0);
+    canvas_.round_rectangle(x, y, tags[i].width, tags[i].height, 0.2 * font);
     canvas_.set_color(colors[i]);
     cairo_fill(canvas_.cairo());
-    texts[i].draw(canvas_.cairo(), r.x0 + pad, r.y0, contrasting(colors[i]));
+    texts[i].draw(canvas_.cairo(), x + pad, y, contrasting(colors[i]));
   }
 }
 

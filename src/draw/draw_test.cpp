@@ -6,7 +6,14 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "draw/canvas.h"
+#include "draw/fonts.h"
+#include "draw/palette.h"
+
+// Fontconfig keeps its caches until the process ends (the same bytes however much is drawn); LeakSanitizer
+// asks here.
+extern "C" __attribute__((visibility("default"))) const char* __lsan_default_suppressions() {
+  return "leak:libfontconfig\n";
+}
 
 namespace osprey {
 namespace {

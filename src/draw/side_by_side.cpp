@@ -12,13 +12,13 @@ namespace {
 
 constexpr Color kCaptionInk{45, 49, 57};
 
-struct Cell {
-  std::int64_t x = 0, size = 0;
+struct Track {
+  std::int64_t start = 0, size = 0;
 };
 
 // Where columns or rows of these sizes start, with a gap around each.
-std::vector<Cell> stack(const std::vector<std::int64_t>& sizes, std::int64_t gap) {
-  std::vector<Cell> out;
+std::vector<Track> stack(const std::vector<std::int64_t>& sizes, std::int64_t gap) {
+  std::vector<Track> out;
   std::int64_t at = gap;
   for (const std::int64_t size : sizes) {
     out.push_back({at, size});
@@ -47,19 +47,21 @@ Image side_by_side(std::span<const Panel> panels, int columns) {
   const auto gap = static_cast<std::int64_t>(std::ceil(0.6 * font));
   for (std::int64_t& height : heights) height += caption_height;
 
-  const std::vector<Cell> x = stack(widths, gap), y = stack(heights, gap);
-  const std::int64_t width = x.back().x + x.back().size + gap, height = y.back().x + y.back().size + gap;
+  const std::vector<Track> x = stack(widths, gap), y = stack(heights, gap);
+  const std::int64_t width = x.back().start + x.back().size + gap,
+                     height = y.back().start + y.back().size + gap;
   require(width <= kMaxCanvasSide && height <= kMaxCanvasSide,
           "side by side: {} panels make {} x {} pixels, at most {} a side can be drawn", panels.size(), width,
           height, kMaxCanvasSide);
   Canvas canvas(static_cast<int>(width), static_cast<int>(height), kWhite);
   for (std::size_t i = 0; i < panels.size(); ++i) {
-    const Cell &column = x[i % wide], &row = y[i / wide];
-    canvas.paste(panels[i].image, static_cast<int>(column.x), static_cast<int>(row.x + caption_height));
+    const Track &column = x[i % wide], &row = y[i / wide];
+    canvas.paste(panels[i].image, static_cast<int>(column.start),
+                 static_cast<int>(row.start + caption_height));
     const TextStyle style{.size = font, .bold = true, .max_width = std::max(1.0, double(column.size))};
     const Text text = canvas.text(panels[i].caption, style);
-    text.draw(canvas.cairo(), double(column.x), double(row.x) + (double(caption_height) - text.height()) / 2,
-              kCaptionInk);
+    text.draw(canvas.cairo(), double(column.start),
+              double(row.start) + (double(caption_height) - text.height()) / 2, kCaptionInk);
   }
   return canvas.image();
 }
