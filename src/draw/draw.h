@@ -31,9 +31,9 @@ struct DrawOptions {
 inline constexpr std::size_t kMaxTags = 400;
 
 // `labels[class_index]` names a class; beyond the list it is called "class 17". Boxes are cut to the image;
-// those that are not finite or lie outside are left out. Without a font (text_available() in canvas.h) tags
-// have no text and are left out. Throws Error(kBadInput) where the view makes no sense, and where the
-// detections or a mask are of another size than the photo.
+// those that have a NaN, are inside out or lie outside are left out. Without a font (fonts.h) there are no
+// tags. Throws Error(kBadInput) where the view makes no sense, where the detections or a mask are of another
+// size than the photo, and where a photo to draw on has a side over kMaxCanvasSide (canvas.h).
 Image draw_detections(ImageView photo, const Detections& detections, const std::vector<std::string>& labels,
                       const DrawOptions& options = {});
 
