@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "osprey/api.h"
+
 namespace osprey {
 
 enum class ErrorCode {
@@ -17,7 +19,7 @@ enum class ErrorCode {
   kDevice = 4,     // a device that is missing, or out of memory: exit status 4
 };
 
-class Error : public std::runtime_error {
+class OSPREY_API Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
   ErrorCode code() const noexcept { return code_; }

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "osprey/api.h"
+
 namespace osprey {
 
 // Borrowed pixels. `stride` is the distance between rows in bytes, at least 3 * width.
@@ -38,13 +40,13 @@ struct Image {
 // dropped (as Pillow's convert("RGB") does), and the EXIF orientation is applied. JPEG is decoded as
 // libjpeg-turbo does by default (accurate DCT, fancy upsampling), which is what Pillow gives.
 // Throws Error(kBadInput) naming the file when it is damaged, unsupported, or above kMaxImagePixels.
-Image read_image(const std::filesystem::path& file);
+OSPREY_API Image read_image(const std::filesystem::path& file);
 
 // The same, from bytes in memory; `name` stands in for the file in messages.
-Image decode_image(const std::uint8_t* data, std::size_t size, const std::string& name = "image");
+OSPREY_API Image decode_image(const std::uint8_t* data, std::size_t size, const std::string& name = "image");
 
 // Writes by the extension: .png (lossless) or .jpg (quality 90, 4:4:4). The file appears whole or not at all.
-void write_image(const std::filesystem::path& file, ImageView image);
+OSPREY_API void write_image(const std::filesystem::path& file, ImageView image);
 
 // The largest image that is decoded: 2^28 pixels, 768 MiB of RGB.
 inline constexpr std::int64_t kMaxImagePixels = std::int64_t{1} << 28;

@@ -1,4 +1,4 @@
-#include "draw/draw.h"
+#include "osprey/draw.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,0 +1,9 @@
+// All of Osprey's public API.
+#pragma once
+
+#include "osprey/detections.h"
+#include "osprey/draw.h"
+#include "osprey/engine.h"
+#include "osprey/error.h"
+#include "osprey/image.h"
+#include "osprey/version.h"

@@ -1,0 +1,19 @@
+// From what the user names (a checkpoint and a config, or a Model file) to a Model.
+#pragma once
+
+#include "graph/model.h"
+#include "osprey/engine.h"
+
+namespace osprey {
+
+Model load_source(const SourceOptions& source);
+
+// Class names from a file: one a line, or the categories of a COCO annotations file, in the order of their ids.
+std::vector<Category> read_labels(const std::filesystem::path& file);
+
+// Sets the thresholds that are given in the graph's ops.
+void apply_thresholds(Graph& graph, const Thresholds& thresholds);
+
+ImportReport report_of(const Model& model);
+
+}  // namespace osprey
