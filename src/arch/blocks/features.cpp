@@ -1,0 +1,23 @@
+#include "arch/blocks/features.h"
+
+#include <algorithm>
+
+namespace osprey {
+
+Features select(const Features& features, const std::vector<std::string>& names, const std::string& key) {
+  require(!names.empty(), "{} is empty, expected names of feature maps", key);
+  Features out;
+  for (const std::string& name : names) {
+    const auto it =
+        std::find_if(features.begin(), features.end(), [&](const Feature& f) { return f.name == name; });
+    if (it == features.end()) {
+      std::string known;
+      for (const Feature& f : features) known += (known.empty() ? "" : ", ") + f.name;
+      bad_input("{} names '{}', but the backbone gives {}", key, name, known);
+    }
+    out.push_back(*it);
+  }
+  return out;
+}
+
+}  // namespace osprey

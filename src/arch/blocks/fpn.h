@@ -1,0 +1,24 @@
+// Feature pyramid (Lin et al. 2017): 1x1 laterals, nearest top-down sums, a 3x3 on each level.
+// Weight names: "<prefix>fpn_lateral5", "<prefix>fpn_output5", and "<prefix>top_block.{p6,p7}" of RetinaNet.
+#pragma once
+
+#include <string>
+
+#include "arch/blocks/features.h"
+
+namespace osprey {
+
+struct Fpn {
+  int width = 256;
+  bool batch_norm = false;
+  enum class Top {
+    kMaxPool,  // one level more: every second pixel of the last
+    kConvs,    // two levels more: 3x3 stride 2 on res5, and again behind a ReLU (RetinaNet)
+  } top = Top::kMaxPool;
+};
+
+// p2, p3, ... of features with strides 4, 8, ..., each twice the one before; `res5` is what kConvs starts
+// from.
+Features fpn(Net& net, const std::string& prefix, const Fpn& m, const Features& bottom_up, ValueId res5);
+
+}  // namespace osprey

@@ -1,0 +1,44 @@
+// Layers over named weights: each takes "<name>.weight" (and "<name>.bias") of the checkpoint, and stamps its
+// node with that name. Nothing is fused here: batch norms, activations and sums are nodes of their own, which
+// passes fold into their producers later.
+#pragma once
+
+#include <string>
+
+#include "graph/enums.h"
+#include "graph/net.h"
+
+namespace osprey {
+
+struct ConvLayer {
+  int out = 0;  // channels
+  int kernel = 1, stride = 1, dilation = 1, groups = 1;
+  bool batch_norm = false;  // then there is no bias, and the statistics are those of "<name>.norm"
+  bool relu = false;
+  bool f32_out = false;  // scores and box deltas
+};
+
+// A square convolution, padded so that stride 1 keeps the extents.
+ValueId conv(Net& net, const std::string& name, ValueId x, const ConvLayer& layer);
+
+// "<name>.{weight,bias,running_mean,running_var}"; PyTorch's epsilon, which FrozenBN has too.
+ValueId batch_norm(Net& net, const std::string& name, ValueId x);
+
+struct DeconvLayer {
+  int out = 0, kernel = 2, stride = 2, pad = 0;
+  bool relu = false;
+  bool f32_out = false;
+};
+ValueId deconv(Net& net, const std::string& name, ValueId x, const DeconvLayer& layer);
+
+struct LinearLayer {
+  int out = 0;
+  bool relu = false;
+  bool f32_out = false;
+};
+// x [R,I], or [R,C,H,W], which is flattened first.
+ValueId linear(Net& net, const std::string& name, ValueId x, const LinearLayer& layer);
+
+ValueId relu(Net& net, const std::string& name, ValueId x);
+
+}  // namespace osprey

@@ -1,0 +1,34 @@
+// The two ends of every detector's graph, as graph/model.h names them: photos in, detections in pixels of the
+// original photos out.
+#pragma once
+
+#include <vector>
+
+#include "arch/blocks/box_head.h"
+#include "graph/net.h"
+
+namespace osprey {
+
+struct PhotoInput {
+  int shortest = 800, longest = 1333;       // network pixels
+  bool bgr = true;                          // the network takes blue first
+  std::vector<float> mean, std;             // in the network's channel order
+  int multiple = 1;                         // of which height and width are padded to be
+  int canvas_height = 0, canvas_width = 0;  // a fixed size instead; 0: none
+};
+struct NetworkInput {
+  ValueId image = kNoValue;     // f32[N,3,H,W]
+  ValueId geometry = kNoValue;  // f32[N,6]
+};
+NetworkInput photo_input(Net& net, const PhotoInput& m);
+
+// What the instance heads gave, where there are any.
+struct Instances {
+  ValueId mask_logits = kNoValue;  // [D,K,S,S]
+  ValueId heatmaps = kNoValue;     // f32[D,K,S,S]
+};
+// `clip`: boxes end at the photo's edge (false with a canvas, whose border they may reach into).
+void photo_outputs(Net& net, const Detected& detected, const Instances& instances, ValueId geometry,
+                   bool clip);
+
+}  // namespace osprey

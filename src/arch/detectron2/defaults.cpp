@@ -1,0 +1,243 @@
+#include "arch/detectron2/defaults.h"
+
+#include <algorithm>
+
+#include "arch/family/spelling.h"
+
+namespace osprey::detectron2 {
+namespace {
+
+using enum Use;
+
+constexpr Key kKeys[]{
+    {"VERSION", "2", kFixed, "configs of Detectron2's first version have other keys"},
+
+    {"MODEL.META_ARCHITECTURE", "'GeneralizedRCNN'", kRead},
+    {"MODEL.MASK_ON", "False", kRead},
+    {"MODEL.KEYPOINT_ON", "False", kRead},
+    {"MODEL.PIXEL_MEAN", "[103.53, 116.28, 123.675]", kRead},
+    {"MODEL.PIXEL_STD", "[1.0, 1.0, 1.0]", kRead},
+    {"MODEL.LOAD_PROPOSALS", "False", kFixed, "proposals from files are not supported"},
+    {"MODEL.DEVICE", "'cuda'"},
+    {"MODEL.WEIGHTS", "''"},
+
+    {"INPUT.FORMAT", "'BGR'", kRead},
+    {"INPUT.MIN_SIZE_TEST", "800", kRead},
+    {"INPUT.MAX_SIZE_TEST", "1333", kRead},
+    {"INPUT.MIN_SIZE_TRAIN", "[800]"},
+    {"INPUT.MIN_SIZE_TRAIN_SAMPLING", "'choice'"},
+    {"INPUT.MAX_SIZE_TRAIN", "1333"},
+    {"INPUT.RANDOM_FLIP", "'horizontal'"},
+    {"INPUT.CROP.ENABLED", "False"},
+    {"INPUT.CROP.TYPE", "'relative_range'"},
+    {"INPUT.CROP.SIZE", "[0.9, 0.9]"},
+    {"INPUT.MASK_FORMAT", "'polygon'"},
+
+    {"MODEL.BACKBONE.NAME", "'build_resnet_backbone'", kRead},
+    {"MODEL.BACKBONE.FREEZE_AT", "2"},
+    {"MODEL.RESNETS.DEPTH", "50", kRead},
+    {"MODEL.RESNETS.OUT_FEATURES", "['res4']", kRead},
+    {"MODEL.RESNETS.NUM_GROUPS", "1", kRead},
+    {"MODEL.RESNETS.WIDTH_PER_GROUP", "64", kRead},
+    {"MODEL.RESNETS.NORM", "'FrozenBN'", kRead},
+    {"MODEL.RESNETS.STRIDE_IN_1X1", "True", kRead},
+    {"MODEL.RESNETS.RES5_DILATION", "1", kRead},
+    {"MODEL.RESNETS.RES2_OUT_CHANNELS", "256", kRead},
+    {"MODEL.RESNETS.STEM_OUT_CHANNELS", "64", kRead},
+    {"MODEL.RESNETS.DEFORM_ON_PER_STAGE", "[False, False, False, False]", kFixed,
+     "deformable convolutions are not supported"},
+    {"MODEL.RESNETS.DEFORM_MODULATED", "False"},
+    {"MODEL.RESNETS.DEFORM_NUM_GROUPS", "1"},
+    {"MODEL.FPN.IN_FEATURES", "[]", kRead},
+    {"MODEL.FPN.OUT_CHANNELS", "256", kRead},
+    {"MODEL.FPN.NORM", "''", kRead},
+    {"MODEL.FPN.FUSE_TYPE", "'sum'", kFixed, "pyramids that average their levels are not supported"},
+
+    {"MODEL.ANCHOR_GENERATOR.NAME", "'DefaultAnchorGenerator'", kFixed, "other anchors are not supported"},
+    {"MODEL.ANCHOR_GENERATOR.SIZES", "[[32, 64, 128, 256, 512]]", kRead},
+    {"MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[0.5, 1.0, 2.0]]", kRead},
+    {"MODEL.ANCHOR_GENERATOR.OFFSET", "0.0", kRead},
+    {"MODEL.ANCHOR_GENERATOR.ANGLES", "[[-90, 0, 90]]"},
+
+    {"MODEL.PROPOSAL_GENERATOR.NAME", "'RPN'", kFixed,
+     "rotated, precomputed and custom proposals are not supported"},
+    {"MODEL.PROPOSAL_GENERATOR.MIN_SIZE", "0", kRead},
+    {"MODEL.RPN.HEAD_NAME", "'StandardRPNHead'", kFixed, "other RPN heads are not supported"},
+    {"MODEL.RPN.IN_FEATURES", "['res4']", kRead},
+    {"MODEL.RPN.CONV_DIMS", "[-1]", kRead},
+    {"MODEL.RPN.BBOX_REG_WEIGHTS", "[1.0, 1.0, 1.0, 1.0]", kRead},
+    {"MODEL.RPN.PRE_NMS_TOPK_TEST", "6000", kRead},
+    {"MODEL.RPN.POST_NMS_TOPK_TEST", "1000", kRead},
+    {"MODEL.RPN.NMS_THRESH", "0.7", kRead},
+    {"MODEL.RPN.PRE_NMS_TOPK_TRAIN", "12000"},
+    {"MODEL.RPN.POST_NMS_TOPK_TRAIN", "2000"},
+    {"MODEL.RPN.BOUNDARY_THRESH", "-1"},
+    {"MODEL.RPN.IOU_THRESHOLDS", "[0.3, 0.7]"},
+    {"MODEL.RPN.IOU_LABELS", "[0, -1, 1]"},
+    {"MODEL.RPN.BATCH_SIZE_PER_IMAGE", "256"},
+    {"MODEL.RPN.POSITIVE_FRACTION", "0.5"},
+    {"MODEL.RPN.BBOX_REG_LOSS_TYPE", "'smooth_l1'"},
+    {"MODEL.RPN.BBOX_REG_LOSS_WEIGHT", "1.0"},
+    {"MODEL.RPN.SMOOTH_L1_BETA", "0.0"},
+    {"MODEL.RPN.LOSS_WEIGHT", "1.0"},
+
+    {"MODEL.ROI_HEADS.NAME", "'Res5ROIHeads'", kRead},
+    {"MODEL.ROI_HEADS.NUM_CLASSES", "80", kRead},
+    {"MODEL.ROI_HEADS.IN_FEATURES", "['res4']", kRead},
+    {"MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.05", kRead},
+    {"MODEL.ROI_HEADS.NMS_THRESH_TEST", "0.5", kRead},
+    {"MODEL.ROI_HEADS.IOU_THRESHOLDS", "[0.5]"},
+    {"MODEL.ROI_HEADS.IOU_LABELS", "[0, 1]"},
+    {"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "512"},
+    {"MODEL.ROI_HEADS.POSITIVE_FRACTION", "0.25"},
+    {"MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "True"},
+
+    {"MODEL.ROI_BOX_HEAD.NAME", "''", kRead},
+    {"MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", "14", kRead},
+    {"MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", "0", kRead},
+    {"MODEL.ROI_BOX_HEAD.POOLER_TYPE", "'ROIAlignV2'", kRead},
+    {"MODEL.ROI_BOX_HEAD.NUM_FC", "0", kRead},
+    {"MODEL.ROI_BOX_HEAD.FC_DIM", "1024", kRead},
+    {"MODEL.ROI_BOX_HEAD.NUM_CONV", "0", kRead},
+    {"MODEL.ROI_BOX_HEAD.CONV_DIM", "256", kRead},
+    {"MODEL.ROI_BOX_HEAD.NORM", "''", kRead},
+    {"MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "False", kRead},
+    {"MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", "[10.0, 10.0, 5.0, 5.0]", kRead},
+    {"MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", "False", kFixed,
+     "sigmoid scores in the box head are not supported"},
+    {"MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "'smooth_l1'"},
+    {"MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", "1.0"},
+    {"MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", "0.0"},
+    {"MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", "False"},
+    {"MODEL.ROI_BOX_HEAD.USE_FED_LOSS", "False"},
+    {"MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER", "0.5"},
+    {"MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES", "50"},
+    {"MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS",
+     "[[10.0, 10.0, 5.0, 5.0], [20.0, 20.0, 10.0, 10.0], [30.0, 30.0, 15.0, 15.0]]", kRead},
+    {"MODEL.ROI_BOX_CASCADE_HEAD.IOUS", "[0.5, 0.6, 0.7]", kRead},
+
+    {"MODEL.ROI_MASK_HEAD.NAME", "'MaskRCNNConvUpsampleHead'", kRead},
+    {"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "14", kRead},
+    {"MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", "0", kRead},
+    {"MODEL.ROI_MASK_HEAD.POOLER_TYPE", "'ROIAlignV2'", kRead},
+    {"MODEL.ROI_MASK_HEAD.NUM_CONV", "0", kRead},
+    {"MODEL.ROI_MASK_HEAD.CONV_DIM", "256", kRead},
+    {"MODEL.ROI_MASK_HEAD.NORM", "''", kRead},
+    {"MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "False", kRead},
+
+    {"MODEL.ROI_KEYPOINT_HEAD.NAME", "'KRCNNConvDeconvUpsampleHead'", kRead},
+    {"MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION", "14", kRead},
+    {"MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO", "0", kRead},
+    {"MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE", "'ROIAlignV2'", kRead},
+    {"MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "[512, 512, 512, 512, 512, 512, 512, 512]", kRead},
+    {"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "17", kRead},
+    {"MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "1"},
+    {"MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS", "True"},
+    {"MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT", "1.0"},
+
+    {"MODEL.RETINANET.NUM_CLASSES", "80", kRead},
+    {"MODEL.RETINANET.IN_FEATURES", "['p3', 'p4', 'p5', 'p6', 'p7']", kRead},
+    {"MODEL.RETINANET.NUM_CONVS", "4", kRead},
+    {"MODEL.RETINANET.NORM", "''", kRead},
+    {"MODEL.RETINANET.SCORE_THRESH_TEST", "0.05", kRead},
+    {"MODEL.RETINANET.TOPK_CANDIDATES_TEST", "1000", kRead},
+    {"MODEL.RETINANET.NMS_THRESH_TEST", "0.5", kRead},
+    {"MODEL.RETINANET.BBOX_REG_WEIGHTS", "[1.0, 1.0, 1.0, 1.0]", kRead},
+    {"MODEL.RETINANET.IOU_THRESHOLDS", "[0.4, 0.5]"},
+    {"MODEL.RETINANET.IOU_LABELS", "[0, -1, 1]"},
+    {"MODEL.RETINANET.PRIOR_PROB", "0.01"},
+    {"MODEL.RETINANET.FOCAL_LOSS_GAMMA", "2.0"},
+    {"MODEL.RETINANET.FOCAL_LOSS_ALPHA", "0.25"},
+    {"MODEL.RETINANET.SMOOTH_L1_LOSS_BETA", "0.1"},
+    {"MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "'smooth_l1'"},
+
+    {"MODEL.SEM_SEG_HEAD.NAME", "'SemSegFPNHead'"},
+    {"MODEL.SEM_SEG_HEAD.IN_FEATURES", "['p2', 'p3', 'p4', 'p5']"},
+    {"MODEL.SEM_SEG_HEAD.IGNORE_VALUE", "255"},
+    {"MODEL.SEM_SEG_HEAD.NUM_CLASSES", "54"},
+    {"MODEL.SEM_SEG_HEAD.CONVS_DIM", "128"},
+    {"MODEL.SEM_SEG_HEAD.COMMON_STRIDE", "4"},
+    {"MODEL.SEM_SEG_HEAD.NORM", "'GN'"},
+    {"MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "1.0"},
+    {"MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", "1.0"},
+    {"MODEL.PANOPTIC_FPN.COMBINE.ENABLED", "True"},
+    {"MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH", "0.5"},
+    {"MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT", "4096"},
+    {"MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH", "0.5"},
+
+    {"TEST.DETECTIONS_PER_IMAGE", "100", kRead},
+    {"TEST.AUG.ENABLED", "False", kFixed, "test-time augmentation is not supported"},
+    {"TEST.AUG.MIN_SIZES", "[400, 500, 600, 700, 800, 900, 1000, 1100, 1200]"},
+    {"TEST.AUG.MAX_SIZE", "4000"},
+    {"TEST.AUG.FLIP", "True"},
+    {"TEST.EXPECTED_RESULTS", "[]"},
+    {"TEST.EVAL_PERIOD", "0"},
+    {"TEST.KEYPOINT_OKS_SIGMAS", "[]"},
+    {"TEST.PRECISE_BN.ENABLED", "False"},
+    {"TEST.PRECISE_BN.NUM_ITER", "200"},
+
+    {"DATASETS.TRAIN", "[]", kRead},
+    {"DATASETS.TEST", "[]", kRead},
+    {"DATASETS.PROPOSAL_FILES_TRAIN", "[]"},
+    {"DATASETS.PROPOSAL_FILES_TEST", "[]"},
+    {"DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "2000"},
+    {"DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", "1000"},
+    {"DATALOADER.NUM_WORKERS", "4"},
+    {"DATALOADER.ASPECT_RATIO_GROUPING", "True"},
+    {"DATALOADER.SAMPLER_TRAIN", "'TrainingSampler'"},
+    {"DATALOADER.REPEAT_THRESHOLD", "0.0"},
+    {"DATALOADER.REPEAT_SQRT", "True"},
+    {"DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True"},
+
+    {"SOLVER.LR_SCHEDULER_NAME", "'WarmupMultiStepLR'"},
+    {"SOLVER.MAX_ITER", "40000"},
+    {"SOLVER.BASE_LR", "0.001"},
+    {"SOLVER.BASE_LR_END", "0.0"},
+    {"SOLVER.MOMENTUM", "0.9"},
+    {"SOLVER.NESTEROV", "False"},
+    {"SOLVER.WEIGHT_DECAY", "0.0001"},
+    {"SOLVER.WEIGHT_DECAY_NORM", "0.0"},
+    {"SOLVER.WEIGHT_DECAY_BIAS", "None"},
+    {"SOLVER.BIAS_LR_FACTOR", "1.0"},
+    {"SOLVER.GAMMA", "0.1"},
+    {"SOLVER.STEPS", "[30000]"},
+    {"SOLVER.NUM_DECAYS", "3"},
+    {"SOLVER.WARMUP_FACTOR", "0.001"},
+    {"SOLVER.WARMUP_ITERS", "1000"},
+    {"SOLVER.WARMUP_METHOD", "'linear'"},
+    {"SOLVER.RESCALE_INTERVAL", "False"},
+    {"SOLVER.CHECKPOINT_PERIOD", "5000"},
+    {"SOLVER.IMS_PER_BATCH", "16"},
+    {"SOLVER.REFERENCE_WORLD_SIZE", "0"},
+    {"SOLVER.CLIP_GRADIENTS.ENABLED", "False"},
+    {"SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "'value'"},
+    {"SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "1.0"},
+    {"SOLVER.CLIP_GRADIENTS.NORM_TYPE", "2.0"},
+    {"SOLVER.AMP.ENABLED", "False"},
+
+    {"OUTPUT_DIR", "'./output'"},
+    {"SEED", "-1"},
+    {"CUDNN_BENCHMARK", "False"},
+    {"FLOAT32_PRECISION", "''"},
+    {"VIS_PERIOD", "0"},
+    {"GLOBAL.HACK", "1.0"},
+};
+
+}  // namespace
+
+std::span<const Key> keys() { return kKeys; }
+
+const Key* find_key(std::string_view name) {
+  const auto* it =
+      std::find_if(std::begin(kKeys), std::end(kKeys), [&](const Key& k) { return k.name == name; });
+  return it == std::end(kKeys) ? nullptr : it;
+}
+
+std::string_view closest_key(std::string_view name) {
+  const auto* it = std::min_element(std::begin(kKeys), std::end(kKeys), [&](const Key& a, const Key& b) {
+    return edit_distance(a.name, name) < edit_distance(b.name, name);
+  });
+  return it->name;
+}
+
+}  // namespace osprey::detectron2

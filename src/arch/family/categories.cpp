@@ -1,0 +1,83 @@
+#include "arch/family/categories.h"
+
+#include <string_view>
+
+#include "core/error.h"
+
+namespace osprey {
+namespace {
+
+struct Named {
+  int id;
+  std::string_view name;
+};
+
+constexpr Named kCoco[]{{1, "person"},         {2, "bicycle"},       {3, "car"},
+                        {4, "motorcycle"},     {5, "airplane"},      {6, "bus"},
+                        {7, "train"},          {8, "truck"},         {9, "boat"},
+                        {10, "traffic light"}, {11, "fire hydrant"}, {13, "stop sign"},
+                        {14, "parking meter"}, {15, "bench"},        {16, "bird"},
+                        {17, "cat"},           {18, "dog"},          {19, "horse"},
+                        {20, "sheep"},         {21, "cow"},          {22, "elephant"},
+                        {23, "bear"},          {24, "zebra"},        {25, "giraffe"},
+                        {27, "backpack"},      {28, "umbrella"},     {31, "handbag"},
+                        {32, "tie"},           {33, "suitcase"},     {34, "frisbee"},
+                        {35, "skis"},          {36, "snowboard"},    {37, "sports ball"},
+                        {38, "kite"},          {39, "baseball bat"}, {40, "baseball glove"},
+                        {41, "skateboard"},    {42, "surfboard"},    {43, "tennis racket"},
+                        {44, "bottle"},        {46, "wine glass"},   {47, "cup"},
+                        {48, "fork"},          {49, "knife"},        {50, "spoon"},
+                        {51, "bowl"},          {52, "banana"},       {53, "apple"},
+                        {54, "sandwich"},      {55, "orange"},       {56, "broccoli"},
+                        {57, "carrot"},        {58, "hot dog"},      {59, "pizza"},
+                        {60, "donut"},         {61, "cake"},         {62, "chair"},
+                        {63, "couch"},         {64, "potted plant"}, {65, "bed"},
+                        {67, "dining table"},  {70, "toilet"},       {72, "tv"},
+                        {73, "laptop"},        {74, "mouse"},        {75, "remote"},
+                        {76, "keyboard"},      {77, "cell phone"},   {78, "microwave"},
+                        {79, "oven"},          {80, "toaster"},      {81, "sink"},
+                        {82, "refrigerator"},  {84, "book"},         {85, "clock"},
+                        {86, "vase"},          {87, "scissors"},     {88, "teddy bear"},
+                        {89, "hair drier"},    {90, "toothbrush"}};
+
+constexpr std::string_view kVoc[]{"aeroplane",   "bicycle", "bird",  "boat",      "bottle",
+                                  "bus",         "car",     "cat",   "chair",     "cow",
+                                  "diningtable", "dog",     "horse", "motorbike", "person",
+                                  "pottedplant", "sheep",   "sofa",  "train",     "tvmonitor"};
+
+constexpr std::string_view kCityscapes[]{"person", "rider", "car",        "truck",
+                                         "bus",    "train", "motorcycle", "bicycle"};
+
+std::vector<Category> by_position(const auto& names) {
+  std::vector<Category> out;
+  for (const std::string_view name : names)
+    out.push_back({std::string(name), static_cast<int>(out.size()) + 1});
+  return out;
+}
+
+}  // namespace
+
+std::vector<Category> coco_categories() {
+  std::vector<Category> out;
+  for (const auto& [id, name] : kCoco) out.push_back({std::string(name), id});
+  return out;
+}
+
+std::vector<Category> person_category() { return {{"person", 1}}; }
+std::vector<Category> voc_categories() { return by_position(kVoc); }
+std::vector<Category> cityscapes_categories() { return by_position(kCityscapes); }
+
+std::vector<Category> numbered_categories(int count) {
+  std::vector<Category> out;
+  for (int i = 0; i < count; ++i) out.push_back({fmt::format("class {}", i), i + 1});
+  return out;
+}
+
+std::vector<Category> choose_categories(const std::vector<Category>& users, std::vector<Category> own) {
+  if (users.empty()) return own;
+  require(users.size() == own.size(), "{} labels were given, but the model has {} classes", users.size(),
+          own.size());
+  return users;
+}
+
+}  // namespace osprey

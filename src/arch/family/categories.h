@@ -1,0 +1,21 @@
+// Class names of the data sets that frameworks' configs refer to by name, in the order of their class
+// indices.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "graph/model.h"
+
+namespace osprey {
+
+std::vector<Category> coco_categories();               // 80, with COCO's ids (1..90 with gaps)
+std::vector<Category> person_category();               // COCO keypoints
+std::vector<Category> voc_categories();                // 20, alphabetical
+std::vector<Category> cityscapes_categories();         // the 8 with instances
+std::vector<Category> numbered_categories(int count);  // "class 0", ...
+
+// The user's, whose count must match, or else the framework's.
+std::vector<Category> choose_categories(const std::vector<Category>& users, std::vector<Category> own);
+
+}  // namespace osprey

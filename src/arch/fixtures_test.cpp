@@ -1,0 +1,90 @@
+// The frameworks' own checkpoints. They are no part of the repository: the tests skip where they are absent.
+#include <cstdlib>
+#include <filesystem>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "arch/family/select.h"
+#include "formats/checkpoint.h"
+
+namespace osprey {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+fs::path fixtures() {
+  if (const char* root = std::getenv("OSPREY_FIXTURES")) return root;
+  return fs::path(OSPREY_SOURCE_DIR) / ".." / "shared" / "fixtures";
+}
+
+// A case's checkpoint.tar.xz, unpacked until the end of the test.
+class Unpacked : public testing::Test {
+ protected:
+  void TearDown() override {
+    if (!folder_.empty()) fs::remove_all(folder_);
+  }
+  // False when the fixture is not here.
+  bool unpack(const std::string& name) {
+    case_ = fixtures() / name;
+    const fs::path archive = case_ / "checkpoint.tar.xz";
+    std::string folder = (fs::temp_directory_path() / "osprey_arch_XXXXXX").string();
+    if (!fs::exists(archive) || ::mkdtemp(folder.data()) == nullptr) return false;
+    folder_ = folder;
+    const std::string command = "tar -xJf '" + archive.string() + "' -C '" + folder + "'";
+    return std::system(command.c_str()) == 0;
+  }
+  ImportRequest request(const std::string& file, const std::string& config) const {
+    const fs::path path = folder_ / file;
+    return {.source = path.string(), .checkpoint = read_checkpoint(path), .config = config};
+  }
+  std::string config() const { return (case_ / "config.yaml").string(); }
+
+ private:
+  fs::path case_, folder_;
+};
+
+class Detectron2Fixtures : public Unpacked {
+ protected:
+  void expect_complete(const std::string& name, std::size_t outputs) {
+    if (!unpack(name)) GTEST_SKIP() << "no fixture " << name;
+    const Model model = import_model(request("model_final.pkl", config()));
+    EXPECT_EQ(model.family, "detectron2");
+    EXPECT_THAT(model.weights.missing, IsEmpty());
+    EXPECT_THAT(model.weights.unused, IsEmpty());
+    EXPECT_THAT(model.graph.outputs(), SizeIs(outputs));
+    EXPECT_THAT(model.categories, SizeIs(80));
+  }
+};
+
+TEST_F(Detectron2Fixtures, MaskRcnnUsesEveryWeight) {
+  expect_complete("detectron2/mask_rcnn_R_50_FPN_3x", 7);
+}
+TEST_F(Detectron2Fixtures, FasterRcnnUsesEveryWeight) {
+  expect_complete("detectron2/faster_rcnn_R_50_FPN", 5);
+}
+TEST_F(Detectron2Fixtures, RetinaNetUsesEveryWeight) { expect_complete("detectron2/retinanet_R_50_FPN", 5); }
+
+TEST_F(Detectron2Fixtures, DumpedConfigAndOfficialNameWithOverridesGiveTheSameGraph) {
+  if (!unpack("detectron2/mask_rcnn_narrow")) GTEST_SKIP() << "no fixture detectron2/mask_rcnn_narrow";
+  const Model dumped = import_model(request("model_final.pkl", config()));
+  ImportRequest official = request("model_final.pth", "mask_rcnn_R_50_FPN_3x");
+  official.overrides = {{"MODEL.RESNETS.STEM_OUT_CHANNELS", "16"},
+                        {"MODEL.RESNETS.RES2_OUT_CHANNELS", "32"},
+                        {"MODEL.RESNETS.WIDTH_PER_GROUP", "8"},
+                        {"MODEL.FPN.OUT_CHANNELS", "32"},
+                        {"MODEL.ROI_BOX_HEAD.FC_DIM", "64"},
+                        {"MODEL.ROI_MASK_HEAD.CONV_DIM", "16"},
+                        {"INPUT.MIN_SIZE_TEST", "256"},
+                        {"INPUT.MAX_SIZE_TEST", "384"},
+                        {"MODEL.RPN.POST_NMS_TOPK_TEST", "200"},
+                        {"MODEL.RPN.PRE_NMS_TOPK_TEST", "300"}};
+  const Model named = import_model(official);
+  EXPECT_EQ(to_text(dumped.graph), to_text(named.graph));
+  EXPECT_THAT(named.weights.unused, IsEmpty());
+}
+
+}  // namespace
+}  // namespace osprey
