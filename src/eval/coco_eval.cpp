@@ -15,11 +15,6 @@ namespace osprey {
 
 namespace {
 
-// COCO's constants, divided by 10 as its code divides them.
-constexpr std::array kKeypointSigmas{.26 / 10,  .25 / 10, .25 / 10, .35 / 10, .35 / 10, .79 / 10,
-                                     .79 / 10,  .72 / 10, .72 / 10, .62 / 10, .62 / 10, 1.07 / 10,
-                                     1.07 / 10, .87 / 10, .87 / 10, .89 / 10, .89 / 10};
-
 // numpy.linspace, whose rounding decides ties.
 std::vector<double> linspace(double first, double last, int count) {
   std::vector<double> out;
@@ -36,8 +31,7 @@ CocoEvalOptions with_defaults(CocoEvalOptions options, CocoType type) {
   }
   if (options.iou_thresholds.empty()) options.iou_thresholds = linspace(.5, .95, 10);
   if (options.recall_thresholds.empty()) options.recall_thresholds = linspace(0, 1, 101);
-  if (options.keypoint_sigmas.empty())
-    options.keypoint_sigmas.assign(kKeypointSigmas.begin(), kKeypointSigmas.end());
+  if (options.keypoint_sigmas.empty()) options.keypoint_sigmas = default_keypoint_sigmas();
   if (options.areas.empty()) {
     options.areas = {{"all", 0, 1e10}, {"small", 0, 1024}, {"medium", 1024, 9216}, {"large", 9216, 1e10}};
     if (keypoints) options.areas.erase(options.areas.begin() + 1);

@@ -120,6 +120,13 @@ XywhBox extent(const std::vector<double>& keypoints) {
 
 }  // namespace
 
+std::vector<double> default_keypoint_sigmas() {
+  std::vector<double> sigmas{.26, .25, .25,  .35,  .35, .79, .79, .72, .72,
+                             .62, .62, 1.07, 1.07, .87, .87, .89, .89};
+  for (auto& sigma : sigmas) sigma /= 10;  // as COCO's code does, which decides the last bit
+  return sigmas;
+}
+
 CocoPairs make_pairs(const CocoAnnotations& truth, const CocoResults& results, bool use_categories,
                      int max_detections) {
   CocoPairs pairs;

@@ -35,6 +35,9 @@ struct CocoPairs {
 CocoPairs make_pairs(const CocoAnnotations& truth, const CocoResults& results, bool use_categories,
                      int max_detections);
 
+// COCO's constants for the 17 points of a person.
+std::vector<double> default_keypoint_sigmas();
+
 // The overlap of every kept result with every annotation of a cell: IoU of boxes or masks, OKS of keypoints.
 class Overlaps {
  public:

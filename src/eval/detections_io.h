@@ -1,0 +1,82 @@
+// Detections into files and into the evaluator, and back.
+//
+// All writers are deterministic: floats have the shortest digits that read back as the same float. Files
+// appear whole or not at all. A detection that is not finite is a bug of the model's executor, and an error
+// here.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/file.h"
+#include "eval/coco_eval.h"
+#include "osprey/detections.h"
+
+namespace osprey {
+
+struct ImageDetections {
+  std::string file;           // as detections.json names it: "coffee.png"
+  std::int64_t image_id = 0;  // as COCO names it
+  Detections detections;
+};
+
+// DIR/detections.json of `osprey infer`:
+//   {"engine": "...", "images": [{"file": "coffee.png", "width": 600, "height": 400, "detections": [
+//     {"class": 17, "label": "cat", "score": 0.93, "box": [x0, y0, x1, y1],
+//      "mask": {"size": [height, width], "counts": "<COCO compressed RLE>"}, "keypoints": [[x, y, score],
+//      ...]}]}]}
+// "mask" and "keypoints" only where the model has them. Images are written as they come.
+class DetectionsJsonWriter {
+ public:
+  DetectionsJsonWriter(const std::filesystem::path& file, std::string_view engine,
+                       std::vector<std::string> labels);
+  void add(const std::string& image_file, const Detections& detections);
+  void commit();
+
+ private:
+  AtomicFile out_;
+  std::vector<std::string> labels_;
+  bool first_ = true;
+};
+
+// COCO's results: a list of {"image_id", "category_id", "bbox", "score", "segmentation", "keypoints"}. The
+// category of class i is category_ids[i]. As Detectron2 does, keypoints are moved by half a pixel, because
+// COCO's are indices of pixels and ours are places in the image.
+class CocoResultsWriter {
+ public:
+  CocoResultsWriter(const std::filesystem::path& file, std::vector<std::int64_t> category_ids);
+  void add(std::int64_t image_id, const Detections& detections);
+  void commit();
+
+ private:
+  AtomicFile out_;
+  std::vector<std::int64_t> category_ids_;
+  bool first_ = true;
+};
+
+// The same at once.
+void write_detections_json(const std::filesystem::path& file, std::string_view engine,
+                           const std::vector<std::string>& labels, std::span<const ImageDetections> images);
+void write_coco_results(const std::filesystem::path& file, const std::vector<std::int64_t>& category_ids,
+                        std::span<const ImageDetections> images);
+
+// A row for each detection: xmin ymin xmax ymax class score, separated by tabs.
+void write_tsv(const std::filesystem::path& file, const Detections& detections);
+
+// Appends what evaluate() takes. `type` says what for: for masks the box is left out, so that the size class
+// is that of the mask's area, as in Detectron2's evaluator.
+void append_coco_results(const Detections& detections, std::int64_t image_id,
+                         std::span<const std::int64_t> category_ids, CocoType type, CocoResults& out);
+
+// Results as detections of each image of `truth`, by descending score; boxes from masks where a result has
+// none. Classes are the positions in `category_ids`; results of other categories are left out.
+std::map<std::int64_t, Detections> detections_from_coco(const CocoResults& results,
+                                                        const CocoAnnotations& truth,
+                                                        std::span<const std::int64_t> category_ids);
+
+}  // namespace osprey
