@@ -1,0 +1,75 @@
+#include "backends/image_dims.h"
+
+#include <algorithm>
+
+#include "ops/normalize_image.h"
+#include "ops/resize_image.h"
+
+namespace osprey {
+namespace {
+
+struct Size {
+  std::int64_t height = 0, width = 0;
+};
+
+std::int64_t rounded(double x) { return static_cast<std::int64_t>(x + 0.5); }
+
+// ops/resize_image.h's size rule.
+Size network_size(const ResizeImage& op, const ImageView& photo) {
+  const double h = photo.height, w = photo.width;
+  if (op.canvas_height > 0) {
+    const double scale = std::min(op.canvas_height / h, op.canvas_width / w);
+    return {rounded(h * scale), rounded(w * scale)};
+  }
+  double scale = op.shortest / std::min(h, w);
+  double new_h = h * scale, new_w = w * scale;
+  if (std::max(new_h, new_w) > op.longest) {
+    scale = op.longest / std::max(new_h, new_w);
+    new_h *= scale;
+    new_w *= scale;
+  }
+  return {rounded(new_h), rounded(new_w)};
+}
+
+}  // namespace
+
+DimBindings bind_image_dims(const Graph& graph, std::span<const ImageView> photos) {
+  DimBindings out{{"N", static_cast<std::int64_t>(photos.size())}};
+  Size largest;
+  for (const Node& node : graph.nodes()) {
+    if (const auto* resize = node.op.as<ResizeImage>()) {
+      for (const ImageView& photo : photos) {
+        require(photo.width > 0 && photo.height > 0, "photo: {}x{} pixels", photo.width, photo.height);
+        const Size size = network_size(*resize, photo);
+        largest = {std::max(largest.height, size.height), std::max(largest.width, size.width)};
+      }
+      out["rh"] = largest.height;
+      out["rw"] = largest.width;
+    } else if (const auto* normalize = node.op.as<NormalizeImage>()) {
+      out["h"] = (largest.height + normalize->multiple - 1) / normalize->multiple;
+      out["w"] = (largest.width + normalize->multiple - 1) / normalize->multiple;
+    }
+  }
+  return out;
+}
+
+void bind_dims(const TensorType& type, const std::vector<std::int64_t>& shape, std::string_view what,
+               DimBindings& bindings) {
+  require(shape.size() == type.dims.size(), "{}: rank {} where {} is needed", what, shape.size(),
+          to_string(type));
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    const Dim& dim = type.dims[i];
+    if (dim.kind() == Dim::Kind::kUnknown) continue;
+    const std::string& symbol = dim.symbol();
+    if (!symbol.empty() && !bindings.contains(symbol)) {
+      const std::int64_t base = dim.evaluate({{symbol, 0}}), step = dim.evaluate({{symbol, 1}}) - base;
+      require(step > 0, "{}: extent {} of {} does not bind {}", what, i, to_string(type), symbol);
+      bindings[symbol] = (shape[i] - base) / step;
+    }
+    const std::int64_t extent = dim.evaluate(bindings);
+    require(dim.is_exact() ? shape[i] == extent : shape[i] <= extent, "{}: extent {} is {}, {} needs {}",
+            what, i, shape[i], to_string(type), extent);
+  }
+}
+
+}  // namespace osprey

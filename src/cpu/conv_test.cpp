@@ -1,0 +1,124 @@
+#include "ops/conv.h"
+
+#include "cpu/testing.h"
+
+namespace osprey::testing {
+namespace {
+
+struct ConvCase {
+  std::string what;
+  Conv op;
+  std::int64_t channels, outputs, kernel, height, width;
+  bool bias = true, residual = false;
+};
+
+float activated(Activation kind, double v) {
+  switch (kind) {
+    case Activation::kRelu:
+      return static_cast<float>(std::max(v, 0.0));
+    case Activation::kSigmoid:
+      return static_cast<float>(1 / (1 + std::exp(-v)));
+    case Activation::kSwish:
+      return static_cast<float>(v / (1 + std::exp(-v)));
+    case Activation::kNone:
+      break;
+  }
+  return static_cast<float>(v);
+}
+
+// The definition, in double.
+Tensor reference(const Conv& op, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& residual,
+                 const Shape& shape) {
+  Tensor out = Tensor::zeros(DType::kF32, shape);
+  const View<const float, 4> in{x.values<float>().data(), {x.dim(0), x.dim(1), x.dim(2), x.dim(3)}};
+  const View<const float, 4> k{w.values<float>().data(), {w.dim(0), w.dim(1), w.dim(2), w.dim(3)}};
+  const std::int64_t each_in = w.dim(1), each_out = w.dim(0) / op.groups, s = op.residual_scale;
+  std::size_t i = 0;
+  for (std::int64_t n = 0; n < shape[0]; ++n)
+    for (std::int64_t o = 0; o < shape[1]; ++o)
+      for (std::int64_t v = 0; v < shape[2]; ++v)
+        for (std::int64_t u = 0; u < shape[3]; ++u, ++i) {
+          double sum = bias.empty() ? 0 : bias.values<float>()[static_cast<std::size_t>(o)];
+          for (std::int64_t c = 0; c < each_in; ++c)
+            for (std::int64_t a = 0; a < w.dim(2); ++a)
+              for (std::int64_t b = 0; b < w.dim(3); ++b) {
+                const std::int64_t r = v * op.stride[0] + a * op.dilation[0] - op.pads[0];
+                const std::int64_t q = u * op.stride[1] + b * op.dilation[1] - op.pads[1];
+                if (r < 0 || q < 0 || r >= x.dim(2) || q >= x.dim(3)) continue;
+                sum += double{in(n, o / each_out * each_in + c, r, q)} * k(o, c, a, b);
+              }
+          if (!residual.empty()) {
+            const std::int64_t at = ((n * shape[1] + o) * (shape[2] / s) + v / s) * (shape[3] / s) + u / s;
+            sum += residual.values<float>()[static_cast<std::size_t>(at)];
+          }
+          out.mutable_values<float>()[i] = activated(op.activation, sum);
+        }
+  return out;
+}
+
+const std::vector<ConvCase>& conv_cases() {
+  static const std::vector<ConvCase> cases{
+      {"1x1", {}, 24, 40, 1, 7, 9},
+      {"3x3", {.pads = {1, 1, 1, 1}, .activation = Activation::kRelu}, 16, 32, 3, 9, 11},
+      {"stem", {.stride = {2, 2}, .pads = {3, 3, 3, 3}, .activation = Activation::kRelu}, 3, 64, 7, 20, 24},
+      {"1x1 stride 2", {.stride = {2, 2}}, 32, 64, 1, 8, 10},
+      {"odd channels", {.pads = {1, 1, 1, 1}}, 8, 81, 3, 6, 5},
+      {"three anchors", {}, 320, 3, 1, 5, 6},
+      {"asymmetric pads", {.stride = {2, 2}, .pads = {0, 0, 1, 1}}, 16, 16, 3, 8, 12},
+      {"dilated",
+       {.dilation = {2, 2}, .pads = {2, 2, 2, 2}, .activation = Activation::kSwish},
+       16,
+       16,
+       3,
+       9,
+       9},
+      {"no bias", {.activation = Activation::kSigmoid}, 16, 24, 1, 5, 5, false},
+      {"residual", {.pads = {1, 1, 1, 1}, .activation = Activation::kRelu}, 16, 16, 3, 8, 8, true, true},
+      {"pyramid", {.residual_scale = 2}, 32, 48, 1, 8, 12, true, true},
+      {"depthwise", {.pads = {1, 1, 1, 1}, .groups = 32}, 32, 32, 3, 8, 8},
+      {"ResNeXt", {.pads = {1, 1, 1, 1}, .groups = 8, .activation = Activation::kRelu}, 64, 64, 3, 8, 8},
+      {"narrow groups", {.pads = {1, 1, 1, 1}, .groups = 3}, 9, 12, 3, 6, 6},
+      {"wide groups", {.stride = {2, 2}, .pads = {1, 1, 1, 1}, .groups = 2}, 64, 96, 3, 8, 8},
+  };
+  return cases;
+}
+
+void run_conv_case(const ConvCase& c, DType type, int block, std::int64_t rows, std::int64_t bound) {
+  const Tensor x = random_tensor({rows, c.channels, c.height, c.width}, 1);
+  const Tensor w = random_tensor({c.outputs, c.channels / c.op.groups, c.kernel, c.kernel}, 2, 0.3f);
+  const Tensor bias = c.bias ? random_tensor({c.outputs}, 3) : Tensor();
+  const auto extent = [&](std::size_t axis, std::int64_t in) {
+    return (in + c.op.pads[axis] + c.op.pads[axis + 2] - (c.kernel - 1) * c.op.dilation[axis] - 1) /
+               c.op.stride[axis] +
+           1;
+  };
+  const Shape y{rows, c.outputs, extent(0, c.height), extent(1, c.width)};
+  OpCase run{c.op, {x}, {w, bias}, type, bound};
+  run.options.block = block;
+  Tensor residual;
+  if (c.residual) {
+    residual = random_tensor({rows, c.outputs, y[2] / c.op.residual_scale, y[3] / c.op.residual_scale}, 4);
+    run.tail = {residual};
+  }
+  const Tensor want = reference(c.op, as_seen(x, type), as_seen(w, type), bias, as_seen(residual, type), y);
+  const std::string what =
+      fmt::format("{}, {}, block {}, {} rows of {}", c.what, name_of(type), block, rows, bound);
+  expect_near(run_case(run), want, type == DType::kF32 ? 2e-6 : 1e-2, what);
+}
+
+TEST(CpuConv, MatchesItsDefinition) {
+  for (const ConvCase& c : conv_cases())
+    for (const int block : {16, 8, 0})
+      for (const DType type : {DType::kF32, DType::kBF16}) run_conv_case(c, type, block, 2, 0);
+}
+
+TEST(CpuConv, WorkFollowsTheRows) {
+  const ConvCase mask{"mask head", {.pads = {1, 1, 1, 1}, .activation = Activation::kRelu}, 32, 32, 3, 7, 7};
+  for (const std::int64_t rows : {0, 1, 2, 3, 31, 33, 70, 100})
+    for (const int block : {16, 0}) run_conv_case(mask, DType::kF32, block, rows, 100);
+  run_conv_case(mask, DType::kBF16, 16, 45, 100);
+  run_conv_case(mask, DType::kF32, 16, 5, 5);
+}
+
+}  // namespace
+}  // namespace osprey::testing

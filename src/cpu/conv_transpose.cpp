@@ -1,0 +1,200 @@
+// Transposed convolution. With windows that do not overlap (kernel = stride, the mask head's) every tap is a
+// 1x1 convolution of its own: one convolution makes all taps' channels, which are then laid out as pixels.
+// Others go to oneDNN's deconvolution.
+#include "ops/conv_transpose.h"
+
+#include <cstring>
+#include <optional>
+
+#include "cpu/onednn.h"
+
+namespace osprey {
+namespace {
+
+using Desc = dnnl::memory::desc;
+using Tag = dnnl::memory::format_tag;
+using From = DnnlArgument::From;
+
+const std::vector<std::int64_t> kRowSizes{32, 8, 2};
+
+std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// [C,O,kh,kw] as [kh*kw*O, C, 1, 1], the order of the taps' channels.
+Tensor tap_weights(const Tensor& given) {
+  const Tensor plain = given.to_f32();
+  const std::int64_t c = plain.dim(0), o = plain.dim(1), taps = plain.dim(2) * plain.dim(3);
+  Tensor out = Tensor::zeros(DType::kF32, {taps * o, c, 1, 1});
+  const auto from = plain.values<float>();
+  const auto to = out.mutable_values<float>();
+  for (std::int64_t i = 0; i < c; ++i)
+    for (std::int64_t k = 0; k < o; ++k)
+      for (std::int64_t t = 0; t < taps; ++t)
+        to[static_cast<std::size_t>((t * o + k) * c + i)] =
+            from[static_cast<std::size_t>((i * o + k) * taps + t)];
+  return out;
+}
+
+Tensor tap_bias(const Tensor& given, std::int64_t taps) {
+  const Tensor plain = given.to_f32();
+  Tensor out = Tensor::zeros(DType::kF32, {taps * plain.dim(0)});
+  for (std::int64_t t = 0; t < taps; ++t)
+    std::memcpy(out.mutable_data() + static_cast<std::size_t>(t) * plain.bytes().size(), plain.bytes().data(),
+                plain.bytes().size());
+  return out;
+}
+
+class TapsStep final : public CpuStep {
+ public:
+  explicit TapsStep(CpuPrepare& p) : op_(p.op<ConvTranspose>()), taps_(p.output(0)) {
+    const CpuValue &x = p.input(0), &y = p.output(0);
+    taps_.dims = {1, op_.stride[0] * op_.stride[1] * y.dims[1], x.dims[2], x.dims[3]};
+    rows_.emplace(p, kRowSizes, [&](std::int64_t n) { return call(p, n); });
+    flops_ = 2.0 * static_cast<double>(x.dims[0] * x.dims[1]) *
+             static_cast<double>(taps_.dims[1] * x.dims[2] * x.dims[3]);
+  }
+
+  void run(CpuRun& run) override {
+    rows_->run(run, [&](std::int64_t row, std::int64_t rows) { place(run, row, rows); });
+  }
+  std::string detail() const override { return rows_->implementation() + " + pixels"; }
+  double flops() const override { return flops_; }
+
+ private:
+  DnnlCall call(const CpuPrepare& p, std::int64_t n) {
+    const CpuValue& x = p.input(0);
+    const bool bias = p.has_input(2);
+    const std::int64_t channels = taps_.dims[1];
+    const Desc weights({channels, x.dims[1], 1, 1}, dnnl_type(x.dtype), Tag::any);
+    const Desc bias_desc = bias ? Desc({channels}, dnnl::memory::data_type::f32, Tag::a) : Desc();
+    const dnnl::convolution_forward::primitive_desc pd(
+        dnnl_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
+        dnnl_desc(x, n), weights, bias_desc, dnnl_desc(taps_, n), {1, 1}, {0, 0}, {0, 0},
+        dnnl_attributes(false, op_.activation));
+    DnnlCall out{n, dnnl::convolution_forward(pd), pd.scratchpad_desc(), {}, pd.impl_info_str()};
+    out.scratchpad_offset = aligned(dnnl_desc(taps_, n).get_size());  // behind the taps
+    const auto packed = packed_weights(p, fmt::format("taps:{}", p.node().inputs[1]), pd.weights_desc(), [&] {
+      return dnnl_constant(tap_weights(p.weight(1)),
+                           {{channels, x.dims[1], 1, 1}, dnnl::memory::data_type::f32, Tag::abcd});
+    });
+    out.arguments = {{DNNL_ARG_SRC, From::kInput, 0, x.row_bytes(), dnnl_desc(x, n), nullptr},
+                     {DNNL_ARG_DST, From::kScratch, 0, 0, dnnl_desc(taps_, n), nullptr},
+                     {DNNL_ARG_WEIGHTS, From::kConstant, 0, 0, pd.weights_desc(), packed}};
+    if (bias) {
+      const Tensor repeated = tap_bias(p.weight(2), channels / p.output(0).dims[1]);
+      out.arguments.push_back({DNNL_ARG_BIAS, From::kConstant, 0, 0, bias_desc,
+                               std::make_shared<DnnlConstant>(dnnl_constant(repeated, bias_desc))});
+    }
+    return out;
+  }
+
+  // Channel (i * kw + j) * O + o of the taps at (y, x) is channel o at (y * kh + i, x * kw + j).
+  void place(CpuRun& run, std::int64_t row, std::int64_t rows) const {
+    CpuValue taps = taps_;
+    taps.dims[0] = rows;
+    taps.data = run.scratch().data();
+    with_elements(run.out(0).dtype, [&]<class T>() { place_as<T>(run, taps, row); });
+  }
+
+  template <class Body>
+  static void with_elements(DType type, Body&& body) {
+    size_of(type) == 4 ? body.template operator()<std::uint32_t>()
+                       : body.template operator()<std::uint16_t>();
+  }
+
+  template <class T>
+  void place_as(CpuRun& run, const CpuValue& taps, std::int64_t first) const {
+    const CpuValue& out = run.out(0);
+    const CpuPlanes from(taps), to(out);
+    const auto* x = reinterpret_cast<const T*>(taps.data);
+    auto* y = reinterpret_cast<T*>(out.data);
+    const std::int64_t kh = op_.stride[0], kw = op_.stride[1];
+    const bool whole = to.channels % to.lanes == 0;  // lanes of the taps are lanes of the result
+    cpu_for(taps.dims[0] * to.per_image * to.height, run.threads(), [&](std::int64_t i) {
+      const std::int64_t v = i % to.height, block = i / to.height % to.per_image,
+                         n = i / to.height / to.per_image;
+      const std::int64_t c = block * to.lanes;
+      const std::int64_t live = to.live_lanes(block);
+      for (std::int64_t u = 0; u < to.width; ++u) {
+        const std::int64_t tap = (v % kh * kw + u % kw) * to.channels + c;
+        T* target = y + to.at(first + n, c, v, u);
+        if (whole) {
+          std::memcpy(target, x + from.at(n, tap, v / kh, u / kw),
+                      static_cast<std::size_t>(to.lanes) * sizeof(T));
+          continue;
+        }
+        for (std::int64_t k = 0; k < to.lanes; ++k)
+          target[k] = k < live ? x[from.at(n, tap + k, v / kh, u / kw)] : T{};
+      }
+    });
+  }
+
+  const ConvTranspose& op_;
+  CpuValue taps_;  // one row of them
+  std::optional<DnnlRows> rows_;
+  double flops_ = 0;
+};
+
+class DeconvolutionStep final : public CpuStep {
+ public:
+  explicit DeconvolutionStep(CpuPrepare& p) : op_(p.op<ConvTranspose>()) {
+    rows_.emplace(p, kRowSizes, [&](std::int64_t n) { return call(p, n); });
+    const Shape& x = p.input(0).dims;
+    const TensorType& w = p.input_type(1);
+    flops_ = 2.0 * static_cast<double>(x[0] * x[1] * x[2] * x[3]) *
+             static_cast<double>(w.dims[1].constant() * w.dims[2].constant() * w.dims[3].constant());
+  }
+
+  void run(CpuRun& run) override { rows_->run(run); }
+  std::string detail() const override { return rows_->implementation(); }
+  double flops() const override { return flops_; }
+
+ private:
+  DnnlCall call(const CpuPrepare& p, std::int64_t n) const {
+    const CpuValue &x = p.input(0), &y = p.output(0);
+    const bool bias = p.has_input(2);
+    const TensorType& type = p.input_type(1);
+    const std::int64_t c = type.dims[0].constant(), o = type.dims[1].constant(), kh = type.dims[2].constant(),
+                       kw = type.dims[3].constant();
+    const Desc weights({o, c, kh, kw}, dnnl_type(x.dtype), Tag::any);
+    const Desc bias_desc = bias ? Desc({o}, dnnl::memory::data_type::f32, Tag::a) : Desc();
+    const dnnl::deconvolution_forward::primitive_desc pd(
+        dnnl_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct,
+        dnnl_desc(x, n), weights, bias_desc, dnnl_desc(y, n), {op_.stride[0], op_.stride[1]},
+        {op_.pads[0], op_.pads[1]}, {op_.pads[2], op_.pads[3]}, dnnl_attributes(false, op_.activation));
+    DnnlCall out{n, dnnl::deconvolution_forward(pd), pd.scratchpad_desc(), {}, pd.impl_info_str()};
+    const auto packed =
+        packed_weights(p, fmt::format("deconv:{}", p.node().inputs[1]), pd.weights_desc(), [&] {
+          return dnnl_constant(p.weight(1).to_f32(),
+                               {{o, c, kh, kw}, dnnl::memory::data_type::f32, Tag::bacd});
+        });
+    out.arguments = {{DNNL_ARG_SRC, From::kInput, 0, x.row_bytes(), dnnl_desc(x, n), nullptr},
+                     {DNNL_ARG_DST, From::kOutput, 0, y.row_bytes(), dnnl_desc(y, n), nullptr},
+                     {DNNL_ARG_WEIGHTS, From::kConstant, 0, 0, pd.weights_desc(), packed}};
+    if (bias) out.arguments.push_back(bias_argument(p, 2));
+    return out;
+  }
+
+  const ConvTranspose& op_;
+  std::optional<DnnlRows> rows_;
+  double flops_ = 0;
+};
+
+bool apart(const ConvTranspose& op, const TensorType& weight) {
+  return op.pads == std::vector<int>{0, 0, 0, 0} && weight.dims[2].constant() == op.stride[0] &&
+         weight.dims[3].constant() == op.stride[1];
+}
+
+}  // namespace
+
+CpuKernel conv_transpose_cpu() {
+  return {.op = &kOpInfo<ConvTranspose>,
+          .dtypes = {DType::kF32, DType::kBF16},
+          .input = blocked_port,
+          .output = blocked_port,
+          .prepare = [](CpuPrepare& p) -> std::unique_ptr<CpuStep> {
+            if (apart(p.op<ConvTranspose>(), p.input_type(1))) return std::make_unique<TapsStep>(p);
+            return std::make_unique<DeconvolutionStep>(p);
+          }};
+}
+
+}  // namespace osprey

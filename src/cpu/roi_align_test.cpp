@@ -1,0 +1,172 @@
+#include "ops/roi_align.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "cpu/boxes.h"
+#include "cpu/kernel_harness.h"
+
+namespace osprey {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+// One bilinear sample of a plane as torchvision defines it.
+double sample(const float* plane, std::int64_t h, std::int64_t w, double y, double x) {
+  if (y < -1 || y > static_cast<double>(h) || x < -1 || x > static_cast<double>(w)) return 0;
+  const auto axis = [](double at, std::int64_t size) {
+    at = std::max(at, 0.0);
+    const auto low = std::min(static_cast<std::int64_t>(at), size - 1), high = std::min(low + 1, size - 1);
+    return std::tuple{low, high, high == low ? 0.0 : at - static_cast<double>(low)};
+  };
+  const auto [y0, y1, fy] = axis(y, h);
+  const auto [x0, x1, fx] = axis(x, w);
+  const auto at = [&](std::int64_t i, std::int64_t j) { return static_cast<double>(plane[i * w + j]); };
+  return (1 - fy) * ((1 - fx) * at(y0, x0) + fx * at(y0, x1)) +
+         fy * ((1 - fx) * at(y1, x0) + fx * at(y1, x1));
+}
+
+// The mean of samples, one after the other, on the level that the paper's formula gives.
+std::vector<float> reference(const RoiAlign& op, const std::vector<Tensor>& levels,
+                             const std::vector<Roi>& rois) {
+  std::vector<float> out;
+  for (const Roi& roi : rois) {
+    const double size = std::sqrt(std::max(0.0f, roi.box.area()));
+    const double level =
+        std::floor(op.canonical_level + std::log2(size / op.canonical_size + 1e-8)) - op.first_level;
+    const auto l = static_cast<std::size_t>(std::clamp(level, 0.0, static_cast<double>(levels.size()) - 1));
+    const Shape& shape = levels[l].shape();
+    const double scale = op.scales[l], shift = op.aligned ? 0.5 : 0;
+    const double y0 = roi.box.y0 * scale - shift, x0 = roi.box.x0 * scale - shift;
+    double h = roi.box.y1 * scale - shift - y0, w = roi.box.x1 * scale - shift - x0;
+    if (!op.aligned) h = std::max(h, 1.0), w = std::max(w, 1.0);
+    const int ny = op.samples ? op.samples : static_cast<int>(std::ceil(static_cast<float>(h / op.out)));
+    const int nx = op.samples ? op.samples : static_cast<int>(std::ceil(static_cast<float>(w / op.out)));
+    for (std::int64_t c = 0; c < shape[1]; ++c) {
+      const float* plane = levels[l].values<float>().data() +
+                           (static_cast<std::int64_t>(roi.image) * shape[1] + c) * shape[2] * shape[3];
+      for (int by = 0; by < op.out; ++by)
+        for (int bx = 0; bx < op.out; ++bx) {
+          double sum = 0;
+          for (int iy = 0; iy < ny; ++iy)
+            for (int ix = 0; ix < nx; ++ix)
+              sum += sample(plane, shape[2], shape[3], y0 + (by + (iy + 0.5) / ny) * h / op.out,
+                            x0 + (bx + (ix + 0.5) / nx) * w / op.out);
+          out.push_back(static_cast<float>(sum / std::max(ny * nx, 1)));
+        }
+    }
+  }
+  return out;
+}
+
+struct Setting {
+  RoiAlign op;
+  std::int64_t images, channels;
+  std::vector<std::pair<std::int64_t, std::int64_t>> sizes;
+};
+
+std::vector<Setting> settings() {
+  const RoiAlign pyramid{.out = 7, .samples = 0, .scales = {0.25f, 0.125f, 0.0625f, 0.03125f}};
+  const RoiAlign legacy{.out = 14, .samples = 2, .scales = {0.125f}, .aligned = false};
+  const RoiAlign two_levels{.out = 7, .samples = 2, .scales = {0.125f, 0.0625f}, .first_level = 3};
+  const RoiAlign small{.out = 3, .samples = 0, .scales = {0.25f}, .aligned = false};
+  return {{pyramid, 2, 16, {{40, 56}, {20, 28}, {10, 14}, {5, 7}}},
+          {legacy, 1, 20, {{25, 33}}},
+          {two_levels, 1, 37, {{20, 28}, {10, 14}}},
+          {small, 3, 1, {{31, 17}}}};
+}
+
+std::vector<Tensor> random_levels(const Setting& s) {
+  std::vector<Tensor> out;
+  for (std::size_t l = 0; l < s.sizes.size(); ++l)
+    out.push_back(random_tensor({s.images, s.channels, s.sizes[l].first, s.sizes[l].second}, -1, 1,
+                                5 + static_cast<unsigned>(l)));
+  return out;
+}
+
+// Boxes of all sizes over a picture of 160 x 224, some beyond its edges, some without extent.
+std::vector<Roi> random_rois(std::int64_t count, std::int64_t images) {
+  const std::vector<float> r = random_floats(count * 4, 0, 1, 3);
+  std::vector<Roi> out;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float* v = &r[static_cast<std::size_t>(i) * 4];
+    const float w = 300 * v[2] * v[2] * v[2], h = 240 * v[3] * v[3] * v[3];
+    const float x = v[0] * 260 - 30 - w / 2, y = v[1] * 190 - 20 - h / 2;
+    out.push_back({static_cast<float>(i % images), {x, y, x + w, y + h}});
+  }
+  out.push_back({0, {10, 10, 10, 40}});
+  out.push_back({0, {-500, -500, -400, -400}});
+  out.push_back({0, {0, 0, 224, 160}});
+  return out;
+}
+
+Tensor tensor_of_rois(const std::vector<Roi>& rois) {
+  return Tensor::from<float>({reinterpret_cast<const float*>(rois.data()), rois.size() * 5},
+                             {static_cast<std::int64_t>(rois.size()), 5});
+}
+
+std::vector<float> run(const RoiAlign& op, const std::vector<Tensor>& levels, const std::vector<Roi>& rois,
+                       CpuLayout in, CpuLayout out, int threads = 1) {
+  KernelCase test{.op = op, .output_layout = out, .threads = threads};
+  for (const Tensor& level : levels) test.inputs.push_back({level, in});
+  test.inputs.push_back({tensor_of_rois(rois), {}, static_cast<std::int64_t>(rois.size()) + 9});
+  const Tensor result = run_kernel(test).at(0).to_f32();
+  return {result.values<float>().begin(), result.values<float>().end()};
+}
+
+TEST(RoiAlign, IsTheMeanOfBilinearSamples) {
+  for (const Setting& s : settings()) {
+    const std::vector<Tensor> levels = random_levels(s);
+    const std::vector<Roi> rois = random_rois(80, s.images);
+    const std::vector<float> want = reference(s.op, levels, rois), got = run(s.op, levels, rois, {}, {});
+    ASSERT_EQ(want.size(), got.size());
+    for (std::size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(want[i], got[i], 3e-5f) << "element " << i;
+  }
+}
+
+TEST(RoiAlign, AllLayoutsAndThreadsGiveTheSameBits) {
+  for (const Setting& s : settings()) {
+    const std::vector<Tensor> levels = random_levels(s);
+    const std::vector<Roi> rois = random_rois(50, s.images);
+    const std::vector<float> want = run(s.op, levels, rois, {}, {});
+    for (const int block : {0, 1, 8, 16}) {
+      EXPECT_EQ(want, run(s.op, levels, rois, {block}, {block}, 2)) << "block " << block;
+      EXPECT_EQ(want, run(s.op, levels, rois, {block}, {1}, 2)) << "block " << block << " to C order";
+      EXPECT_EQ(want, run(s.op, levels, rois, {1}, {block})) << "C order to block " << block;
+    }
+  }
+}
+
+TEST(RoiAlign, Bf16IsWidenedAndRoundedOnce) {
+  const Setting s = settings()[0];
+  std::vector<Tensor> wide, narrow;
+  for (const Tensor& level : random_levels(s)) {
+    Tensor half = Tensor::zeros(DType::kBF16, level.shape());
+    std::ranges::transform(level.values<float>(), half.mutable_values<BFloat16>().begin(), to_bfloat16);
+    narrow.push_back(half);
+    wide.push_back(half.to_f32());
+  }
+  const std::vector<Roi> rois = random_rois(30, s.images);
+  std::vector<float> want = run(s.op, wide, rois, {16}, {16});
+  for (float& v : want) v = to_float(to_bfloat16(v));
+  EXPECT_EQ(want, run(s.op, narrow, rois, {16}, {16}));
+  EXPECT_EQ(want, run(s.op, narrow, rois, {0}, {1}));
+}
+
+TEST(RoiAlign, BoxesThatAreNoBoxesGiveZeros) {
+  const Setting s = settings()[0];
+  const std::vector<Roi> rois{
+      {0, {kInf, 0, kInf, 9}}, {0, {NAN, 0, 5, 9}}, {0, {30, 30, 10, 10}}, {1, {-kInf, -kInf, kInf, kInf}}};
+  for (const float v : run(s.op, random_levels(s), rois, {16}, {16})) EXPECT_EQ(v, 0);
+}
+
+TEST(RoiAlign, NoBoxes) {
+  const Setting s = settings()[0];
+  EXPECT_TRUE(run(s.op, random_levels(s), {}, {16}, {16}).empty());
+}
+
+}  // namespace
+}  // namespace osprey

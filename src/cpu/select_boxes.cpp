@@ -1,0 +1,107 @@
+// Two passes over the rois, both in parallel: the first counts each roi's candidates, the second decodes them
+// where the sum of the counts before says.
+#include "ops/select_boxes.h"
+
+#include <algorithm>
+
+#include "cpu/boxes.h"
+
+namespace osprey {
+namespace {
+
+constexpr std::int64_t kChunk = 32;  // rois a task
+
+class Selector {
+ public:
+  Selector(const SelectBoxes& op, CpuRun& run)
+      : rois_(rows_of<Roi>(run.in(0))),
+        scores_(rows_of<float>(run.in(1))),
+        deltas_(rows_of<float>(run.in(2))),
+        geometry_(rows_of<Geometry>(run.in(3))),
+        classes_(run.in(1).dims[1] - 1),
+        delta_width_(run.in(2).dims[1]),
+        threshold_(run.parameters().score_threshold.value_or(op.threshold)),
+        decode_(op.weights, op.max_log_scale) {}
+
+  std::int32_t count(std::int64_t r) const {
+    const float* scores = scores_ + r * (classes_ + 1);
+    std::int32_t above = 0;
+    for (std::int64_t k = 0; k < classes_; ++k) above += scores[k] > threshold_;
+    return above > 0 && finite(r) ? above : 0;
+  }
+
+  void write(std::int64_t r, Roi* boxes, float* out_scores, std::int32_t* out_classes) const {
+    const float* scores = scores_ + r * (classes_ + 1);
+    const Geometry& g = geometry_[static_cast<int>(rois_[r].image)];
+    for (std::int64_t k = 0; k < classes_; ++k) {
+      if (!(scores[k] > threshold_)) continue;
+      *boxes++ = {rois_[r].image, clip_box(decoded(r, k), g.clip_height, g.clip_width)};
+      *out_scores++ = scores[k];
+      *out_classes++ = static_cast<std::int32_t>(k);
+    }
+  }
+
+ private:
+  Box decoded(std::int64_t r, std::int64_t k) const {
+    return decode_(rois_[r].box, deltas_ + r * delta_width_ + (delta_width_ == 4 ? 0 : 4 * k));
+  }
+
+  // Whether all scores and all decoded boxes of the roi are finite, candidates or not.
+  bool finite(std::int64_t r) const {
+    const float* scores = scores_ + r * (classes_ + 1);
+    if (!std::all_of(scores, scores + classes_ + 1, [](float s) { return std::isfinite(s); })) return false;
+    // Numbers of these sizes cannot overflow: saves decoding all the other classes.
+    const auto small = [](float v) { return std::abs(v) < 1e6f; };
+    const Box& box = rois_[r].box;
+    const float* deltas = deltas_ + r * delta_width_;
+    if (decode_.max_log_scale < 30 && small(box.x0) && small(box.y0) && small(box.x1) && small(box.y1) &&
+        std::all_of(deltas, deltas + delta_width_, small))
+      return true;
+    for (std::int64_t k = 0; k < delta_width_ / 4; ++k)
+      if (!is_finite(decoded(r, k))) return false;
+    return true;
+  }
+
+  const Roi* rois_;
+  const float* scores_;
+  const float* deltas_;
+  const Geometry* geometry_;
+  std::int64_t classes_, delta_width_;
+  float threshold_;
+  BoxDecoder decode_;
+};
+
+void select_boxes(const SelectBoxes& op, CpuRun& run) {
+  const Selector selector(op, run);
+  const std::int64_t rois = run.in(0).dims[0], chunks = (rois + kChunk - 1) / kChunk;
+  auto* const ends = reinterpret_cast<std::int32_t*>(run.scratch().data());
+  const auto for_rois = [&](auto&& body) {
+    cpu_for(chunks, run.threads(), [&](std::int64_t chunk) {
+      for (std::int64_t r = chunk * kChunk; r < std::min(rois, (chunk + 1) * kChunk); ++r) body(r);
+    });
+  };
+
+  for_rois([&](std::int64_t r) { ends[r] = selector.count(r); });
+  std::int32_t total = 0;
+  for (std::int64_t r = 0; r < rois; ++r) ends[r] = total += ends[r];
+  Roi* boxes = mutable_rows_of<Roi>(run.out(0));
+  auto* const scores = mutable_rows_of<float>(run.out(1));
+  auto* const classes = mutable_rows_of<std::int32_t>(run.out(2));
+  for_rois([&](std::int64_t r) {
+    const std::int32_t begin = r == 0 ? 0 : ends[r - 1];
+    if (ends[r] > begin) selector.write(r, boxes + begin, scores + begin, classes + begin);
+  });
+  for (std::size_t i = 0; i < 3; ++i) run.set_rows(i, total);
+}
+
+}  // namespace
+
+CpuKernel select_boxes_cpu() {
+  return {
+      .op = &kOpInfo<SelectBoxes>, .dtypes = {DType::kF32}, .prepare = [](CpuPrepare& prepare) {
+        prepare.request_scratch(static_cast<std::size_t>(prepare.input(0).dims[0]) * sizeof(std::int32_t));
+        return cpu_step([op = prepare.op<SelectBoxes>()](CpuRun& run) { select_boxes(op, run); });
+      }};
+}
+
+}  // namespace osprey
