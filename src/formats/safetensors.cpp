@@ -117,6 +117,12 @@ void add_entry(Checkpoint& to, const Source& source, Entry entry, Bytes data) {
   add_tensor(to, source, {"", entry.name, layout.dtype, layout.shape, std::move(load)});
 }
 
+void add_metadata(Checkpoint& to, const Json& metadata) {
+  require(metadata.is_object(), "safetensors: __metadata__ is no map");
+  for (auto item = metadata.begin(); item != metadata.end(); ++item)
+    if (item->is_string()) to.scalars[item.key()] = item->get<std::string>();
+}
+
 Checkpoint read(const Source& source) {
   ByteReader in(source.bytes, "safetensors");
   const auto size = in.read<std::uint64_t>();
@@ -127,15 +133,13 @@ Checkpoint read(const Source& source) {
 
   Checkpoint out{.format = "safetensors"};
   std::vector<Entry> entries;
-  for (const auto& [name, value] : header.items()) {
-    if (name != "__metadata__") {
-      entries.push_back(
-          in_context(fmt::format("\"{}\"", printable(name)), [&] { return parse_entry(name, value); }));
-      continue;
+  for (auto item = header.begin(); item != header.end(); ++item) {
+    const std::string where = fmt::format("\"{}\"", printable(item.key()));
+    if (item.key() == "__metadata__") {
+      add_metadata(out, *item);
+    } else {
+      entries.push_back(in_context(where, [&] { return parse_entry(item.key(), *item); }));
     }
-    require(value.is_object(), "safetensors: __metadata__ is no map");
-    for (const auto& [key, text] : value.items())
-      if (text.is_string()) out.scalars[key] = text.get<std::string>();
   }
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);

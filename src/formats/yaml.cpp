@@ -41,7 +41,9 @@ struct Sized {
 // Builds the tree from the parser's events.
 class Builder : public YAML::EventHandler {
  public:
-  explicit Builder(const std::string& name) : file_(std::make_shared<std::string>(name)) {}
+  explicit Builder(const std::string& name) : file_(std::make_shared<std::string>(name)) {
+    root_.node.file = file_;  // of a file without a document
+  }
 
   ConfigTree take() { return std::move(root_.node); }
 
