@@ -53,7 +53,8 @@ Rle rasterise(const JsonValue& polygons, int height, int width) {
     const auto xy = polygon.numbers();
     require(xy.size() >= 6 && xy.size() % 2 == 0,
             "{}: a polygon of {} numbers, expected x, y of at least 3 points", polygon.key(), xy.size());
-    parts.push_back(rle_from_polygon(xy, height, width));
+    parts.push_back(
+        in_context(std::string(polygon.key()), [&] { return rle_from_polygon(xy, height, width); }));
   });
   require(!parts.empty(), "{}: expected at least one polygon", polygons.key());
   return parts.size() == 1 ? std::move(parts[0]) : merge_masks(parts, false);
@@ -86,7 +87,9 @@ Rle read_mask(const JsonValue& value, const ImageSizes& sizes, std::int64_t imag
   require(size.size() == 2 && extent(size[0]) && extent(size[1]), "{}: \"size\" must be [height, width]",
           value.key());
   const int height = static_cast<int>(size[0]), width = static_cast<int>(size[1]);
-  return text ? decompress_rle(*text, height, width) : rle_from_counts(counts, height, width);
+  return in_context(std::string(value.key()), [&] {
+    return text ? decompress_rle(*text, height, width) : rle_from_counts(counts, height, width);
+  });
 }
 
 std::optional<XywhBox> read_box(const JsonValue& value, bool may_be_empty) {

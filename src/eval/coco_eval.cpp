@@ -15,6 +15,8 @@ namespace osprey {
 
 namespace {
 
+constexpr std::size_t kMaxArray = std::size_t{1} << 28;  // 2 GiB; 22,000 categories with COCO's parameters
+
 // numpy.linspace, whose rounding decides ties.
 std::vector<double> linspace(double first, double last, int count) {
   std::vector<double> out;
@@ -303,6 +305,9 @@ CocoEval evaluate(const CocoAnnotations& truth, const CocoResults& results, Coco
   eval.max_detections = options.max_detections;
   const std::size_t areas = eval.areas.size(), categories = eval.category_ids.size();
   const std::size_t recalls = eval.iou_thresholds.size() * categories * areas * eval.max_detections.size();
+  require(recalls * eval.recall_thresholds.size() <= kMaxArray,
+          "evaluate: {} categories make arrays of more than {} numbers; list only those that are used",
+          categories, kMaxArray);
   eval.recall.assign(recalls, -1);
   eval.precision.assign(recalls * eval.recall_thresholds.size(), -1);
   eval.scores = eval.precision;
