@@ -1,6 +1,10 @@
 // Random boxes, deltas and geometry for the tests of the box kernels.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
 #include "cpu/boxes.h"
 #include "cpu/kernel_harness.h"
 

@@ -1,5 +1,6 @@
 #include "ops/select_boxes.h"
 
+#include <algorithm>
 #include <limits>
 
 #include <gtest/gtest.h>

@@ -1,0 +1,50 @@
+#include "ops/normalize_image.h"
+
+#include <gtest/gtest.h>
+
+#include "cpu/box_cases_test.h"
+
+namespace osprey {
+namespace {
+
+TEST(NormalizeImage, SubtractsDividesThenPadsWithZeros) {
+  NormalizeImage op{.mean = {103.53f, 116.28f, 123.675f}, .std = {57.375f, 57.12f, 58.395f}, .multiple = 16};
+  const std::vector<Geometry> geometry{{20, 30, 1, 1, 20, 30}, {25, 18, 1, 1, 25, 18}};
+  std::vector<std::uint8_t> pixels(2 * 25 * 30 * 3);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 31 % 256);
+  for (const int threads : {1, 2}) {
+    const Tensor got = run_kernel({.op = op,
+                                   .inputs = {{tensor_of(pixels, {2, 25, 30, 3})}, {rows_tensor(geometry)}},
+                                   .threads = threads,
+                                   .bindings = {{"h", 2}, {"w", 2}}})
+                           .at(0);
+    ASSERT_EQ(got.shape(), (Shape{2, 3, 32, 32}));
+    for (std::size_t n = 0, i = 0; n < 2; ++n)
+      for (std::size_t c = 0; c < 3; ++c)
+        for (std::size_t y = 0; y < 32; ++y)
+          for (std::size_t x = 0; x < 32; ++x, ++i) {
+            const bool inside = static_cast<float>(y) < geometry[n].clip_height &&
+                                static_cast<float>(x) < geometry[n].clip_width;
+            const float v = inside ? static_cast<float>(pixels[((n * 25 + y) * 30 + x) * 3 + c]) : 0;
+            ASSERT_EQ(got.values<float>()[i], inside ? (v - op.mean[c]) / op.std[c] : 0)
+                << n << c << y << " " << x;
+          }
+  }
+}
+
+TEST(NormalizeImage, CanvasBorderIsFilledBeforeNormalisation) {
+  const NormalizeImage op{
+      .mean = {100, 110, 120}, .fill = {116, 116, 124}, .canvas_height = 8, .canvas_width = 8};
+  const std::vector<Geometry> geometry{{8, 8, 0.5f, 0.5f, 2, 4}};  // 4 x 8 pixels of the canvas
+  const Tensor pixels = tensor_of(std::vector<std::uint8_t>(4 * 8 * 3, 130), {1, 4, 8, 3});
+  const Tensor got = run_kernel({.op = op, .inputs = {{pixels}, {rows_tensor(geometry)}}}).at(0);
+  ASSERT_EQ(got.shape(), (Shape{1, 3, 8, 8}));
+  EXPECT_EQ(got.values<float>()[0], 30);
+  EXPECT_EQ(got.values<float>()[31], 30);
+  EXPECT_EQ(got.values<float>()[32], 16);
+  EXPECT_EQ(got.values<float>()[64 + 63], 6);
+  EXPECT_EQ(got.values<float>()[128 + 63], 4);
+}
+
+}  // namespace
+}  // namespace osprey
