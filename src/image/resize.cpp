@@ -95,7 +95,7 @@ void PilResizer::horizontal(ImageView in, int begin, int end, std::uint8_t* out,
       to[static_cast<std::size_t>(r)] = y + r < end ? out + (y + r - first_row_) * stride : spare;
     }
     interleave(from, in_width_, before);
-    resize_kernels::kernels().horizontal(before, taps, out_width_, after);
+    resize_kernels::kernels().back().horizontal(before, taps, out_width_, after);
     deinterleave(after, out_width_, to);
   }
 }
@@ -104,9 +104,9 @@ void PilResizer::vertical(ImageView in, int begin, int end, std::uint8_t* out, s
   const std::size_t bytes = static_cast<std::size_t>(out_width_) * 3;
   for (int y = begin; y < end; ++y) {
     const auto i = static_cast<std::size_t>(y);
-    resize_kernels::kernels().vertical(in.row(y_.first[i] - first_row_), in.stride,
-                                       y_.weights.data() + i * static_cast<std::size_t>(y_.taps), y_.count[i],
-                                       bytes, out + y * stride);
+    resize_kernels::kernels().back().vertical(in.row(y_.first[i] - first_row_), in.stride,
+                                              y_.weights.data() + i * static_cast<std::size_t>(y_.taps),
+                                              y_.count[i], bytes, out + y * stride);
   }
 }
 

@@ -97,19 +97,20 @@ void vertical_any(const std::uint8_t* rows, std::ptrdiff_t stride, const std::in
 }
 #endif
 
-Kernels choose() {
+std::vector<Kernels> supported() {
+  std::vector<Kernels> out{{horizontal_any, vertical_any}};
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return {horizontal_avx512, vertical_avx512};
-  if (__builtin_cpu_supports("avx2")) return {horizontal_avx2, vertical_avx2};
+  if (__builtin_cpu_supports("avx2")) out.push_back({horizontal_avx2, vertical_avx2});
+  if (__builtin_cpu_supports("avx512f")) out.push_back({horizontal_avx512, vertical_avx512});
 #endif
-  return {horizontal_any, vertical_any};
+  return out;
 }
 
 }  // namespace
 
-const Kernels& kernels() {
-  static const Kernels chosen = choose();
-  return chosen;
+const std::vector<Kernels>& kernels() {
+  static const std::vector<Kernels> table = supported();
+  return table;
 }
 
 }  // namespace osprey::resize_kernels

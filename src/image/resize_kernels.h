@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace osprey::resize_kernels {
 
@@ -31,7 +32,7 @@ struct Kernels {
                    std::size_t bytes, std::uint8_t* out);
 };
 
-// The fastest that this processor runs; all give the same bytes.
-const Kernels& kernels();
+// All that this processor runs, the fastest last; they give the same bytes.
+const std::vector<Kernels>& kernels();
 
 }  // namespace osprey::resize_kernels

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "image/resize_kernels.h"
+
 namespace osprey {
 namespace {
 
@@ -91,6 +93,29 @@ TEST(Resize, WhiteStaysWhite) {
   std::fill(white.pixels.begin(), white.pixels.end(), std::uint8_t{255});
   for (const auto& [width, height] : {std::pair{1, 1}, {77, 31}, {600, 414}})
     EXPECT_EQ(std::ranges::count(resize_pil_bilinear(white, width, height).pixels, 255), 3 * width * height);
+}
+
+TEST(Resize, KernelsOfEveryProcessorGiveTheSameBytes) {
+  using namespace resize_kernels;
+  constexpr int kWidth = 23, kTaps = 5;
+  const Image in = noise(4 * kColumnBytes, kWidth + kTaps);
+  std::vector<int> first(kWidth), count(kWidth);
+  std::vector<std::int32_t> weights(kWidth * kTaps);
+  for (std::size_t i = 0; i < weights.size(); ++i)  // those of an output add up to about 1, some to more
+    weights[i] = static_cast<std::int32_t>(i * 2654435761u % (1u << kWeightBits)) / 2;
+  for (int x = 0; x < kWidth; ++x)
+    first[static_cast<std::size_t>(x)] = x, count[static_cast<std::size_t>(x)] = 1 + x % kTaps;
+
+  const Taps taps{first.data(), count.data(), weights.data(), kTaps};
+  std::vector<std::uint8_t> across, down;
+  for (const Kernels& kernel : kernels()) {
+    std::vector<std::uint8_t> row(kWidth * kColumnBytes), column(301);
+    kernel.horizontal(in.pixels.data(), taps, kWidth, row.data());
+    kernel.vertical(in.pixels.data(), in.view().stride, weights.data(), kTaps, column.size(), column.data());
+    if (across.empty()) across = row, down = column;
+    EXPECT_EQ(row, across);
+    EXPECT_EQ(column, down);
+  }
 }
 
 TEST(Resize, RangesOfRowsAndStridesGiveTheSame) {
