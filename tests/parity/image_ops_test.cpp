@@ -1,64 +1,22 @@
-// The picture's way into and out of the network against what Detectron2 did (fixtures/detectron2/ops): sizes
-// of ResizeShortestEdge, and pasted masks as run lengths.
-#include <cstdlib>
-#include <filesystem>
-
+// The picture's way into and out of the network against what Detectron2 did (fixtures/detectron2): decoding
+// and resizing, sizes of ResizeShortestEdge, and pasted masks as run lengths.
 #include <gtest/gtest.h>
 
-#include "formats/npy.h"
 #include "image/paste_mask.h"
 #include "image/resize.h"
 #include "image/rle.h"
+#include "parity/fixtures.h"
+#include "parity/golden_arrays.h"
 
 namespace osprey {
 namespace {
 
-std::filesystem::path fixtures() {
-  const char* root = std::getenv("OSPREY_FIXTURES");
-  return root ? root : OSPREY_SOURCE_DIR "/../shared/fixtures";
-}
-
-// The arrays of one case.
-class Golden {
- public:
-  explicit Golden(const std::string& name)
-      : source_(open_source(fixtures() / "detectron2" / name / "golden.npz")) {
-    arrays_ = read_npz(source_);
-  }
-
-  Tensor array(const std::string& name) const {
-    for (const NamedTensor& tensor : arrays_.tensors)
-      if (tensor.name == name) return tensor.load();
-    ADD_FAILURE() << name << " is not among the goldens";
-    return {};
-  }
-
-  // numpy's array of byte strings, S<width>, which is no tensor: the contents after the .npy header.
-  std::vector<std::string> texts(const std::string& name, std::size_t count) const {
-    const ZipArchive zip(source_);
-    const ZipEntry* entry = zip.find(name + ".npy");
-    if (!entry) return {};
-    const ZipData npy = zip.read(*entry, 1 << 20);
-    const std::string_view bytes = as_text(npy.bytes);
-    const std::string_view cells = bytes.substr(bytes.find('\n') + 1);
-    std::vector<std::string> out;
-    for (std::size_t i = 0, width = cells.size() / count; i < count; ++i) {
-      const std::string_view cell = cells.substr(i * width, width);
-      out.emplace_back(cell.substr(0, cell.find('\0')));
-    }
-    return out;
-  }
-
- private:
-  Source source_;
-  Checkpoint arrays_;
-};
-
 class ImageOps : public testing::Test {
  protected:
-  void SetUp() override {
-    if (!std::filesystem::exists(fixtures() / "detectron2"))
-      GTEST_SKIP() << "no fixtures at " << fixtures().string() << " (set OSPREY_FIXTURES)";
+  void SetUp() override { OSPREY_NEEDS_FIXTURE(fixture("detectron2")) }
+
+  static GoldenArrays golden(const std::string& name) {
+    return GoldenArrays(fixture("detectron2") / name / "golden.npz");
   }
 };
 
@@ -71,15 +29,15 @@ TEST_F(ImageOps, NetworkInputs) {
                {"mask_rcnn_narrow", "chelsea.png", 256, 384}};
   constexpr float kMean[] = {103.53f, 116.28f, 123.675f};  // of blue, green and red; the deviation is 1
   for (const auto& c : cases) {
-    const Golden golden(c.name);
-    const Image photo = read_image(fixtures() / "images" / c.photo);
+    const GoldenArrays arrays = golden(c.name);
+    const Image photo = read_image(fixture("images") / c.photo);
     const ImageSize size = shortest_edge_size(photo.width, photo.height, c.shortest, c.longest);
     const Image resized = resize_pil_bilinear(photo, size.width, size.height);
 
-    const Tensor samples = golden.array("input__sample"), shape = golden.array("input__shape");
+    const Tensor samples = arrays.tensor("input__sample"), shape = arrays.tensor("input__shape");
     const auto values = samples.values<float>();
     const auto dims = shape.values<std::int64_t>();  // 1, 3, height and width, padded
-    const std::int64_t stride = golden.array("input__stride").values<std::int64_t>()[0];
+    const std::int64_t stride = arrays.tensor("input__stride").values<std::int64_t>()[0];
     for (std::size_t i = 0; i < values.size(); ++i) {
       const std::int64_t flat = static_cast<std::int64_t>(i) * stride;
       const std::int64_t x = flat % dims[3], y = flat / dims[3] % dims[2], channel = flat / dims[3] / dims[2];
@@ -101,11 +59,11 @@ TEST_F(ImageOps, ShortestEdgeSizes) {
                {"resize_hw_1344_1344", 1344, 1344},
                {"resize_hw_320_480", 320, 480},
                {"resize_hw_256_384", 256, 384}};
-  const Golden golden("ops");
-  const Tensor images = golden.array("in_image_wh");
+  const GoldenArrays arrays = golden("ops");
+  const Tensor images = arrays.tensor("in_image_wh");
   const auto wh = images.values<std::int64_t>();
   for (const auto& c : cases) {
-    const Tensor sizes = golden.array(c.name);
+    const Tensor sizes = arrays.tensor(c.name);
     const auto hw = sizes.values<std::int64_t>();
     for (std::size_t i = 0; i < wh.size(); i += 2) {
       const ImageSize got =
@@ -118,12 +76,12 @@ TEST_F(ImageOps, ShortestEdgeSizes) {
 
 TEST_F(ImageOps, PastedMasksAreEqualRunForRun) {
   constexpr int kHeight = 80, kWidth = 100;
-  const Golden golden("ops");
-  const Tensor masks = golden.array("in_masks"), boxes = golden.array("in_paste_boxes"),
-               areas = golden.array("paste_area");
+  const GoldenArrays arrays = golden("ops");
+  const Tensor masks = arrays.tensor("in_masks"), boxes = arrays.tensor("in_paste_boxes"),
+               areas = arrays.tensor("paste_area");
   const auto count = static_cast<std::size_t>(masks.dim(0));
   const auto cells = static_cast<std::size_t>(masks.dim(1) * masks.dim(2));
-  const auto rles = golden.texts("paste_rle", count);
+  const auto rles = arrays.strings("paste_rle");
   ASSERT_EQ(rles.size(), count);
   PasteWorkspace workspace;
   Rle rle;
