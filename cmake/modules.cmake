@@ -43,7 +43,7 @@ function(osprey_flatbuffer MODULE)
 endfunction()
 
 function(osprey_module NAME)
-  cmake_parse_arguments(arg "" "" "DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "" "" "DEPS;LIBS;LABELS" ${ARGN})
   set(dir ${PROJECT_SOURCE_DIR}/src/${NAME})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${dir}/*.cpp)
   set(tests ${sources})
@@ -69,9 +69,15 @@ function(osprey_module NAME)
   target_include_directories(osprey_${NAME} ${scope} ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include
                              ${PROJECT_BINARY_DIR}/generated)
   if(OSPREY_TESTS AND tests)
-    osprey_test(test_${NAME} SOURCES ${tests} LIBS osprey_${NAME})
+    osprey_test(test_${NAME} SOURCES ${tests} LIBS osprey_${NAME} LABELS ${arg_LABELS})
+    if("sanitized" IN_LIST arg_LABELS)
+      add_dependencies(sanitized_tests test_${NAME})
+    endif()
   endif()
 endfunction()
+
+# The tests of what reads files, for the sanitizer builds: `ctest -L sanitized`.
+add_custom_target(sanitized_tests)
 
 if(OSPREY_TESTS)
   include(GoogleTest)

@@ -17,7 +17,7 @@ def allowed_folders():
     direct = {}
     for name, rest in re.findall(r"osprey_module\((\w+)([^)]*)\)", text):
         rest = re.sub(r"\$<[^>]*>:(\w+)>", r"\1", re.sub(r"\$<\$<BOOL:\$\{OSPREY_CPU\}>:(\w+)>", r"\1", rest))
-        deps = re.search(r"DEPS ([\w\s]*?)(?:LIBS|$)", rest, re.S)
+        deps = re.search(r"DEPS ([\w\s]*?)(?:LIBS|LABELS|$)", rest, re.S)
         direct[name] = set(deps.group(1).split()) if deps else set()
     closed = {}
 

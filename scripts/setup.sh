@@ -11,7 +11,7 @@ packages=(build-essential cmake ninja-build ccache pkg-config python3 python3-pi
   libflatbuffers-dev flatbuffers-compiler libxxhash-dev libjpeg-dev libpng-dev libstb-dev zlib1g-dev
   libsimdjson-dev nlohmann-json3-dev libcairo2-dev libpango1.0-dev fonts-dejavu-core
   libgtest-dev libgmock-dev)
-[[ "${1:-}" == --dev ]] && packages+=(clang clang-format clang-tidy libclang-rt-14-dev libbenchmark-dev)
+[[ "${1:-}" == --dev ]] && packages+=(clang clang-format clang-tidy libclang-rt-dev libomp-dev libbenchmark-dev)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -1,0 +1,66 @@
+// osprey doctor: what this machine and this build have, and how to get the rest.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "cli/support/verb.h"
+#include "cpu/isa.h"
+#include "draw/fonts.h"
+#include "osprey/version.h"
+
+namespace osprey {
+namespace {
+
+struct Finding {
+  std::string what, state, advice;  // advice: empty when all is well
+};
+
+std::string cpu_model() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
+double memory_gib() {
+  return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE)) / (1 << 30);
+}
+
+std::vector<Finding> examine() {
+  std::vector<Finding> out;
+  out.push_back({"osprey", kVersion, ""});
+  out.push_back({"cpu", fmt::format("{}, {} cores, {:.0f} GiB", cpu_model(), std::thread::hardware_concurrency(), memory_gib()), ""});
+  out.push_back({"instructions", cpu_isa(), ""});
+  out.push_back({"bf16", cpu_has_bf16() ? "computed by the CPU" : "not computed by this CPU",
+                 cpu_has_bf16() ? "" : "bf16 engines run by conversion; use --precision fp32 here"});
+  out.push_back({"onednn", onednn_version(), ""});
+  out.push_back({"fonts", text_available() ? "found" : "none",
+                 text_available() ? "" : "pictures come without names; install fonts-dejavu-core"});
+  out.push_back({"cuda", "not in this build", "this version runs on the CPU"});
+  return out;
+}
+
+int doctor(bool as_json) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Finding& f : examine()) {
+    if (as_json) rows.push_back({{"what", f.what}, {"state", f.state}, {"advice", f.advice}});
+    else fmt::print("{:<14} {}{}{}\n", f.what, f.state, f.advice.empty() ? "" : ": ", f.advice);
+  }
+  if (as_json) fmt::print("{}\n", rows.dump(2));
+  return 0;
+}
+
+}  // namespace
+
+Verb doctor_verb() {
+  return {"doctor", "What this machine has, and how to get the rest",
+          "  osprey doctor\n"
+          "  osprey doctor --json\n",
+          [](CLI::App&, const CommonOptions& common) { return [&common] { return doctor(common.json); }; }};
+}
+
+}  // namespace osprey

@@ -1,0 +1,121 @@
+#include "cli/support/arguments.h"
+
+#include <algorithm>
+#include <map>
+
+namespace osprey {
+namespace {
+
+// What a flag of another command is here: a flag of ours, "" for a positional argument, kIgnored for one that
+// has no meaning here (with its value), kIgnoredSwitch for one without a value.
+constexpr const char* kIgnored = "(ignored)";
+constexpr const char* kIgnoredSwitch = "(ignored switch)";
+
+struct Alias {
+  std::string verb;
+  std::map<std::string, std::string> flags;
+};
+
+const std::map<std::string, Alias>& aliases() {
+  static const std::map<std::string, Alias> table{
+      // The sample's exported graph and sample image stood in for what is read from the config here.
+      {"create_onnx",
+       {"import",
+        {{"--exported-onnx", kIgnored},
+         {"--onnx", "-o"},
+         {"--det2-config", "--config"},
+         {"--det2-weights", ""},
+         {"--sample-image", kIgnored},
+         {"--first-nms-threshold", "--first-nms-threshold"},
+         {"--second-nms-threshold", "--second-nms-threshold"},
+         {"--batch-size", "--batch"}}}},
+      {"build_engine",
+       {"build", {{"--onnx", ""}, {"--engine", "-o"}, {"--batch-size", "--batch"}, {"--workspace", kIgnored}}}},
+      {"eval_coco",
+       {"eval",
+        {{"--engine", ""},
+         {"--input", "--images"},
+         {"--det2-config", kIgnored},
+         {"--det2-weights", kIgnored},
+         {"--preprocessor", kIgnored},
+         {"--detection-type", "--type"},
+         {"--nms-threshold", "--score-threshold"},
+         {"--iou-threshold", "--mask-threshold"}}}},
+  };
+  return table;
+}
+
+// Flags that a verb of ours takes in the seeds' spelling as well.
+const std::map<std::string, std::map<std::string, std::string>>& spellings() {
+  static const std::map<std::string, std::map<std::string, std::string>> table{
+      {"infer",
+       {{"--engine", ""},
+        {"--input", ""},
+        {"--output", "-o"},
+        {"--det2-config", kIgnored},
+        {"--preprocessor", kIgnored},
+        {"--nms-threshold", "--score-threshold"},
+        {"--iou-threshold", "--mask-threshold"}}},
+      {"bench",
+       {{"--loadEngine", ""},
+        {"--useCudaGraph", kIgnoredSwitch},
+        {"--noDataTransfers", "--no-transfers"},
+        {"--avgRuns", kIgnored},
+        {"--exportProfile", kIgnored},
+        {"--dumpProfile", "--layers"}}},
+  };
+  return table;
+}
+
+bool is_flag(const std::string& text) { return text.size() > 1 && text[0] == '-' && !(text[1] >= '0' && text[1] <= '9'); }
+
+void dashes_for_underscores(std::string& flag) {
+  if (!flag.starts_with("--")) return;
+  const auto end = std::min(flag.find('='), flag.size());
+  std::replace(flag.begin(), flag.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
+}
+
+std::vector<std::string> translated(const std::vector<std::string>& in, const std::map<std::string, std::string>& flags) {
+  std::vector<std::string> out{in[0]}, positional;
+  for (std::size_t i = 1; i < in.size(); ++i) {
+    const auto equals = in[i].find('=');
+    const auto found = is_flag(in[i]) ? flags.find(in[i].substr(0, equals)) : flags.end();
+    if (found == flags.end()) {
+      out.push_back(in[i]);
+      continue;
+    }
+    if (found->second == kIgnoredSwitch) continue;
+    if (found->second == "--no-transfers" || found->second == "--layers") {
+      out.push_back(found->second);
+      continue;
+    }
+    std::string value;
+    if (equals != std::string::npos) value = in[i].substr(equals + 1);
+    else if (i + 1 < in.size()) value = in[++i];
+    if (found->second == kIgnored) continue;
+    if (found->second.empty()) {
+      positional.push_back(value);
+    } else {
+      out.push_back(found->second);
+      out.push_back(value);
+    }
+  }
+  out.insert(out.begin() + 1, positional.begin(), positional.end());
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::string> normal_arguments(std::vector<std::string> arguments) {
+  if (arguments.empty()) return arguments;
+  for (std::size_t i = 1; i < arguments.size(); ++i) dashes_for_underscores(arguments[i]);
+  if (const auto alias = aliases().find(arguments[0]); alias != aliases().end()) {
+    arguments[0] = alias->second.verb;
+    return translated(arguments, alias->second.flags);
+  }
+  if (const auto own = spellings().find(arguments[0]); own != spellings().end())
+    return translated(arguments, own->second);
+  return arguments;
+}
+
+}  // namespace osprey

@@ -1,0 +1,50 @@
+#include "cli/support/evaluation.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/error.h"
+
+namespace osprey {
+
+std::vector<std::int64_t> match_categories(const std::vector<Category>& classes, const CocoAnnotations& truth) {
+  std::map<std::string, std::int64_t> by_name;
+  std::vector<std::int64_t> ids, out;
+  for (const CocoCategory& c : truth.categories) {
+    by_name.emplace(c.name, c.id);
+    ids.push_back(c.id);
+  }
+  for (const Category& c : classes) {
+    const auto it = by_name.find(c.name);
+    if (it == by_name.end()) break;
+    out.push_back(it->second);
+  }
+  if (out.size() == classes.size()) return out;
+  require(ids.size() == classes.size(),
+          "{}: has {} categories, the engine {} classes of other names; give the names with --labels when building",
+          truth.source, ids.size(), classes.size());
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+std::vector<CocoType> types_of(const LoadedEngine& engine) {
+  std::vector<CocoType> out{CocoType::kBbox};
+  if (engine.has_output("mask_ends")) out.push_back(CocoType::kSegm);
+  if (engine.has_output("keypoints")) out.push_back(CocoType::kKeypoints);
+  return out;
+}
+
+void detect_all(DetectionSession& session, const RunOptions& options, const CocoAnnotations& truth,
+                const std::filesystem::path& folder, const OnImage& on_image) {
+  for (std::size_t i = 0; i < truth.images.size(); ++i) {
+    const CocoImage& image = truth.images[i];
+    // A name from the file must not lead out of the folder.
+    const std::filesystem::path name = std::filesystem::path(image.file_name).filename();
+    require(!name.empty(), "{}: image {} has no \"file_name\"", truth.source, image.id);
+    const Image photo = read_image(folder / name);
+    const ImageView view = photo;
+    on_image(image, photo, session.detect({&view, 1}, options).front(), i);
+  }
+}
+
+}  // namespace osprey

@@ -1,0 +1,31 @@
+// The flags of verbs that import: SOURCE, --config, --set, --labels, --size.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <string>
+#include <vector>
+
+#include "osprey/engine.h"
+
+namespace osprey {
+
+struct SourceFlags {
+  std::string source, config, labels, size = "config";
+  std::vector<std::string> overrides;
+
+  void declare(CLI::App& app);
+  SourceOptions options() const;
+};
+
+// --first-nms-threshold, --second-nms-threshold, --nms-iou, --max-detections, --mask-threshold
+struct ThresholdFlags {
+  Thresholds values;
+
+  void declare(CLI::App& app, bool with_first);
+};
+
+// One line on what was imported, and what was left over, on stderr.
+void print_report(const ImportReport& report, bool quiet, bool verbose);
+
+}  // namespace osprey

@@ -1,0 +1,83 @@
+#include <cmath>
+
+#include "core/error.h"
+#include "engine/engine_file.h"
+#include "engine/source.h"
+#include "ops/nms.h"
+#include "ops/paste_masks.h"
+#include "ops/select_anchors.h"
+#include "ops/select_boxes.h"
+#include "osprey/version.h"
+#include "passes/pass.h"
+
+namespace osprey {
+namespace {
+
+template <class T, class Change>
+void change_op(Node& node, Change change) {
+  if (const T* op = node.op.as<T>()) {
+    T copy = *op;
+    change(copy);
+    node.op = Op(std::move(copy));
+  }
+}
+
+void set_anchor_threshold(SelectAnchors& op, const Thresholds& t) {
+  const auto& wanted = op.stage == 1 ? t.first_score : t.score;
+  if (!wanted) return;
+  op.has_threshold = true;
+  // Raw logits are compared with the logit of the probability asked for.
+  op.threshold = op.activation == Activation::kSigmoid ? *wanted : std::log(*wanted / (1 - *wanted));
+}
+
+void check_probability(std::string_view name, const std::optional<float>& value) {
+  if (value && !(*value >= 0 && *value <= 1))
+    fail(ErrorCode::kUsage, "{} {} is not between 0 and 1", name, *value);
+}
+
+}  // namespace
+
+void apply_thresholds(Graph& graph, const Thresholds& t) {
+  check_probability("the first score threshold", t.first_score);
+  check_probability("the score threshold", t.score);
+  check_probability("the NMS overlap", t.nms_iou);
+  check_probability("the mask threshold", t.mask);
+  if (t.max_detections && *t.max_detections < 1) fail(ErrorCode::kUsage, "at most {} detections", *t.max_detections);
+  for (Node& node : graph.mutable_nodes()) {
+    change_op<SelectAnchors>(node, [&](SelectAnchors& op) { set_anchor_threshold(op, t); });
+    change_op<SelectBoxes>(node, [&](SelectBoxes& op) { op.threshold = t.score.value_or(op.threshold); });
+    change_op<PasteMasks>(node, [&](PasteMasks& op) { op.threshold = t.mask.value_or(op.threshold); });
+    change_op<Nms>(node, [&](Nms& op) {
+      if (op.stage != 2) return;
+      op.iou = t.nms_iou.value_or(op.iou);
+      op.max_detections = t.max_detections.value_or(op.max_detections);
+    });
+  }
+  graph.infer_types();
+}
+
+ImportReport report_of(const Model& model) {
+  ImportReport out{model.family, model.description, model.weights.unused, model.graph.weights().size(), 0};
+  for (const Weight& w : model.graph.weights()) {
+    std::int64_t n = 1;
+    for (const Dim& d : model.graph.value(w.value).type.dims) n *= d.constant();
+    out.parameters += n;
+  }
+  return out;
+}
+
+ImportReport build_engine(const SourceOptions& source, const BuildOptions& options, const std::filesystem::path& file) {
+  if (options.progress) options.progress(0, "importing");
+  EngineData engine{load_source(source), kVersion, "cpu", options.precision == Precision::kBf16 ? "bf16" : "fp32"};
+  const ImportReport report = report_of(engine.model);
+  apply_thresholds(engine.model.graph, options.thresholds);
+  run_passes(engine.model.graph,
+             {.disabled = options.disabled_passes,
+              .precision = options.precision == Precision::kBf16 ? DType::kBF16 : DType::kF32});
+  write_engine(file, engine, [&](double done) {
+    if (options.progress) options.progress(done, "writing " + file.filename().string());
+  });
+  return report;
+}
+
+}  // namespace osprey

@@ -1,0 +1,134 @@
+#include "engine/runtime.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "cpu/executor.h"
+
+namespace osprey {
+
+std::shared_ptr<const LoadedEngine> LoadedEngine::open(const std::filesystem::path& file, const EngineOptions& options) {
+  std::shared_ptr<LoadedEngine> out(new LoadedEngine);
+  out->data_ = read_engine(file);
+  if (out->data_.device != "cpu")
+    fail(ErrorCode::kDevice, "{}: was built for {}, and this Osprey runs on the CPU only; build it with --device cpu",
+         file.string(), out->data_.device);
+  for (const Category& c : out->data_.model.categories) out->labels_.push_back(c.name);
+  out->graph_ = std::make_shared<const Graph>(std::move(out->data_.model.graph));
+  for (const char* name : {"det_boxes", "det_rows", "det_scores", "det_classes"})
+    require(out->has_output(name), "{}: has no output '{}': it is no detector", file.string(), name);
+  out->executor_ = in_context(file.string(), [&] { return make_cpu_executor(out->graph_, {.threads = options.threads}); });
+  return out;
+}
+
+bool LoadedEngine::has_output(const std::string& name) const {
+  const ValueId id = graph_->find(name);
+  return id != kNoValue && graph_->is_output(id);
+}
+
+DetectionSession::DetectionSession(std::shared_ptr<const LoadedEngine> engine)
+    : engine_(std::move(engine)), session_(engine_->executor().session()) {}
+
+std::vector<Detections> DetectionSession::detect(std::span<const ImageView> photos, const RunOptions& options, RunTimes* times) {
+  for (const ImageView& photo : photos)
+    if (photo.width <= 0 || photo.height <= 0 || !photo.pixels)
+      fail(ErrorCode::kUsage, "detect: a photo of {} x {} pixels", photo.width, photo.height);
+  if (photos.empty()) return {};
+  const RunTimes took = session_->run(photos, options);
+  if (times) *times = took;
+  return collect(photos);
+}
+
+namespace {
+
+// The masks of a run: detection e's runs lie between ends[e - 1] and ends[e].
+class Masks {
+ public:
+  Masks(const ExecutorSession& session, bool present) {
+    if (!present) return;
+    runs_ = session.output("mask_runs");
+    ends_ = session.output("mask_ends");
+  }
+
+  std::optional<Rle> of(std::size_t row, const ImageView& photo) const {
+    if (ends_.empty()) return std::nullopt;
+    const auto runs = runs_.values<std::int32_t>(), ends = ends_.values<std::int32_t>();
+    const auto begin = row ? ends[row - 1] : 0;
+    return Rle{photo.height, photo.width, {runs.begin() + begin, runs.begin() + ends[row]}};
+  }
+
+ private:
+  Tensor runs_, ends_;
+};
+
+std::vector<Keypoint> keypoints_of(const Tensor& all, std::size_t row) {
+  std::vector<Keypoint> out;
+  if (all.empty()) return out;
+  const auto values = all.values<float>();
+  const auto count = static_cast<std::size_t>(all.dim(1));
+  for (std::size_t k = 0; k < count; ++k) {
+    const float* p = values.data() + (row * count + k) * 3;
+    out.push_back({p[0], p[1], p[2]});
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<Detections> DetectionSession::collect(std::span<const ImageView> photos) const {
+  const Tensor boxes = session_->output("det_boxes"), rows = session_->output("det_rows");
+  const Tensor scores = session_->output("det_scores"), classes = session_->output("det_classes");
+  const Masks masks(*session_, engine_->has_output("mask_ends"));
+  const Tensor keypoints = engine_->has_output("keypoints") ? session_->output("keypoints") : Tensor();
+
+  std::vector<Detections> out(photos.size());
+  for (std::size_t i = 0; i < photos.size(); ++i) out[i] = {photos[i].width, photos[i].height, {}};
+  for (std::size_t e = 0; e < static_cast<std::size_t>(boxes.dim(0)); ++e) {
+    const float* box = boxes.values<float>().data() + e * 5;
+    const auto row = static_cast<std::size_t>(rows.values<std::int32_t>()[e]);
+    const auto image = static_cast<std::size_t>(box[0]);
+    Detection d;
+    d.class_index = classes.values<std::int32_t>()[row];
+    d.score = scores.values<float>()[row];
+    d.box = {box[1], box[2], box[3], box[4]};
+    d.mask = masks.of(e, photos[image]);
+    d.keypoints = keypoints_of(keypoints, e);
+    out[image].items.push_back(std::move(d));
+  }
+  return out;
+}
+
+RunParameters run_parameters(const Thresholds& t) { return {t.first_score, t.score, t.nms_iou, t.max_detections, t.mask}; }
+
+// --- The public classes ----------------------------------------------------------------------------------
+
+Engine::Engine(const std::filesystem::path& file, const EngineOptions& options) : engine_(LoadedEngine::open(file, options)) {}
+
+const std::vector<std::string>& Engine::labels() const { return engine_->labels(); }
+
+std::vector<int> Engine::category_ids() const {
+  std::vector<int> out;
+  for (const Category& c : engine_->data().model.categories) out.push_back(c.id);
+  return out;
+}
+
+std::string Engine::description() const { return engine_->data().model.description; }
+std::string Engine::device() const { return engine_->data().device; }
+std::string Engine::precision() const { return engine_->data().precision; }
+bool Engine::has_masks() const { return engine_->has_output("mask_ends"); }
+bool Engine::has_keypoints() const { return engine_->has_output("keypoints"); }
+
+Session::Session(const Engine& engine) : session_(std::make_unique<DetectionSession>(engine.engine_)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+Detections Session::detect(ImageView photo, const Thresholds& thresholds) {
+  return std::move(detect(std::span<const ImageView>(&photo, 1), thresholds).front());
+}
+
+std::vector<Detections> Session::detect(std::span<const ImageView> photos, const Thresholds& thresholds) {
+  return session_->detect(photos, {.parameters = run_parameters(thresholds)});
+}
+
+}  // namespace osprey

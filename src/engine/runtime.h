@@ -1,0 +1,51 @@
+// An opened engine and its sessions, as the command and the public classes use them.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backends/executor.h"
+#include "engine/engine_file.h"
+#include "osprey/engine.h"
+
+namespace osprey {
+
+class LoadedEngine {
+ public:
+  static std::shared_ptr<const LoadedEngine> open(const std::filesystem::path& file, const EngineOptions& options);
+
+  const EngineData& data() const { return data_; }
+  const Graph& graph() const { return *graph_; }
+  const Executor& executor() const { return *executor_; }
+  const std::vector<std::string>& labels() const { return labels_; }
+  bool has_output(const std::string& name) const;
+
+ private:
+  LoadedEngine() = default;
+  EngineData data_;
+  std::shared_ptr<const Graph> graph_;
+  std::unique_ptr<Executor> executor_;
+  std::vector<std::string> labels_;
+};
+
+class DetectionSession {
+ public:
+  explicit DetectionSession(std::shared_ptr<const LoadedEngine> engine);
+
+  // Detections of each photo. `times`, when given, receives where the run spent its time.
+  std::vector<Detections> detect(std::span<const ImageView> photos, const RunOptions& options, RunTimes* times = nullptr);
+  const ExecutorSession& executor_session() const { return *session_; }
+
+ private:
+  std::vector<Detections> collect(std::span<const ImageView> photos) const;
+
+  std::shared_ptr<const LoadedEngine> engine_;
+  std::unique_ptr<ExecutorSession> session_;
+};
+
+RunParameters run_parameters(const Thresholds& thresholds);
+
+}  // namespace osprey
