@@ -22,20 +22,21 @@ if ((${#names[@]} == 0)); then
 fi
 
 cmake --preset fuzz >/dev/null
+targets=$(cmake --build build/fuzz --target help)
 status=0
 for name in "${names[@]}"; do
   # Targets whose libraries are not part of this build are passed over, visibly.
-  if ! cmake --build build/fuzz --target help | grep -q "^fuzz_$name:"; then
+  if [[ $targets != *"fuzz_$name: "* ]]; then
     echo "fuzz: $name is not part of this build"
     continue
   fi
   cmake --build build/fuzz --target "fuzz_$name" -j "${JOBS:-2}"
   findings=build/fuzz/findings/$name work=build/fuzz/corpus/$name
-  mkdir -p "$findings" "$work" "fuzz/corpus/$name"
+  mkdir -p "$findings" "$work"
+  seeds=(); [[ -d fuzz/corpus/$name ]] && seeds=("fuzz/corpus/$name")
   echo "fuzz: $name for $seconds s"
   # New inputs go to the first folder; the seeds are only read.
-  "$(find build/fuzz -name "fuzz_$name" -type f -perm -u+x | head -1)" "$work" "fuzz/corpus/$name" \
-    -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -max_len="${MAX_LEN:-65536}" \
-    -artifact_prefix="$findings/" -print_final_stats=1 -verbosity=1 || status=1
+  "build/fuzz/fuzz/fuzz_$name" "$work" "${seeds[@]}" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 \
+    -max_len="${MAX_LEN:-65536}" -artifact_prefix="$findings/" -print_final_stats=1 || status=1
 done
 exit $status
