@@ -108,14 +108,13 @@ def torch_pickle(value, protocol=2, legacy=False):
     return out.getvalue(), pickler.storages
 
 
-def zip_of(entries, compression=zipfile.ZIP_STORED, force64=False):
+def zip_of(entries, compression=zipfile.ZIP_STORED, deflated=()):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", compression) as archive:
         for name, data in entries:
             info = zipfile.ZipInfo(name)
-            info.compress_type = compression
-            with archive.open(info, "w", force_zip64=force64) as entry:
-                entry.write(data)
+            info.compress_type = zipfile.ZIP_DEFLATED if name in deflated else compression
+            archive.writestr(info, data)
     return out.getvalue()
 
 
@@ -135,12 +134,12 @@ def zip64_of(name, data):
     return local + central + end64 + locator + end
 
 
-def torch_zip(value, big=False, compression=zipfile.ZIP_STORED, extra=()):
+def torch_zip(value, big=False, compression=zipfile.ZIP_STORED, deflated=(), extra=()):
     data, storages = torch_pickle(value)
     entries = [("archive/data.pkl", data), ("archive/byteorder", b"big" if big else b"little")]
     for i, storage in enumerate(storages):
         entries.append((f"archive/data/{i}", (storage.array.byteswap() if big else storage.array).tobytes()))
-    return zip_of(entries + [("archive/version", b"3\n"), *extra], compression)
+    return zip_of(entries + [("archive/version", b"3\n"), *extra], compression, deflated)
 
 
 def torch_legacy(value, little=True):
@@ -178,7 +177,7 @@ def torch_values():
                 "optimizer": {"state": {0: {"momentum_buffer": tensor(count(2, start=5))}, 1: {"step": 10}},
                               "param_groups": [{"lr": 0.02, "betas": (0.9, 0.999), "params": [0, 1]}]},
                 "scheduler": {"milestones": counter, "last_epoch": 9, "base": collections.defaultdict(list, a=[1])},
-                "size": Call(SIZE, (2, 3)), "iteration": 89999, "__author__": "Someone", "names": {"a", "b"}}
+                "size": Call(SIZE, (2, 3)), "iteration": 89999, "__author__": "Someone", "groups": {1, 2}}
     return {"strided": strided, "types": types_, "wrapped": wrapped, "training": training}
 
 
@@ -189,6 +188,10 @@ def make_torch():
         write("torch_legacy", name + ".pth", torch_legacy(value))
     write("torch_zip", "big_endian.pth", torch_zip(values["types"], big=True))
     write("torch_zip", "deflated.pth", torch_zip(values["wrapped"], compression=zipfile.ZIP_DEFLATED))
+    packed = torch_zip(values["wrapped"], deflated=["archive/data.pkl"])
+    write("torch_zip", "deflated_pickle.pth", packed)
+    at = packed.index(b"archive/data.pkl") + len("archive/data.pkl") + 40
+    write("torch_zip", "bad_deflated_pickle.pth", packed[:at] + bytes([packed[at] ^ 1]) + packed[at + 1:])
     write("torch_zip", "torchscript.pt", torch_zip({}, extra=[("archive/constants.pkl", b"\x80\x02).")]))
     past_end = {"w": tensor(Storage(count(4)), (2, 3), (3, 1))}
     missing = {"a": tensor(count(2)), "b": Call(REBUILD_V2, "no storage", 0, (2,), (1,), False, None)}

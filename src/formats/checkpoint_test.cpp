@@ -110,6 +110,12 @@ TEST(TorchZip, BigEndianAndTorchScript) {
   EXPECT_THAT(refusal(corpus("torch_zip/deflated.pth")), HasSubstr("without compression"));
 }
 
+TEST(TorchZip, OnlyThePickleMayBeDeflated) {
+  const auto file = read_checkpoint(corpus("torch_zip/deflated_pickle.pth"));
+  EXPECT_THAT(values(file, "parameter"), ElementsAre(0, 1, 2));
+  EXPECT_THAT(refusal(corpus("torch_zip/bad_deflated_pickle.pth")), HasSubstr("archive/data.pkl"));
+}
+
 TEST(TorchZip, BorrowsFromTheMapping) {
   const auto source = open_source(corpus("torch_zip/strided.pth"));
   const Tensor loaded = tensor(read_checkpoint(source), "dense").load();

@@ -1,8 +1,8 @@
 #include "formats/npz_write.h"
 
-#include <zlib.h>
-
 #include <limits>
+
+#include <zlib.h>
 
 #include "core/file.h"
 
@@ -11,16 +11,25 @@ namespace {
 
 std::string_view numpy_type(DType type) {
   switch (type) {
-    case DType::kF32: return "<f4";
-    case DType::kF64: return "<f8";
-    case DType::kI64: return "<i8";
-    case DType::kI32: return "<i4";
-    case DType::kI16: return "<i2";
-    case DType::kI8: return "|i1";
-    case DType::kU8: return "|u1";
-    case DType::kBool: return "|b1";
+    case DType::kF32:
+      return "<f4";
+    case DType::kF64:
+      return "<f8";
+    case DType::kI64:
+      return "<i8";
+    case DType::kI32:
+      return "<i4";
+    case DType::kI16:
+      return "<i2";
+    case DType::kI8:
+      return "|i1";
+    case DType::kU8:
+      return "|u1";
+    case DType::kBool:
+      return "|b1";
     case DType::kF16:
-    case DType::kBF16: break;
+    case DType::kBF16:
+      break;
   }
   fail(ErrorCode::kInternal, "npz: {} has no NumPy type", name_of(type));
 }
@@ -29,7 +38,8 @@ std::string_view numpy_type(DType type) {
 std::string npy_header(const Tensor& tensor) {
   std::string shape = "(";
   for (const auto d : tensor.shape()) shape += std::to_string(d) + ",";
-  std::string dict = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}), }}", numpy_type(tensor.dtype()), shape);
+  std::string dict = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}), }}",
+                                 numpy_type(tensor.dtype()), shape);
   constexpr std::size_t kPrefix = 10;
   dict.append(63 - (kPrefix + dict.size()) % 64, ' ');
   dict += '\n';
@@ -63,7 +73,8 @@ struct Entry {
   std::uint64_t offset = 0, size = 0;
   std::uint32_t crc = 0;
 
-  // What the local header and the central directory share: version, flags, method, time, date (1980-01-01), crc.
+  // What the local header and the central directory share: version, flags, method, time, date (1980-01-01),
+  // crc.
   Record& shared(Record& r) const {
     return r.u16(20).u16(0).u16(0).u16(0).u16(0x21).u32(crc).u32(size).u32(size).u16(name.size()).u16(0);
   }
@@ -72,7 +83,8 @@ struct Entry {
 std::uint32_t crc_of(std::uint32_t crc, Bytes bytes) {
   while (!bytes.empty()) {
     const std::size_t n = std::min<std::size_t>(bytes.size(), 1u << 30);
-    crc = static_cast<std::uint32_t>(::crc32(crc, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(n)));
+    crc = static_cast<std::uint32_t>(
+        ::crc32(crc, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(n)));
     bytes = bytes.subspan(n);
   }
   return crc;
@@ -107,7 +119,14 @@ void write_npz(const std::filesystem::path& file, const std::map<std::string, Te
     out.write(central.bytes());
   }
   Record end;
-  end.u32(0x06054b50).u16(0).u16(0).u16(entries.size()).u16(entries.size()).u32(out.offset() - directory).u32(directory).u16(0);
+  end.u32(0x06054b50)
+      .u16(0)
+      .u16(0)
+      .u16(entries.size())
+      .u16(entries.size())
+      .u32(out.offset() - directory)
+      .u32(directory)
+      .u16(0);
   out.write(end.bytes());
   out.commit();
 }
