@@ -1,7 +1,6 @@
 // Detectron2 (github.com/facebookresearch/detectron2): Faster, Mask, Keypoint and Cascade R-CNN on ResNets
 // with FPN, C4 or dilated C5, and RetinaNet, as its YAML configs describe them. Weight names are its
 // checkpoints'.
-#include "arch/blocks/layers.h"
 #include "arch/detectron2/checkpoint.h"
 #include "arch/detectron2/options.h"
 #include "arch/detectron2/zoo.h"
@@ -19,12 +18,12 @@ namespace {
 Features backbone(Net& net, const Backbone& m, ValueId image) {
   Features trunk = resnet(net, m.pyramid ? "backbone.bottom_up." : "backbone.", m.trunk, image, m.last_stage);
   if (!m.pyramid) return trunk;
-  const Features used = select(trunk, m.fpn_inputs, "MODEL.FPN.IN_FEATURES");
+  const Features used = select_features(trunk, m.fpn_inputs, "MODEL.FPN.IN_FEATURES");
   return fpn(net, "backbone.", m.fpn, used, used.back().value);
 }
 
 // What the heads work on.
-struct Stem {
+struct HeadInput {
   const Config& config;
   Features roi_features;
   ValueId geometry;
@@ -32,7 +31,7 @@ struct Stem {
 
 // The box branch that StandardROIHeads and CascadeROIHeads share: one stage, or several of which each refines
 // the boxes of the one before. Scores are averaged over the stages.
-Detected pooled_boxes(Net& net, const Stem& in, ValueId rois) {
+Detected pooled_boxes(Net& net, const HeadInput& in, ValueId rois) {
   const auto weights = stage_delta_weights(in.config);
   const bool cascade = in.config.text("MODEL.ROI_HEADS.NAME") == "CascadeROIHeads";
   const RoiPooler pooler = pooler_options(in.config, "MODEL.ROI_BOX_HEAD");
@@ -57,7 +56,7 @@ Detected pooled_boxes(Net& net, const Stem& in, ValueId rois) {
   return detect(net, detection_rule(in.config), weights.back(), rois, score, last.deltas, in.geometry);
 }
 
-Instances standard_instances(Net& net, const Stem& in, const Detected& detected) {
+Instances standard_instances(Net& net, const HeadInput& in, const Detected& detected) {
   Instances out;
   if (in.config.flag("MODEL.MASK_ON")) {
     const RoiPooler pooler = pooler_options(in.config, "MODEL.ROI_MASK_HEAD");
@@ -81,14 +80,14 @@ struct Res5Heads {
   RoiPooler pooler;
   ResNet trunk;
 
-  ValueId operator()(Net& net, const Stem& in, ValueId rois, int call) const {
+  ValueId operator()(Net& net, const HeadInput& in, ValueId rois, int call) const {
     const ValueId crops = roi_pool(net, "roi_heads.pooler", pooler, in.roi_features, rois);
     return resnet_stage(net, "roi_heads.res5", trunk, 5, 2,
                         net.stage(fmt::format("box_pooler_out_{}", call), crops));
   }
 };
 
-Detected res5_boxes(Net& net, const Stem& in, const Res5Heads& res5, ValueId rois) {
+Detected res5_boxes(Net& net, const HeadInput& in, const Res5Heads& res5, ValueId rois) {
   const ValueId maps = res5(net, in, rois, 0);
   const ValueId features =
       net.stage("box_head_feat_0", net.add(GlobalAveragePool{}, {maps}, "roi_heads.mean"));
@@ -99,7 +98,7 @@ Detected res5_boxes(Net& net, const Stem& in, const Res5Heads& res5, ValueId roi
                 in.geometry);
 }
 
-Instances res5_instances(Net& net, const Stem& in, const Res5Heads& res5, const Detected& detected) {
+Instances res5_instances(Net& net, const HeadInput& in, const Res5Heads& res5, const Detected& detected) {
   if (in.config.flag("MODEL.KEYPOINT_ON"))
     in.config.refuse("MODEL.KEYPOINT_ON", "Res5ROIHeads has no keypoints");
   if (!in.config.flag("MODEL.MASK_ON")) return {};
@@ -112,10 +111,12 @@ void rcnn(Net& net, const Config& config, const Backbone& m, const NetworkInput&
   const Features features = backbone(net, m, input.image);
   const ValueId rois =
       rpn(net, "proposal_generator.", rpn_options(config),
-          select(features, config.texts("MODEL.RPN.IN_FEATURES"), "MODEL.RPN.IN_FEATURES"), input.geometry);
-  const Stem in{config,
-                select(features, config.texts("MODEL.ROI_HEADS.IN_FEATURES"), "MODEL.ROI_HEADS.IN_FEATURES"),
-                input.geometry};
+          select_features(features, config.texts("MODEL.RPN.IN_FEATURES"), "MODEL.RPN.IN_FEATURES"),
+          input.geometry);
+  const HeadInput in{
+      config,
+      select_features(features, config.texts("MODEL.ROI_HEADS.IN_FEATURES"), "MODEL.ROI_HEADS.IN_FEATURES"),
+      input.geometry};
   const std::string heads = config.text("MODEL.ROI_HEADS.NAME");
   if (heads == "Res5ROIHeads") {
     if (in.roi_features.size() != 1)
@@ -135,8 +136,9 @@ void rcnn(Net& net, const Config& config, const Backbone& m, const NetworkInput&
 }
 
 void retinanet(Net& net, const Config& config, const Backbone& m, const NetworkInput& input, bool clip) {
-  const Features levels = select(backbone(net, m, input.image), config.texts("MODEL.RETINANET.IN_FEATURES"),
-                                 "MODEL.RETINANET.IN_FEATURES");
+  const Features levels =
+      select_features(backbone(net, m, input.image), config.texts("MODEL.RETINANET.IN_FEATURES"),
+                      "MODEL.RETINANET.IN_FEATURES");
   const Detected detected = retinanet_head(net, "head.", retinanet_options(config), levels, input.geometry);
   photo_outputs(net, detected, {}, input.geometry, clip);
 }

@@ -14,12 +14,12 @@ namespace osprey {
 
 // What the user gave.
 struct ImportRequest {
-  std::string source;                  // path of the checkpoint, for messages
+  std::string source;  // path of the checkpoint, for messages
   Checkpoint checkpoint;
-  std::string config;                  // path of the config file, or an official name, or empty
+  std::string config;  // path of the config file, or an official name, or empty
   std::vector<std::pair<std::string, std::string>> overrides;  // --set KEY=VALUE, in the framework's spelling
-  std::vector<Category> categories;    // of --labels; empty: the framework's own
-  int height = 0, width = 0;           // a fixed input size; 0: as the config says
+  std::vector<Category> categories;                            // of --labels; empty: the framework's own
+  int height = 0, width = 0;                                   // a fixed input size; 0: as the config says
 };
 
 struct Family {

@@ -1,10 +1,13 @@
 // The frameworks' own checkpoints. They are no part of the repository: the tests skip where they are absent.
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "arch/blocks/anchors.h"
+#include "arch/detectron2/options.h"
 #include "arch/family/select.h"
 #include "formats/checkpoint.h"
 
@@ -84,6 +87,29 @@ TEST_F(Detectron2Fixtures, DumpedConfigAndOfficialNameWithOverridesGiveTheSameGr
   const Model named = import_model(official);
   EXPECT_EQ(to_text(dumped.graph), to_text(named.graph));
   EXPECT_THAT(named.weights.unused, IsEmpty());
+}
+
+// The anchors of Detectron2's own generator.
+TEST(Detectron2Anchors, EqualTheGoldens) {
+  const fs::path file = fixtures() / "detectron2/ops/golden.npz";
+  if (!fs::exists(file)) GTEST_SKIP() << "no fixture detectron2/ops";
+  const Checkpoint golden = read_checkpoint(file);
+  const auto expect = [&](const std::string& name, const char* config, std::size_t level) {
+    const auto cells = detectron2::rpn_options(detectron2::load(config, {})).anchors;
+    const auto retina = detectron2::retinanet_options(detectron2::load("retinanet_R_50_FPN_1x", {})).anchors;
+    const auto all = anchor_cells(name.find("retina") == std::string::npos ? cells : retina);
+    const auto it = std::find_if(golden.tensors.begin(), golden.tensors.end(),
+                                 [&](const NamedTensor& t) { return t.name == name; });
+    ASSERT_NE(it, golden.tensors.end()) << name;
+    const Tensor expected = it->load().to_f32();
+    const auto n = static_cast<std::size_t>(expected.size());
+    for (std::size_t i = 0; i < n; ++i) EXPECT_EQ(all.at(level * n + i), expected.values<float>()[i]) << name;
+  };
+  for (std::size_t level = 0; level < 5; ++level) {
+    expect(fmt::format("cell_anchors_fpn_{}", level), "mask_rcnn_R_50_FPN_3x", level);
+    expect(fmt::format("cell_anchors_retina_{}", level), "mask_rcnn_R_50_FPN_3x", level);
+  }
+  expect("cell_anchors_c4_0", "mask_rcnn_R_50_C4_1x", 0);
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ std::vector<float> anchor_cells(const Anchors& anchors) {
             level, count, anchors.per_cell());
     for (const double size : anchors.sizes[level]) {
       for (const double ratio : anchors.ratios[level]) {
-        require(size > 0 && ratio > 0, "anchors: size {} with aspect ratio {}", size, ratio);
+        require(size > 0 && ratio > 0 && std::isfinite(size / ratio) && std::isfinite(size * ratio),
+                "anchors: size {} with aspect ratio {}", size, ratio);
         const double w = std::sqrt(size * size / ratio), h = ratio * w;
         for (const double corner : {-w / 2, -h / 2, w / 2, h / 2})
           cells.push_back(static_cast<float>(corner));

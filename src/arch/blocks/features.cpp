@@ -4,8 +4,11 @@
 
 namespace osprey {
 
-Features select(const Features& features, const std::vector<std::string>& names, const std::string& key) {
+Features select_features(const Features& features, const std::vector<std::string>& names,
+                         const std::string& key) {
   require(!names.empty(), "{} is empty, expected names of feature maps", key);
+  require(names.size() <= features.size(), "{} names {} feature maps, but the backbone gives {}", key,
+          names.size(), features.size());
   Features out;
   for (const std::string& name : names) {
     const auto it =

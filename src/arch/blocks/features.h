@@ -17,6 +17,7 @@ using Features = std::vector<Feature>;
 
 // Those with these names, in this order; a name that the backbone does not give is bad input, `key` being the
 // config's key that asked for it.
-Features select(const Features& features, const std::vector<std::string>& names, const std::string& key);
+Features select_features(const Features& features, const std::vector<std::string>& names,
+                         const std::string& key);
 
 }  // namespace osprey

@@ -104,9 +104,9 @@ std::vector<float> Config::numbers(std::string_view key, std::size_t count) cons
   return {values.begin(), values.end()};
 }
 
-int Config::at_least(int least, std::string_view key) const {
+int Config::at_least(int least, std::string_view key, int most) const {
   const int value = integer(key);
-  if (value < least) node(key).refuse(fmt::format("at least {}", least));
+  if (value < least || value > most) node(key).refuse(fmt::format("a number from {} to {}", least, most));
   return value;
 }
 

@@ -26,8 +26,9 @@ class Config {
   std::vector<std::string> texts(std::string_view key) const { return node(key).as_strings(); }
   const ConfigTree& node(std::string_view key) const;
 
-  // Bad input unless at least so much.
-  int at_least(int least, std::string_view key) const;
+  // A count or extent: bad input below `least`, and above what any detector has, so that sums and products of
+  // these never overflow.
+  int at_least(int least, std::string_view key, int most = 1 << 16) const;
   // Bad input, with the key's place in its file.
   [[noreturn]] void refuse(std::string_view key, std::string_view why) const;
 

@@ -8,6 +8,10 @@
 namespace osprey::detectron2 {
 namespace {
 
+// More than any detector has; configs are files from outside.
+constexpr int kMaxLayers = 64, kMaxBoxes = 1 << 20, kMaxBins = 256, kMaxWidth = 1 << 16;
+constexpr std::size_t kMaxAnchors = 100;  // sizes, or ratios, of a level
+
 // Whether a NORM is a batch norm: at inference all of its kinds are the same.
 bool batch_norm_option(const Config& config, const std::string& key) {
   constexpr std::array<std::string_view, 6> kBatchNorms{"FrozenBN",      "BN",      "SyncBN", "naiveSyncBN",
@@ -49,7 +53,8 @@ std::vector<std::vector<double>> level_lists(const Config& config, std::string_v
   if (lists.size() == 1) lists.resize(levels, lists[0]);
   if (lists.size() != levels) node.refuse(fmt::format("one list, or one for each of {} levels", levels));
   for (const auto& list : lists)
-    if (list.empty()) node.refuse("lists that are not empty");
+    if (list.empty() || list.size() > kMaxAnchors)
+      node.refuse(fmt::format("lists of 1 to {} numbers", kMaxAnchors));
   return lists;
 }
 
@@ -105,8 +110,14 @@ Backbone backbone_options(const Config& config) {
   const ResNet& trunk = out.trunk;
   if (!batch_norm_option(config, "MODEL.RESNETS.NORM"))
     config.refuse("MODEL.RESNETS.NORM", "a trunk needs a norm");
+  constexpr std::array<int, 5> kDepths{18, 34, 50, 101, 152};
+  if (std::find(kDepths.begin(), kDepths.end(), trunk.depth) == kDepths.end())
+    config.refuse("MODEL.RESNETS.DEPTH", "only 18, 34, 50, 101 and 152 are");
   if (trunk.res5_dilation != 1 && trunk.res5_dilation != 2)
     config.refuse("MODEL.RESNETS.RES5_DILATION", "only 1 and 2 are");
+  if (std::int64_t{trunk.groups} * trunk.group_width > kMaxWidth)
+    config.refuse("MODEL.RESNETS.WIDTH_PER_GROUP",
+                  fmt::format("bottlenecks wider than {} are not", kMaxWidth));
   if (trunk.depth < 50 && (trunk.res2_width != 64 || trunk.groups != 1 || trunk.res5_dilation != 1))
     config.refuse("MODEL.RESNETS.DEPTH",
                   "ResNet-18 and 34 need RES2_OUT_CHANNELS 64, NUM_GROUPS 1 and RES5_DILATION 1");
@@ -138,6 +149,7 @@ PhotoInput input_options(const Config& config, int multiple, int height, int wid
     config.refuse("INPUT.MIN_SIZE_TEST", "it feeds photos as they are; set the size of the shorter side");
   // Where the shorter side's aim is above the longer side's limit, the limit decides alone.
   out.shortest = std::min(config.at_least(1, "INPUT.MIN_SIZE_TEST"), out.longest);
+  require(height <= kMaxWidth && width <= kMaxWidth, "a fixed input of {}x{} is too large", height, width);
   require(height % multiple == 0 && width % multiple == 0 && (height > 0) == (width > 0) && height >= 0 &&
               width >= 0,
           "a fixed input of {}x{}: both must be multiples of {}, such as {}x{}", height, width, multiple,
@@ -150,13 +162,15 @@ Rpn rpn_options(const Config& config) {
   Rpn out{.widths = config.integers("MODEL.RPN.CONV_DIMS"),
           .anchors = anchor_options(config, "MODEL.RPN.IN_FEATURES"),
           .delta_weights = delta_weights(config, "MODEL.RPN.BBOX_REG_WEIGHTS"),
-          .before_nms = config.at_least(1, "MODEL.RPN.PRE_NMS_TOPK_TEST"),
-          .after_nms = config.at_least(1, "MODEL.RPN.POST_NMS_TOPK_TEST"),
+          .before_nms = config.at_least(1, "MODEL.RPN.PRE_NMS_TOPK_TEST", kMaxBoxes),
+          .after_nms = config.at_least(1, "MODEL.RPN.POST_NMS_TOPK_TEST", kMaxBoxes),
           .iou = threshold(config, "MODEL.RPN.NMS_THRESH"),
           .min_size = config.number("MODEL.PROPOSAL_GENERATOR.MIN_SIZE")};
   for (const int width : out.widths)
-    if (width != -1 && width < 1) config.node("MODEL.RPN.CONV_DIMS").refuse("widths, or -1");
-  if (out.widths.empty()) config.node("MODEL.RPN.CONV_DIMS").refuse("at least one width");
+    if (width != -1 && (width < 1 || width > kMaxWidth))
+      config.node("MODEL.RPN.CONV_DIMS").refuse("widths, or -1");
+  if (out.widths.empty() || out.widths.size() > kMaxLayers)
+    config.node("MODEL.RPN.CONV_DIMS").refuse(fmt::format("1 to {} widths", kMaxLayers));
   return out;
 }
 
@@ -164,30 +178,30 @@ RetinaNetHead retinanet_options(const Config& config) {
   if (!config.text("MODEL.RETINANET.NORM").empty())
     config.refuse("MODEL.RETINANET.NORM", "heads with a norm for each level are not");
   return {.classes = config.at_least(1, "MODEL.RETINANET.NUM_CLASSES"),
-          .convs = config.at_least(0, "MODEL.RETINANET.NUM_CONVS"),
+          .convs = config.at_least(0, "MODEL.RETINANET.NUM_CONVS", kMaxLayers),
           .anchors = anchor_options(config, "MODEL.RETINANET.IN_FEATURES"),
           .delta_weights = delta_weights(config, "MODEL.RETINANET.BBOX_REG_WEIGHTS"),
-          .before_nms = config.at_least(1, "MODEL.RETINANET.TOPK_CANDIDATES_TEST"),
+          .before_nms = config.at_least(1, "MODEL.RETINANET.TOPK_CANDIDATES_TEST", kMaxBoxes),
           .rule = {.score = threshold(config, "MODEL.RETINANET.SCORE_THRESH_TEST"),
                    .iou = threshold(config, "MODEL.RETINANET.NMS_THRESH_TEST"),
-                   .max_detections = config.at_least(1, "TEST.DETECTIONS_PER_IMAGE")}};
+                   .max_detections = config.at_least(1, "TEST.DETECTIONS_PER_IMAGE", kMaxBoxes)}};
 }
 
 RoiPooler pooler_options(const Config& config, const std::string& head) {
   const std::string type = config.text(head + ".POOLER_TYPE");
   if (type != "ROIAlignV2" && type != "ROIAlign")
     config.refuse(head + ".POOLER_TYPE", "only ROIAlignV2 and ROIAlign are");
-  return {.resolution = config.at_least(1, head + ".POOLER_RESOLUTION"),
-          .samples = config.at_least(0, head + ".POOLER_SAMPLING_RATIO"),
+  return {.resolution = config.at_least(1, head + ".POOLER_RESOLUTION", kMaxBins),
+          .samples = config.at_least(0, head + ".POOLER_SAMPLING_RATIO", kMaxBins),
           .aligned = type == "ROIAlignV2"};
 }
 
 BoxHead box_head_options(const Config& config) {
   expect_text(config, "MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead");
-  const BoxHead out{.convs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_CONV"),
+  const BoxHead out{.convs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_CONV", kMaxLayers),
                     .conv_width = config.at_least(1, "MODEL.ROI_BOX_HEAD.CONV_DIM"),
                     .batch_norm = batch_norm_option(config, "MODEL.ROI_BOX_HEAD.NORM"),
-                    .fcs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_FC"),
+                    .fcs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_FC", kMaxLayers),
                     .fc_width = config.at_least(1, "MODEL.ROI_BOX_HEAD.FC_DIM")};
   if (out.convs + out.fcs == 0)
     config.refuse("MODEL.ROI_BOX_HEAD.NUM_FC", "a box head without layers is not");
@@ -222,13 +236,13 @@ std::vector<std::vector<float>> stage_delta_weights(const Config& config) {
 DetectionRule detection_rule(const Config& config) {
   return {.score = threshold(config, "MODEL.ROI_HEADS.SCORE_THRESH_TEST"),
           .iou = threshold(config, "MODEL.ROI_HEADS.NMS_THRESH_TEST"),
-          .max_detections = config.at_least(1, "TEST.DETECTIONS_PER_IMAGE")};
+          .max_detections = config.at_least(1, "TEST.DETECTIONS_PER_IMAGE", kMaxBoxes)};
 }
 
 MaskHead mask_head_options(const Config& config) {
   expect_text(config, "MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead");
   const bool one_map = config.flag("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK");
-  return {.convs = config.at_least(0, "MODEL.ROI_MASK_HEAD.NUM_CONV"),
+  return {.convs = config.at_least(0, "MODEL.ROI_MASK_HEAD.NUM_CONV", kMaxLayers),
           .width = config.at_least(1, "MODEL.ROI_MASK_HEAD.CONV_DIM"),
           .batch_norm = batch_norm_option(config, "MODEL.ROI_MASK_HEAD.NORM"),
           .classes = one_map ? 1 : config.at_least(1, "MODEL.ROI_HEADS.NUM_CLASSES")};
@@ -239,7 +253,10 @@ KeypointHead keypoint_head_options(const Config& config) {
   KeypointHead out{.widths = config.integers("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS"),
                    .keypoints = config.at_least(1, "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS")};
   for (const int width : out.widths)
-    if (width < 1) config.node("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS").refuse("positive widths");
+    if (width < 1 || width > kMaxWidth)
+      config.node("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS").refuse(fmt::format("widths from 1 to {}", kMaxWidth));
+  if (out.widths.size() > kMaxLayers)
+    config.refuse("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "so many layers are not");
   return out;
 }
 
