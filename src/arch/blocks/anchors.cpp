@@ -5,6 +5,11 @@
 #include "core/error.h"
 
 namespace osprey {
+namespace {
+
+constexpr double kMaxExtent = 1e6;  // network pixels, and the flattest box: far above any detector's
+
+}  // namespace
 
 std::vector<float> anchor_cells(const Anchors& anchors) {
   std::vector<float> cells;
@@ -16,7 +21,7 @@ std::vector<float> anchor_cells(const Anchors& anchors) {
             level, count, anchors.per_cell());
     for (const double size : anchors.sizes[level]) {
       for (const double ratio : anchors.ratios[level]) {
-        require(size > 0 && ratio > 0 && std::isfinite(size / ratio) && std::isfinite(size * ratio),
+        require(size > 0 && size < kMaxExtent && ratio > 1 / kMaxExtent && ratio < kMaxExtent,
                 "anchors: size {} with aspect ratio {}", size, ratio);
         const double w = std::sqrt(size * size / ratio), h = ratio * w;
         for (const double corner : {-w / 2, -h / 2, w / 2, h / 2})
