@@ -57,6 +57,24 @@ void refuse_equal_stems(const std::vector<fs::path>& files) {
   }
 }
 
+// A copy. Rows of (image, x0, y0, x1, y1) become (x0, y0, x1, y1) where all are of one image, which is how
+// frameworks hold boxes.
+Tensor plain_boxes(const Tensor& value) {
+  const bool boxes = value.dtype() == DType::kF32 && value.shape().size() == 2 && value.dim(1) == 5;
+  const std::size_t rows = boxes ? static_cast<std::size_t>(value.dim(0)) : 0;
+  const float* from = boxes && rows ? value.values<float>().data() : nullptr;
+  for (std::size_t i = 0; i < rows; ++i)
+    if (from[i * 5] != 0) from = nullptr, i = rows;
+  if (!from) {
+    Tensor out = Tensor::zeros(value.dtype(), value.shape());
+    if (!value.empty()) std::memcpy(out.mutable_data(), value.bytes().data(), value.bytes().size());
+    return out;
+  }
+  Tensor out = Tensor::zeros(DType::kF32, {value.dim(0), 4});
+  for (std::size_t i = 0; i < rows; ++i) std::copy_n(from + i * 5 + 1, 4, out.mutable_values<float>().data() + i * 4);
+  return out;
+}
+
 // What --dump asks for, of the first batch.
 class Dump {
  public:
@@ -70,9 +88,9 @@ class Dump {
   void ask(RunOptions& options) {
     if (names_.empty() || !values_.empty()) return;
     options.wanted = names_;
+    // The session's memory is used again: what is kept is a copy, of the first photos that run together.
     options.observe = [this](const std::string& name, const Tensor& value) {
-      values_[name] = Tensor::zeros(value.dtype(), value.shape());
-      if (!value.empty()) std::memcpy(values_[name].mutable_data(), value.bytes().data(), value.bytes().size());
+      if (!values_.contains(name)) values_.emplace(name, plain_boxes(value));
     };
   }
   void write() const {

@@ -1,7 +1,8 @@
 #include "engine/runtime.h"
 
-#include <algorithm>
+#include <map>
 
+#include "backends/image_dims.h"
 #include "core/error.h"
 #include "cpu/executor.h"
 
@@ -26,6 +27,18 @@ bool LoadedEngine::has_output(const std::string& name) const {
   return id != kNoValue && graph_->is_output(id);
 }
 
+namespace {
+
+// What decides the padding of a photo: the network's input in multiples.
+DimBindings network_size(const Graph& graph, const ImageView& photo) {
+  DimBindings dims = bind_image_dims(graph, {&photo, 1});
+  dims.erase("rh");
+  dims.erase("rw");
+  return dims;
+}
+
+}  // namespace
+
 DetectionSession::DetectionSession(std::shared_ptr<const LoadedEngine> engine)
     : engine_(std::move(engine)), session_(engine_->executor().session()) {}
 
@@ -33,9 +46,26 @@ std::vector<Detections> DetectionSession::detect(std::span<const ImageView> phot
   for (const ImageView& photo : photos)
     if (photo.width <= 0 || photo.height <= 0 || !photo.pixels)
       fail(ErrorCode::kUsage, "detect: a photo of {} x {} pixels", photo.width, photo.height);
-  if (photos.empty()) return {};
+  std::map<DimBindings, std::vector<std::size_t>> groups;
+  for (std::size_t i = 0; i < photos.size(); ++i) groups[network_size(engine_->graph(), photos[i])].push_back(i);
+  std::vector<Detections> out(photos.size());
+  RunTimes total;
+  for (const auto& [size, members] : groups) {
+    std::vector<ImageView> group;
+    for (const std::size_t i : members) group.push_back(photos[i]);
+    std::vector<Detections> found = run_group(group, options, total);
+    for (std::size_t k = 0; k < members.size(); ++k) out[members[k]] = std::move(found[k]);
+  }
+  if (times) *times = std::move(total);
+  return out;
+}
+
+std::vector<Detections> DetectionSession::run_group(std::span<const ImageView> photos, const RunOptions& options, RunTimes& total) {
   const RunTimes took = session_->run(photos, options);
-  if (times) *times = took;
+  total.preprocess += took.preprocess;
+  total.network += took.network;
+  total.postprocess += took.postprocess;
+  total.nodes.insert(total.nodes.end(), took.nodes.begin(), took.nodes.end());
   return collect(photos);
 }
 

@@ -35,11 +35,14 @@ class DetectionSession {
  public:
   explicit DetectionSession(std::shared_ptr<const LoadedEngine> engine);
 
-  // Detections of each photo. `times`, when given, receives where the run spent its time.
+  // Detections of each photo. Photos of one network size run together; others apart, since sharing a size would
+  // pad the smaller ones further and change what they give: a batch gives what its photos give one by one.
+  // `times`, when given, receives where the run spent its time.
   std::vector<Detections> detect(std::span<const ImageView> photos, const RunOptions& options, RunTimes* times = nullptr);
   const ExecutorSession& executor_session() const { return *session_; }
 
  private:
+  std::vector<Detections> run_group(std::span<const ImageView> photos, const RunOptions& options, RunTimes& times);
   std::vector<Detections> collect(std::span<const ImageView> photos) const;
 
   std::shared_ptr<const LoadedEngine> engine_;
