@@ -12,7 +12,7 @@ constexpr std::size_t kMaxDepth = 64;
 constexpr std::size_t kMaxTensors = 200'000;
 constexpr std::size_t kMaxKey = 4096;
 constexpr std::size_t kMaxNames = std::size_t{64} << 20;
-constexpr std::size_t kMaxSteps = 8'000'000;
+constexpr std::size_t kMaxSteps = 1'000'000;
 
 class Collector {
  public:

@@ -24,7 +24,7 @@ struct Leaf {
 // None when the value is no tensor; bad input when it is a broken one.
 using ReadLeaf = std::function<std::optional<Leaf>(const pickle::Value&)>;
 
-// Limits: 64 levels, 200,000 tensors, 4 KiB a key, 64 MiB of names, 8 million steps (a cyclic or densely
+// Limits: 64 levels, 200,000 tensors, 4 KiB a key, 64 MiB of names, a million steps (a cyclic or densely
 // shared graph ends there). Scalars are taken from dicts, not from lists; what is neither tensor, number nor
 // text is passed over. Tensors with the same section and name are refused. Errors of load() name the file and
 // the tensor.
