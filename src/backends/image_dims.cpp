@@ -2,46 +2,32 @@
 
 #include <algorithm>
 
+#include "image/resize.h"
 #include "ops/normalize_image.h"
 #include "ops/resize_image.h"
 
 namespace osprey {
 namespace {
 
-struct Size {
-  std::int64_t height = 0, width = 0;
-};
-
-std::int64_t rounded(double x) { return static_cast<std::int64_t>(x + 0.5); }
-
 // ops/resize_image.h's size rule.
-Size network_size(const ResizeImage& op, const ImageView& photo) {
-  const double h = photo.height, w = photo.width;
-  if (op.canvas_height > 0) {
-    const double scale = std::min(op.canvas_height / h, op.canvas_width / w);
-    return {rounded(h * scale), rounded(w * scale)};
-  }
-  double scale = op.shortest / std::min(h, w);
-  double new_h = h * scale, new_w = w * scale;
-  if (std::max(new_h, new_w) > op.longest) {
-    scale = op.longest / std::max(new_h, new_w);
-    new_h *= scale;
-    new_w *= scale;
-  }
-  return {rounded(new_h), rounded(new_w)};
+ImageSize network_size(const ResizeImage& op, const ImageView& photo) {
+  if (op.canvas_height == 0) return shortest_edge_size(photo.width, photo.height, op.shortest, op.longest);
+  const double scale = std::min(static_cast<double>(op.canvas_height) / photo.height,
+                                static_cast<double>(op.canvas_width) / photo.width);
+  return {static_cast<int>(photo.width * scale + 0.5), static_cast<int>(photo.height * scale + 0.5)};
 }
 
 }  // namespace
 
 DimBindings bind_image_dims(const Graph& graph, std::span<const ImageView> photos) {
   DimBindings out{{"N", static_cast<std::int64_t>(photos.size())}};
-  Size largest;
+  ImageSize largest;
   for (const Node& node : graph.nodes()) {
     if (const auto* resize = node.op.as<ResizeImage>()) {
       for (const ImageView& photo : photos) {
         require(photo.width > 0 && photo.height > 0, "photo: {}x{} pixels", photo.width, photo.height);
-        const Size size = network_size(*resize, photo);
-        largest = {std::max(largest.height, size.height), std::max(largest.width, size.width)};
+        const ImageSize size = network_size(*resize, photo);
+        largest = {std::max(largest.width, size.width), std::max(largest.height, size.height)};
       }
       out["rh"] = largest.height;
       out["rw"] = largest.width;
