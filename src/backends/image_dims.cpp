@@ -2,23 +2,10 @@
 
 #include <algorithm>
 
-#include "image/resize.h"
+#include "backends/network_size.h"
 #include "ops/normalize_image.h"
-#include "ops/resize_image.h"
 
 namespace osprey {
-namespace {
-
-// ops/resize_image.h's size rule.
-ImageSize network_size(const ResizeImage& op, const ImageView& photo) {
-  if (op.canvas_height == 0) return shortest_edge_size(photo.width, photo.height, op.shortest, op.longest);
-  const double scale = std::min(static_cast<double>(op.canvas_height) / photo.height,
-                                static_cast<double>(op.canvas_width) / photo.width);
-  return {static_cast<int>(photo.width * scale + 0.5), static_cast<int>(photo.height * scale + 0.5)};
-}
-
-}  // namespace
-
 DimBindings bind_image_dims(const Graph& graph, std::span<const ImageView> photos) {
   DimBindings out{{"N", static_cast<std::int64_t>(photos.size())}};
   ImageSize largest;
@@ -26,7 +13,7 @@ DimBindings bind_image_dims(const Graph& graph, std::span<const ImageView> photo
     if (const auto* resize = node.op.as<ResizeImage>()) {
       for (const ImageView& photo : photos) {
         require(photo.width > 0 && photo.height > 0, "photo: {}x{} pixels", photo.width, photo.height);
-        const ImageSize size = network_size(*resize, photo);
+        const ImageSize size = network_size(*resize, photo.width, photo.height).size;
         largest = {std::max(largest.width, size.width), std::max(largest.height, size.height)};
       }
       out["rh"] = largest.height;

@@ -136,17 +136,12 @@ class ConvStep final : public CpuStep {
   double flops_ = 0;
 };
 
-CpuPort conv_input(const Node& node, std::size_t index, const Graph& graph) {
-  const bool few = index == 0 && graph.value(node.inputs[0]).type.dims[1].constant() < 4;
-  return few ? CpuPort::kPlain : CpuPort::kBlocked;
-}
-
 }  // namespace
 
 CpuKernel conv_cpu() {
   return {.op = &kOpInfo<Conv>,
           .dtypes = {DType::kF32, DType::kBF16},
-          .input = conv_input,
+          .input = blocked_port,
           .output = blocked_port,
           .prepare = [](CpuPrepare& p) -> std::unique_ptr<CpuStep> { return std::make_unique<ConvStep>(p); },
           .in_place = {3}};

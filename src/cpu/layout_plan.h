@@ -7,8 +7,8 @@
 
 namespace osprey {
 
-// The best block for this CPU and element type of the convolutions (CpuLayout::block).
-int preferred_block(DType dtype);
+// The best block for this CPU (CpuLayout::block).
+int preferred_block();
 
 // A value in one layout. A value of the graph may have several: the one its kernel makes, and copies.
 struct LaidValue {

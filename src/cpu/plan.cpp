@@ -47,21 +47,14 @@ class PrepareContext final : public CpuPrepare {
   std::size_t scratch_ = 0;
 };
 
-// The layout blocks that convolutions get: by the type that most of them compute in.
-int chosen_block(const CpuShared& shared) {
-  if (shared.options().block >= 0) return shared.options().block;
-  for (const Node& node : shared.graph().nodes())
-    if (node.op.name() == "conv") return preferred_block(shared.graph().value(node.inputs[0]).type.dtype);
-  return preferred_block(DType::kF32);
-}
-
 class Planner {
  public:
   Planner(const CpuShared& shared, const DimBindings& bindings)
       : shared_(shared), graph_(shared.graph()), bindings_(bindings) {}
 
   CpuPlan plan() {
-    const LayoutPlan layouts = plan_layouts(graph_, shared_.kernels(), chosen_block(shared_));
+    const int block = shared_.options().block < 0 ? preferred_block() : shared_.options().block;
+    const LayoutPlan layouts = plan_layouts(graph_, shared_.kernels(), block);
     for (const LaidValue& v : layouts.values) plan_.values.push_back(planned(v));
     for (const LaidStep& s : layouts.steps) plan_.steps.push_back({s.node, nullptr, s.ins, s.outs, {}, {}});
     plan_.outputs = layouts.outputs;
