@@ -4,7 +4,8 @@
 
 add_library(osprey_flags INTERFACE)
 target_compile_options(osprey_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
-                       $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>  # false alarms on std::string operator+ (GCC bug 105651)
+                       # GCC 12 raises false alarms on std::string operator+ (bug 105651) and on std::optional members.
+                       $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict;-Wno-maybe-uninitialized>
                        # Exactness: a * b + c is two roundings unless a kernel says otherwise.
                        -ffp-contract=off)
 if(OSPREY_WERROR)

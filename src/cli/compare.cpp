@@ -1,0 +1,224 @@
+// osprey compare: whether two engines detect the same things, and where they part if not.
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "cli/support/inputs.h"
+#include "cli/support/progress.h"
+#include "cli/support/source_flags.h"
+#include "cli/support/verb.h"
+#include "core/error.h"
+#include "draw/side_by_side.h"
+#include "engine/runtime.h"
+#include "eval/agreement.h"
+#include "eval/coco_data.h"
+#include "cli/support/evaluation.h"
+#include "eval/detections_io.h"
+#include "osprey/draw.h"
+
+namespace osprey {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Options {
+  std::string first, second, output, annotations;
+  std::vector<std::string> input;
+  std::size_t images = 0;
+  bool layers = false;
+  ThresholdFlags thresholds;
+};
+
+struct Side {
+  std::string name;
+  std::shared_ptr<const LoadedEngine> engine;
+  DetectionSession session;
+
+  Side(const std::string& file, const CommonOptions& common)
+      : name(fs::path(file).filename().string()), engine(LoadedEngine::open(file, {.threads = common.threads})), session(engine) {}
+
+  Detections detect(const ImageView& photo, const RunOptions& options) { return std::move(session.detect({&photo, 1}, options).front()); }
+};
+
+struct Departure {
+  std::string layer;
+  double difference = 0;  // of the largest magnitude
+};
+
+// Values that both engines make under one name, in the order in which the first makes them, a few at a time so
+// that memory stays small.
+std::vector<std::vector<std::string>> shared_values(const Side& a, const Side& b) {
+  constexpr std::size_t kTogether = 12;
+  std::vector<std::vector<std::string>> out;
+  for (const Node& node : a.engine->graph().nodes()) {
+    const std::string& name = a.engine->graph().value(node.outputs[0]).name;
+    const ValueId other = b.engine->graph().find(name);
+    if (other == kNoValue || b.engine->graph().producer(other) == nullptr) continue;
+    if (out.empty() || out.back().size() == kTogether) out.emplace_back();
+    out.back().push_back(name);
+  }
+  return out;
+}
+
+double relative_difference(const Tensor& a, const Tensor& b) {
+  if (a.shape() != b.shape()) return 1;
+  const Tensor x = a.to_f32(), y = b.to_f32();
+  double largest = 0, difference = 0;
+  for (std::size_t i = 0; i < x.values<float>().size(); ++i) {
+    largest = std::max(largest, static_cast<double>(std::abs(x.values<float>()[i])));
+    difference = std::max(difference, static_cast<double>(std::abs(x.values<float>()[i] - y.values<float>()[i])));
+  }
+  return largest > 0 ? difference / largest : difference;
+}
+
+std::map<std::string, Tensor> values_of(Side& side, const ImageView& photo, const std::vector<std::string>& names) {
+  std::map<std::string, Tensor> out;
+  RunOptions options{.wanted = names};
+  options.observe = [&](const std::string& name, const Tensor& value) {
+    Tensor copy = Tensor::zeros(value.dtype(), value.shape());
+    if (!value.empty()) std::memcpy(copy.mutable_data(), value.bytes().data(), value.bytes().size());
+    out[name] = std::move(copy);
+  };
+  side.detect(photo, options);
+  return out;
+}
+
+// The first layer whose values differ by more than `bound` of their largest magnitude; none: an empty name.
+Departure first_departure(Side& a, Side& b, const ImageView& photo, double bound) {
+  for (const auto& names : shared_values(a, b)) {
+    const auto x = values_of(a, photo, names), y = values_of(b, photo, names);
+    for (const std::string& name : names) {
+      const double difference = relative_difference(x.at(name), y.at(name));
+      if (difference > bound) return {name, difference};
+    }
+  }
+  return {};
+}
+
+// Ground truth by the file's name, for pictures.
+class Truth {
+ public:
+  explicit Truth(const std::string& file, const std::vector<Category>& classes) {
+    if (file.empty()) return;
+    data_ = load_coco_annotations(file, {.masks = true});
+    const auto ids = match_categories(classes, data_);
+    for (std::size_t i = 0; i < ids.size(); ++i) class_of_[ids[i]] = static_cast<int>(i);
+  }
+
+  std::optional<Detections> of(const fs::path& photo, const Image& pixels) const {
+    for (const CocoImage& image : data_.images)
+      if (fs::path(image.file_name).filename() == photo.filename()) return collect(image.id, pixels);
+    return std::nullopt;
+  }
+
+ private:
+  Detections collect(std::int64_t id, const Image& pixels) const {
+    Detections out{pixels.width, pixels.height, {}};
+    for (const CocoAnnotation& a : data_.annotations) {
+      const auto label = class_of_.find(a.category_id);
+      if (a.image_id != id || !a.box || label == class_of_.end()) continue;
+      const auto& b = *a.box;
+      out.items.push_back({label->second, 1, {static_cast<float>(b[0]), static_cast<float>(b[1]), static_cast<float>(b[0] + b[2]),
+                                              static_cast<float>(b[1] + b[3])}, a.mask, {}});
+    }
+    return out;
+  }
+
+  CocoAnnotations data_;
+  std::map<std::int64_t, int> class_of_;
+};
+
+void write_picture(const Options& o, const fs::path& file, const Image& photo, const Side& a, const Side& b, const Detections& x,
+                   const Detections& y, const Truth& truth) {
+  // Panels borrow, so the pictures are kept beside them.
+  std::vector<std::pair<Image, std::string>> pictures;
+  const auto add = [&](const Detections& d, const std::string& caption) {
+    pictures.emplace_back(draw_detections(photo, d, a.engine->labels()), caption);
+  };
+  if (const auto t = truth.of(file, photo)) add(*t, "ground truth");
+  add(x, a.name);
+  add(y, b.name);
+  std::vector<Panel> panels;
+  for (const auto& [picture, caption] : pictures) panels.push_back({picture, caption});
+  write_image(fs::path(o.output) / (file.stem().string() + ".png"), side_by_side(panels));
+}
+
+json to_json(const Agreement& a) {
+  return {{"first", a.first}, {"second", a.second}, {"matched", a.matched}, {"missing", a.missing()}, {"extra", a.extra()},
+          {"largest_box_difference", a.largest_box}, {"largest_score_difference", a.largest_score},
+          {"worst_mask_iou", a.worst_mask_iou}, {"most_different_mask_pixels", a.most_mask_pixels}};
+}
+
+int compare(const Options& o, const CommonOptions& common) {
+  std::vector<fs::path> files = find_images(o.input);
+  if (o.images > 0 && files.size() > o.images) files.resize(o.images);
+  Side a(o.first, common), b(o.second, common);
+  require(a.engine->labels().size() == b.engine->labels().size(), "{} has {} classes, {} has {}: they cannot be compared", o.first,
+          a.engine->labels().size(), o.second, b.engine->labels().size());
+  const bool exact = a.engine->data().precision == "fp32" && b.engine->data().precision == "fp32";
+  const AgreementBounds bounds = exact ? bounds_for_fp32() : bounds_for_reduced_precision();
+  const Truth truth(o.annotations, a.engine->data().model.categories);
+  if (!o.output.empty()) make_folder(o.output);
+
+  Agreement total;
+  std::optional<Image> worst;
+  const RunOptions options{.parameters = run_parameters(o.thresholds.values)};
+  {
+    ProgressBar bar(!common.quiet);
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      Image photo = read_image(files[i]);
+      const Detections x = a.detect(photo, options), y = b.detect(photo, options);
+      const Agreement here = compare_detections(x, y, bounds);
+      total.add(here);
+      if (!o.output.empty()) write_picture(o, files[i], photo, a, b, x, y, truth);
+      if (!worst || !violations(here, bounds).empty()) worst = std::move(photo);
+      bar.update(static_cast<double>(i + 1) / static_cast<double>(files.size()), "comparing");
+    }
+  }
+  const std::vector<std::string> wrong = violations(total, bounds);
+  const bool search = o.layers || !wrong.empty();
+  const Departure departure = search ? first_departure(a, b, *worst, bounds.stage) : Departure{};
+
+  if (common.json) {
+    json out = to_json(total);
+    out["images"] = files.size();
+    out["same"] = wrong.empty();
+    out["bounds"] = exact ? "fp32" : "reduced precision";
+    out["violations"] = wrong;
+    if (search) out["first_departing_layer"] = departure.layer.empty() ? json() : json{{"name", departure.layer}, {"difference", departure.difference}};
+    fmt::print("{}\n", out.dump(2));
+    return wrong.empty() ? 0 : 1;
+  }
+  fmt::print("{} images: {} and {} detections, {} matched, {} missing, {} extra\n", files.size(), total.first, total.second, total.matched,
+             total.missing(), total.extra());
+  fmt::print("largest differences: box {:.4f} px, score {:.2e}; masks: worst IoU {:.4f}, at most {} pixels\n", total.largest_box,
+             total.largest_score, total.worst_mask_iou, total.most_mask_pixels);
+  if (search && departure.layer.empty()) fmt::print("layers: none departs by more than {} of its largest magnitude\n", bounds.stage);
+  if (!departure.layer.empty()) fmt::print("layers: the first to depart is {}, by {:.2e} of its largest magnitude\n", departure.layer, departure.difference);
+  for (const std::string& line : wrong) fmt::print("  {}\n", line);
+  fmt::print("verdict: {} (bounds for {})\n", wrong.empty() ? "the same" : "DIFFERENT", exact ? "fp32" : "reduced precision");
+  return wrong.empty() ? 0 : 1;
+}
+
+}  // namespace
+
+Verb compare_verb() {
+  return {"compare", "Whether two engines detect the same, and where they part",
+          "  osprey compare fp32.osprey bf16.osprey --input photos/\n"
+          "  osprey compare a.osprey b.osprey --input val/ --annotations instances_val.json --num-images 20 -o side-by-side\n",
+          [](CLI::App& app, const CommonOptions& common) {
+            auto o = std::make_shared<Options>();
+            app.add_option("A", o->first, "An engine file: the reference")->required();
+            app.add_option("B", o->second, "An engine file")->required();
+            app.add_option("--input", o->input, "Images, folders of them, or globs")->required();
+            app.add_option("--annotations", o->annotations, "COCO annotations, drawn beside the two");
+            app.add_option("--num-images", o->images, "At most this many images; default: all");
+            app.add_option("-o,--output", o->output, "Folder for pictures side by side");
+            app.add_flag("--layers", o->layers, "Look for the first layer that departs even when the detections agree");
+            o->thresholds.declare(app, /*with_first=*/true);
+            return [o, &common] { return compare(*o, common); };
+          }};
+}
+
+}  // namespace osprey
