@@ -2,6 +2,7 @@
 // against a plain reference.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <random>
 #include <string>
@@ -15,6 +16,9 @@
 #include "ops/conv.h"
 
 namespace osprey::testing {
+
+// What operator new was asked for since they were last set to 0.
+extern std::atomic<std::size_t> largest_allocation, allocations;
 
 inline Tensor random_tensor(const Shape& shape, unsigned seed = 1, float scale = 1) {
   std::mt19937 random(seed);
