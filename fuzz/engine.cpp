@@ -1,5 +1,5 @@
 // fuzz-libs: osprey_engine
-// Engine files behind their hashes: whatever the bytes say, reading gives a graph that verifies, or our error.
+// Engine files behind their hashes: whatever the bytes say, reading gives a graph that verifies or an Error.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -16,7 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (::mkstemp(name.data()) < 0) std::abort();
     return name;
   }();
-  std::ofstream(file, std::ios::binary).write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+  std::ofstream(file, std::ios::binary)
+      .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
   try {
     osprey::verify(osprey::read_engine(file, osprey::HashCheck::kNone).model.graph);
   } catch (const osprey::Error& e) {

@@ -43,7 +43,7 @@ struct Detection {
 
 // The detections of one image, by descending score.
 struct Detections {
-  int width = 0;   // of the original image
+  int width = 0;  // of the original image
   int height = 0;
   std::vector<Detection> items;
 };

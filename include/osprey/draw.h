@@ -35,7 +35,7 @@ inline constexpr std::size_t kMaxTags = 400;
 // those that have a NaN, are inside out or lie outside are left out. Without a font (fonts.h) there are no
 // tags. Throws Error(kBadInput) where the view makes no sense, where the detections or a mask are of another
 // size than the photo, and where a photo to draw on has a side over kMaxCanvasSide (canvas.h).
-OSPREY_API Image draw_detections(ImageView photo, const Detections& detections, const std::vector<std::string>& labels,
-                      const DrawOptions& options = {});
+OSPREY_API Image draw_detections(ImageView photo, const Detections& detections,
+                                 const std::vector<std::string>& labels, const DrawOptions& options = {});
 
 }  // namespace osprey

@@ -1,6 +1,6 @@
 // From a framework's checkpoint to detections:
 //
-//   osprey::build_engine({.source = "model_final.pkl", .config = "mask_rcnn_R_50_FPN_3x.yaml"}, {}, "m.osprey");
+//   osprey::build_engine({.source = "model.pkl", .config = "mask_rcnn_R_50_FPN_3x.yaml"}, {}, "m.osprey");
 //   const osprey::Engine engine("m.osprey");
 //   osprey::Session session(engine);
 //   osprey::Detections found = session.detect(osprey::read_image("photo.jpg"));
@@ -31,25 +31,25 @@ struct SourceOptions {
   std::vector<std::pair<std::string, std::string>> overrides;
   // Class names: one a line, or a COCO annotations file. Empty: the framework's own.
   std::filesystem::path labels;
-  // A fixed network input in pixels, photos letterboxed into its top-left corner; 0: sizes as the config says.
+  // A fixed network input in pixels, photos letterboxed into its top-left corner; 0: as the config says.
   int height = 0, width = 0;
 };
 
 struct ImportReport {
-  std::string family;       // "detectron2"
-  std::string description;  // "GeneralizedRCNN R50-FPN, masks"
+  std::string family;                       // "detectron2"
+  std::string description;                  // "GeneralizedRCNN R50-FPN, masks"
   std::vector<std::string> unused_weights;  // in the checkpoint, not in the model
-  std::size_t weights = 0;     // tensors used
-  std::int64_t parameters = 0; // numbers in them
+  std::size_t weights = 0;                  // tensors used
+  std::int64_t parameters = 0;              // numbers in them
 };
 
 // Thresholds that can be set when building and changed for each run. Absent: the model's own.
 struct Thresholds {
-  std::optional<float> first_score;    // of proposals, as a probability
-  std::optional<float> score;          // of detections
-  std::optional<float> nms_iou;        // overlap above which the lesser of two detections goes
-  std::optional<int> max_detections;   // an image; for a run, at most what the engine was built for
-  std::optional<float> mask;           // probability from which a pixel belongs to the mask; default 0.5
+  std::optional<float> first_score;   // of proposals, as a probability
+  std::optional<float> score;         // of detections
+  std::optional<float> nms_iou;       // overlap above which the lesser of two detections goes
+  std::optional<int> max_detections;  // an image; for a run, at most what the engine was built for
+  std::optional<float> mask;          // probability from which a pixel belongs to the mask; default 0.5
 };
 
 enum class Precision : std::uint8_t { kFp32, kBf16 };
@@ -65,10 +65,12 @@ struct BuildOptions {
 };
 
 // Imports a checkpoint into a Model, an ONNX file that keeps the checkpoint's names.
-OSPREY_API ImportReport import_model(const SourceOptions& source, const std::filesystem::path& model, const Progress& progress = {});
+OSPREY_API ImportReport import_model(const SourceOptions& source, const std::filesystem::path& model,
+                                     const Progress& progress = {});
 
 // Builds an engine file, in memory bounded by the model's size. Nothing is written unless all of it succeeds.
-OSPREY_API ImportReport build_engine(const SourceOptions& source, const BuildOptions& options, const std::filesystem::path& engine);
+OSPREY_API ImportReport build_engine(const SourceOptions& source, const BuildOptions& options,
+                                     const std::filesystem::path& engine);
 
 struct EngineOptions {
   int threads = 0;  // 0: one for each core

@@ -13,10 +13,10 @@
 namespace osprey {
 
 enum class ErrorCode {
-  kInternal = 1,   // a bug of ours, or a failed system call: exit status 1
-  kUsage = 2,      // a call or command line that makes no sense: exit status 2
-  kBadInput = 3,   // a file that is damaged, hostile or not supported: exit status 3
-  kDevice = 4,     // a device that is missing, or out of memory: exit status 4
+  kInternal = 1,  // a bug of ours, or a failed system call: exit status 1
+  kUsage = 2,     // a call or command line that makes no sense: exit status 2
+  kBadInput = 3,  // a file that is damaged, hostile or not supported: exit status 3
+  kDevice = 4,    // a device that is missing, or out of memory: exit status 4
 };
 
 class OSPREY_API Error : public std::runtime_error {

@@ -27,7 +27,7 @@ struct RunParameters {
 struct NodeTime {
   std::string name, op, detail;  // detail: the implementation, e.g. oneDNN's
   double seconds = 0;
-  double flops = 0, bytes = 0;   // of the work itself, for multiples of the floor
+  double flops = 0, bytes = 0;  // of the work itself, for multiples of the floor
 };
 
 // Where a run spent its time, in seconds.

@@ -1,10 +1,10 @@
 // osprey bench: how long a run takes, and where.
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
-#include <nlohmann/json.hpp>
 #include <random>
+
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
 
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
@@ -39,9 +39,11 @@ struct Samples {
     preprocess.push_back(times.preprocess);
     network.push_back(times.network);
     postprocess.push_back(times.postprocess);
-    if (layers.empty()) layers = times.nodes;
+    if (layers.empty())
+      layers = times.nodes;
     else
-      for (std::size_t i = 0; i < layers.size() && i < times.nodes.size(); ++i) layers[i].seconds += times.nodes[i].seconds;
+      for (std::size_t i = 0; i < layers.size() && i < times.nodes.size(); ++i)
+        layers[i].seconds += times.nodes[i].seconds;
   }
 };
 
@@ -59,9 +61,11 @@ Image noise(int width, int height) {
 class Photos {
  public:
   explicit Photos(const Options& o) : end_to_end_(o.end_to_end) {
-    if (o.end_to_end && o.input.empty()) fail(ErrorCode::kUsage, "--end-to-end needs --input with photos to read");
+    if (o.end_to_end && o.input.empty())
+      fail(ErrorCode::kUsage, "--end-to-end needs --input with photos to read");
     if (!o.input.empty()) files_ = find_images(o.input);
-    if (o.input.empty()) kept_.push_back(photo_of_noise(o.size));
+    if (o.input.empty())
+      kept_.push_back(photo_of_noise(o.size));
     else if (!end_to_end_)
       for (const auto& file : files_) kept_.push_back(read_image(file));
   }
@@ -71,7 +75,8 @@ class Photos {
     read_.clear();
     read_.reserve(static_cast<std::size_t>(batch));
     for (int i = 0; i < batch; ++i) {
-      const auto at = static_cast<std::size_t>(number) * static_cast<std::size_t>(batch) + static_cast<std::size_t>(i);
+      const auto at =
+          static_cast<std::size_t>(number) * static_cast<std::size_t>(batch) + static_cast<std::size_t>(i);
       if (end_to_end_) read_.push_back(read_image(files_[at % files_.size()]));
       out.push_back(end_to_end_ ? read_.back() : kept_[at % kept_.size()]);
     }
@@ -88,7 +93,8 @@ class Photos {
 
 Image Photos::photo_of_noise(const std::string& size) {
   int height = 0, width = 0;
-  if (std::sscanf(size.c_str(), "%dx%d", &height, &width) != 2 || height < 1 || width < 1 || height > 16384 || width > 16384)
+  if (std::sscanf(size.c_str(), "%dx%d", &height, &width) != 2 || height < 1 || width < 1 || height > 16384 ||
+      width > 16384)
     fail(ErrorCode::kUsage, "--size {}: write HEIGHTxWIDTH of the photo, like 800x1333", size);
   return noise(width, height);
 }
@@ -126,7 +132,7 @@ Samples measure(const Options& o, const CommonOptions& common) {
 }
 
 json to_json(const Summary& s) {
-  return {{"min", s.min * 1e3}, {"max", s.max * 1e3}, {"mean", s.mean * 1e3},  {"median", s.median * 1e3},
+  return {{"min", s.min * 1e3}, {"max", s.max * 1e3}, {"mean", s.mean * 1e3}, {"median", s.median * 1e3},
           {"p90", s.p90 * 1e3}, {"p95", s.p95 * 1e3}, {"p99", s.p99 * 1e3}};
 }
 
@@ -134,13 +140,18 @@ json layer_json(const Samples& s) {
   json out = json::array();
   const double runs = static_cast<double>(s.total.size());
   for (const NodeTime& n : s.layers)
-    out.push_back({{"name", n.name}, {"op", n.op}, {"kernel", n.detail}, {"ms", n.seconds / runs * 1e3}, {"gflop", n.flops / 1e9}});
+    out.push_back({{"name", n.name},
+                   {"op", n.op},
+                   {"kernel", n.detail},
+                   {"ms", n.seconds / runs * 1e3},
+                   {"gflop", n.flops / 1e9}});
   return out;
 }
 
 void print_layers(const Samples& s) {
   std::vector<NodeTime> sorted = s.layers;
-  std::sort(sorted.begin(), sorted.end(), [](const NodeTime& a, const NodeTime& b) { return a.seconds > b.seconds; });
+  std::sort(sorted.begin(), sorted.end(),
+            [](const NodeTime& a, const NodeTime& b) { return a.seconds > b.seconds; });
   const double runs = static_cast<double>(s.total.size());
   double sum = 0;
   for (const NodeTime& n : sorted) sum += n.seconds;
@@ -148,7 +159,8 @@ void print_layers(const Samples& s) {
   for (const NodeTime& n : sorted) {
     const double seconds = n.seconds / runs;
     const std::string rate = n.flops > 0 ? fmt::format("{:.1f}", n.flops / seconds / 1e9) : "";
-    fmt::print("{:9.3f}  {:6.2f}  {:>8}  {:<16} {:<44} {}\n", seconds * 1e3, n.seconds / sum * 100, rate, n.op, n.name, n.detail);
+    fmt::print("{:9.3f}  {:6.2f}  {:>8}  {:<16} {:<44} {}\n", seconds * 1e3, n.seconds / sum * 100, rate,
+               n.op, n.name, n.detail);
   }
 }
 
@@ -159,7 +171,13 @@ void write_trace(const std::string& file, const Samples& s) {
   const double runs = static_cast<double>(s.total.size());
   for (const NodeTime& n : s.layers) {
     const double micros = n.seconds / runs * 1e6;
-    events.push_back({{"name", n.name}, {"cat", n.op}, {"ph", "X"}, {"ts", at}, {"dur", micros}, {"pid", 1}, {"tid", 1},
+    events.push_back({{"name", n.name},
+                      {"cat", n.op},
+                      {"ph", "X"},
+                      {"ts", at},
+                      {"dur", micros},
+                      {"pid", 1},
+                      {"tid", 1},
                       {"args", {{"kernel", n.detail}, {"gflop", n.flops / 1e9}}}});
     at += micros;
   }
@@ -168,20 +186,28 @@ void write_trace(const std::string& file, const Samples& s) {
 
 int bench(const Options& o, const CommonOptions& common) {
   const Samples s = measure(o, common);
-  const Summary total = summarize(s.total), pre = summarize(s.preprocess), net = summarize(s.network), post = summarize(s.postprocess);
+  const Summary total = summarize(s.total), pre = summarize(s.preprocess), net = summarize(s.network),
+                post = summarize(s.postprocess);
   const double throughput = o.batch / total.mean;
   if (!o.trace.empty()) write_trace(o.trace, s);
   if (common.json) {
-    json out{{"engine", o.engine}, {"batch", o.batch}, {"iterations", s.total.size()}, {"open_ms", s.open * 1e3},
-             {"first_run_ms", s.first * 1e3}, {"latency_ms", to_json(total)}, {"preprocess_ms", to_json(pre)},
-             {"network_ms", to_json(net)}, {"postprocess_ms", to_json(post)}, {"throughput", throughput},
+    json out{{"engine", o.engine},
+             {"batch", o.batch},
+             {"iterations", s.total.size()},
+             {"open_ms", s.open * 1e3},
+             {"first_run_ms", s.first * 1e3},
+             {"latency_ms", to_json(total)},
+             {"preprocess_ms", to_json(pre)},
+             {"network_ms", to_json(net)},
+             {"postprocess_ms", to_json(post)},
+             {"throughput", throughput},
              {"peak_memory_mib", static_cast<double>(peak_kib()) / 1024}};
     if (o.layers) out["layers"] = layer_json(s);
     fmt::print("{}\n", out.dump(2));
     return 0;
   }
-  fmt::print("Opening: {:.1f} ms; first run, preparing the image size: {:.1f} ms; peak memory: {:.0f} MiB\n", s.open * 1e3,
-             s.first * 1e3, static_cast<double>(peak_kib()) / 1024);
+  fmt::print("Opening: {:.1f} ms; first run, preparing the image size: {:.1f} ms; peak memory: {:.0f} MiB\n",
+             s.open * 1e3, s.first * 1e3, static_cast<double>(peak_kib()) / 1024);
   fmt::print("Throughput: {:.3f} images/s (batch {}, {} runs)\n", throughput, o.batch, s.total.size());
   fmt::print("Latency: {}\n", to_text(total));
   fmt::print("Preprocess: {}\nNetwork: {}\nPostprocess: {}\n", to_text(pre), to_text(net), to_text(post));
@@ -192,27 +218,37 @@ int bench(const Options& o, const CommonOptions& common) {
 }  // namespace
 
 Verb bench_verb() {
-  return {"bench", "Measure latency and throughput, by stage and by layer",
-          "  osprey bench m.osprey\n"
-          "  osprey bench m.osprey --input photo.jpg --iterations 50 --layers\n"
-          "  osprey bench m.osprey --batch 4 --json\n"
-          "  osprey bench m.osprey --trace trace.json\n",
-          [](CLI::App& app, const CommonOptions& common) {
-            auto o = std::make_shared<Options>();
-            app.add_option("ENGINE", o->engine, "An engine file")->required();
-            app.add_option("--iterations", o->iterations, "Timed runs")->capture_default_str()->check(CLI::Range(1, 1000000));
-            app.add_option("--warm-up,--warmUp", o->warm_up, "Runs before them")->capture_default_str()->check(CLI::Range(0, 1000));
-            app.add_option("--duration", o->duration, "Go on for at least this many seconds")->capture_default_str();
-            app.add_option("--batch", o->batch, "Images a run")->capture_default_str()->check(CLI::Range(1, 256));
-            app.add_option("--streams", o->streams, "Concurrent sessions; on the CPU one uses all cores")->check(CLI::Range(1, 1));
-            app.add_option("--size", o->size, "HxW of the photo of noise that is used without --input")->capture_default_str();
-            app.add_option("--input", o->input, "Photos to run instead: files, folders, globs");
-            app.add_flag("--layers", o->layers, "A table of layers, slowest first");
-            app.add_option("--trace", o->trace, "Write a Chrome trace of the layers to this file");
-            app.add_flag("--no-transfers", o->no_transfers, "Leave copies to the device out; on the CPU there are none");
-            app.add_flag("--end-to-end", o->end_to_end, "Count reading and decoding the photos of --input as well");
-            return [o, &common] { return bench(*o, common); };
-          }};
+  return {
+      "bench", "Measure latency and throughput, by stage and by layer",
+      "  osprey bench m.osprey\n"
+      "  osprey bench m.osprey --input photo.jpg --iterations 50 --layers\n"
+      "  osprey bench m.osprey --batch 4 --json\n"
+      "  osprey bench m.osprey --trace trace.json\n",
+      [](CLI::App& app, const CommonOptions& common) {
+        auto o = std::make_shared<Options>();
+        app.add_option("ENGINE", o->engine, "An engine file")->required();
+        app.add_option("--iterations", o->iterations, "Timed runs")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 1000000));
+        app.add_option("--warm-up,--warmUp", o->warm_up, "Runs before them")
+            ->capture_default_str()
+            ->check(CLI::Range(0, 1000));
+        app.add_option("--duration", o->duration, "Go on for at least this many seconds")
+            ->capture_default_str();
+        app.add_option("--batch", o->batch, "Images a run")->capture_default_str()->check(CLI::Range(1, 256));
+        app.add_option("--streams", o->streams, "Concurrent sessions; on the CPU one uses all cores")
+            ->check(CLI::Range(1, 1));
+        app.add_option("--size", o->size, "HxW of the photo of noise that is used without --input")
+            ->capture_default_str();
+        app.add_option("--input", o->input, "Photos to run instead: files, folders, globs");
+        app.add_flag("--layers", o->layers, "A table of layers, slowest first");
+        app.add_option("--trace", o->trace, "Write a Chrome trace of the layers to this file");
+        app.add_flag("--no-transfers", o->no_transfers,
+                     "Leave copies to the device out; on the CPU there are none");
+        app.add_flag("--end-to-end", o->end_to_end,
+                     "Count reading and decoding the photos of --input as well");
+        return [o, &common] { return bench(*o, common); };
+      }};
 }
 
 }  // namespace osprey

@@ -21,8 +21,11 @@ Precision parse_precision(const std::string& text) {
 }
 
 int build(const Options& o, const CommonOptions& common) {
-  if (o.device != "cpu") fail(ErrorCode::kDevice, "--device {}: this version builds for the CPU only; use --device cpu", o.device);
-  BuildOptions options{.precision = parse_precision(o.precision), .thresholds = o.thresholds.values, .disabled_passes = o.disabled};
+  if (o.device != "cpu")
+    fail(ErrorCode::kDevice, "--device {}: this version builds for the CPU only; use --device cpu", o.device);
+  BuildOptions options{.precision = parse_precision(o.precision),
+                       .thresholds = o.thresholds.values,
+                       .disabled_passes = o.disabled};
   ImportReport report;
   {
     ProgressBar bar(!common.quiet);
@@ -40,16 +43,20 @@ Verb build_verb() {
           "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml -o m.osprey\n"
           "  osprey build model_final.pth --config config.yaml --precision bf16 -o m.osprey\n"
           "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml --size 1344x1344 -o m.osprey\n"
-          "  osprey build model_final.pth --config config.yaml --set MODEL.ROI_HEADS.NUM_CLASSES=3 --labels names.txt -o m.osprey\n",
+          "  osprey build model_final.pth --config config.yaml --set MODEL.ROI_HEADS.NUM_CLASSES=3 --labels "
+          "names.txt -o m.osprey\n",
           [](CLI::App& app, const CommonOptions& common) {
             auto o = std::make_shared<Options>();
             o->source.declare(app);
             o->thresholds.declare(app, /*with_first=*/true);
             app.add_option("-o,--output", o->output, "The engine file to write")->required();
             app.add_option("--device", o->device, "cpu")->capture_default_str();
-            app.add_option("--precision", o->precision, "fp32 | bf16 (where the CPU computes in it)")->capture_default_str();
-            app.add_option("--batch", o->batch, "N or MIN,OPT,MAX: accepted for other devices; on the CPU every batch runs");
-            app.add_option("--disable-pass", o->disabled, "Leave a rewrite out, by name (see `osprey ops --passes`)")
+            app.add_option("--precision", o->precision, "fp32 | bf16 (where the CPU computes in it)")
+                ->capture_default_str();
+            app.add_option("--batch", o->batch,
+                           "N or MIN,OPT,MAX: accepted for other devices; on the CPU every batch runs");
+            app.add_option("--disable-pass", o->disabled,
+                           "Leave a rewrite out, by name (see `osprey ops --passes`)")
                 ->allow_extra_args(false);
             return [o, &common] { return build(*o, common); };
           }};

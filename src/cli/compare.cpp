@@ -1,8 +1,10 @@
 // osprey compare: whether two engines detect the same things, and where they part if not.
 #include <algorithm>
 #include <cmath>
+
 #include <nlohmann/json.hpp>
 
+#include "cli/support/evaluation.h"
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
 #include "cli/support/source_flags.h"
@@ -12,7 +14,6 @@
 #include "engine/runtime.h"
 #include "eval/agreement.h"
 #include "eval/coco_data.h"
-#include "cli/support/evaluation.h"
 #include "eval/detections_io.h"
 #include "osprey/draw.h"
 
@@ -36,9 +37,13 @@ struct Side {
   DetectionSession session;
 
   Side(const std::string& file, const CommonOptions& common)
-      : name(fs::path(file).filename().string()), engine(LoadedEngine::open(file, {.threads = common.threads})), session(engine) {}
+      : name(fs::path(file).filename().string()),
+        engine(LoadedEngine::open(file, {.threads = common.threads})),
+        session(engine) {}
 
-  Detections detect(const ImageView& photo, const RunOptions& options) { return std::move(session.detect({&photo, 1}, options).front()); }
+  Detections detect(const ImageView& photo, const RunOptions& options) {
+    return std::move(session.detect({&photo, 1}, options).front());
+  }
 };
 
 struct Departure {
@@ -46,8 +51,8 @@ struct Departure {
   double difference = 0;  // of the largest magnitude
 };
 
-// Values that both engines make under one name, in the order in which the first makes them, a few at a time so
-// that memory stays small.
+// Values that both engines make under one name, in the order in which the first makes them, a few at a time
+// so that memory stays small.
 std::vector<std::vector<std::string>> shared_values(const Side& a, const Side& b) {
   constexpr std::size_t kTogether = 12;
   std::vector<std::vector<std::string>> out;
@@ -67,12 +72,14 @@ double relative_difference(const Tensor& a, const Tensor& b) {
   double largest = 0, difference = 0;
   for (std::size_t i = 0; i < x.values<float>().size(); ++i) {
     largest = std::max(largest, static_cast<double>(std::abs(x.values<float>()[i])));
-    difference = std::max(difference, static_cast<double>(std::abs(x.values<float>()[i] - y.values<float>()[i])));
+    difference =
+        std::max(difference, static_cast<double>(std::abs(x.values<float>()[i] - y.values<float>()[i])));
   }
   return largest > 0 ? difference / largest : difference;
 }
 
-std::map<std::string, Tensor> values_of(Side& side, const ImageView& photo, const std::vector<std::string>& names) {
+std::map<std::string, Tensor> values_of(Side& side, const ImageView& photo,
+                                        const std::vector<std::string>& names) {
   std::map<std::string, Tensor> out;
   RunOptions options{.wanted = names};
   options.observe = [&](const std::string& name, const Tensor& value) {
@@ -119,8 +126,12 @@ class Truth {
       const auto label = class_of_.find(a.category_id);
       if (a.image_id != id || !a.box || label == class_of_.end()) continue;
       const auto& b = *a.box;
-      out.items.push_back({label->second, 1, {static_cast<float>(b[0]), static_cast<float>(b[1]), static_cast<float>(b[0] + b[2]),
-                                              static_cast<float>(b[1] + b[3])}, a.mask, {}});
+      out.items.push_back({label->second,
+                           1,
+                           {static_cast<float>(b[0]), static_cast<float>(b[1]),
+                            static_cast<float>(b[0] + b[2]), static_cast<float>(b[1] + b[3])},
+                           a.mask,
+                           {}});
     }
     return out;
   }
@@ -129,8 +140,8 @@ class Truth {
   std::map<std::int64_t, int> class_of_;
 };
 
-void write_picture(const Options& o, const fs::path& file, const Image& photo, const Side& a, const Side& b, const Detections& x,
-                   const Detections& y, const Truth& truth) {
+void write_picture(const Options& o, const fs::path& file, const Image& photo, const Side& a, const Side& b,
+                   const Detections& x, const Detections& y, const Truth& truth) {
   // Panels borrow, so the pictures are kept beside them.
   std::vector<std::pair<Image, std::string>> pictures;
   const auto add = [&](const Detections& d, const std::string& caption) {
@@ -145,17 +156,24 @@ void write_picture(const Options& o, const fs::path& file, const Image& photo, c
 }
 
 json to_json(const Agreement& a) {
-  return {{"first", a.first}, {"second", a.second}, {"matched", a.matched}, {"missing", a.missing()}, {"extra", a.extra()},
-          {"largest_box_difference", a.largest_box}, {"largest_score_difference", a.largest_score},
-          {"worst_mask_iou", a.worst_mask_iou}, {"most_different_mask_pixels", a.most_mask_pixels}};
+  return {{"first", a.first},
+          {"second", a.second},
+          {"matched", a.matched},
+          {"missing", a.missing()},
+          {"extra", a.extra()},
+          {"largest_box_difference", a.largest_box},
+          {"largest_score_difference", a.largest_score},
+          {"worst_mask_iou", a.worst_mask_iou},
+          {"most_different_mask_pixels", a.most_mask_pixels}};
 }
 
 int compare(const Options& o, const CommonOptions& common) {
   std::vector<fs::path> files = find_images(o.input);
   if (o.images > 0 && files.size() > o.images) files.resize(o.images);
   Side a(o.first, common), b(o.second, common);
-  require(a.engine->labels().size() == b.engine->labels().size(), "{} has {} classes, {} has {}: they cannot be compared", o.first,
-          a.engine->labels().size(), o.second, b.engine->labels().size());
+  require(a.engine->labels().size() == b.engine->labels().size(),
+          "{} has {} classes, {} has {}: they cannot be compared", o.first, a.engine->labels().size(),
+          o.second, b.engine->labels().size());
   const bool exact = a.engine->data().precision == "fp32" && b.engine->data().precision == "fp32";
   const AgreementBounds bounds = exact ? bounds_for_fp32() : bounds_for_reduced_precision();
   const Truth truth(o.annotations, a.engine->data().model.categories);
@@ -186,18 +204,25 @@ int compare(const Options& o, const CommonOptions& common) {
     out["same"] = wrong.empty();
     out["bounds"] = exact ? "fp32" : "reduced precision";
     out["violations"] = wrong;
-    if (search) out["first_departing_layer"] = departure.layer.empty() ? json() : json{{"name", departure.layer}, {"difference", departure.difference}};
+    if (search)
+      out["first_departing_layer"] =
+          departure.layer.empty() ? json()
+                                  : json{{"name", departure.layer}, {"difference", departure.difference}};
     fmt::print("{}\n", out.dump(2));
     return wrong.empty() ? 0 : 1;
   }
-  fmt::print("{} images: {} and {} detections, {} matched, {} missing, {} extra\n", files.size(), total.first, total.second, total.matched,
-             total.missing(), total.extra());
-  fmt::print("largest differences: box {:.4f} px, score {:.2e}; masks: worst IoU {:.4f}, at most {} pixels\n", total.largest_box,
-             total.largest_score, total.worst_mask_iou, total.most_mask_pixels);
-  if (search && departure.layer.empty()) fmt::print("layers: none departs by more than {} of its largest magnitude\n", bounds.stage);
-  if (!departure.layer.empty()) fmt::print("layers: the first to depart is {}, by {:.2e} of its largest magnitude\n", departure.layer, departure.difference);
+  fmt::print("{} images: {} and {} detections, {} matched, {} missing, {} extra\n", files.size(), total.first,
+             total.second, total.matched, total.missing(), total.extra());
+  fmt::print("largest differences: box {:.4f} px, score {:.2e}; masks: worst IoU {:.4f}, at most {} pixels\n",
+             total.largest_box, total.largest_score, total.worst_mask_iou, total.most_mask_pixels);
+  if (search && departure.layer.empty())
+    fmt::print("layers: none departs by more than {} of its largest magnitude\n", bounds.stage);
+  if (!departure.layer.empty())
+    fmt::print("layers: the first to depart is {}, by {:.2e} of its largest magnitude\n", departure.layer,
+               departure.difference);
   for (const std::string& line : wrong) fmt::print("  {}\n", line);
-  fmt::print("verdict: {} (bounds for {})\n", wrong.empty() ? "the same" : "DIFFERENT", exact ? "fp32" : "reduced precision");
+  fmt::print("verdict: {} (bounds for {})\n", wrong.empty() ? "the same" : "DIFFERENT",
+             exact ? "fp32" : "reduced precision");
   return wrong.empty() ? 0 : 1;
 }
 
@@ -206,7 +231,8 @@ int compare(const Options& o, const CommonOptions& common) {
 Verb compare_verb() {
   return {"compare", "Whether two engines detect the same, and where they part",
           "  osprey compare fp32.osprey bf16.osprey --input photos/\n"
-          "  osprey compare a.osprey b.osprey --input val/ --annotations instances_val.json --num-images 20 -o side-by-side\n",
+          "  osprey compare a.osprey b.osprey --input val/ --annotations instances_val.json --num-images 20 "
+          "-o side-by-side\n",
           [](CLI::App& app, const CommonOptions& common) {
             auto o = std::make_shared<Options>();
             app.add_option("A", o->first, "An engine file: the reference")->required();
@@ -215,7 +241,8 @@ Verb compare_verb() {
             app.add_option("--annotations", o->annotations, "COCO annotations, drawn beside the two");
             app.add_option("--num-images", o->images, "At most this many images; default: all");
             app.add_option("-o,--output", o->output, "Folder for pictures side by side");
-            app.add_flag("--layers", o->layers, "Look for the first layer that departs even when the detections agree");
+            app.add_flag("--layers", o->layers,
+                         "Look for the first layer that departs even when the detections agree");
             o->thresholds.declare(app, /*with_first=*/true);
             return [o, &common] { return compare(*o, common); };
           }};

@@ -1,4 +1,4 @@
-// osprey demo: the shipped checkpoint, from its own format to pictures and mAP, as a user does it with theirs.
+// osprey demo: the shipped checkpoint, from its own format to pictures and mAP, as a user does it.
 #include <chrono>
 
 #include "cli/support/evaluation.h"
@@ -20,16 +20,20 @@ namespace fs = std::filesystem;
 fs::path find_assets() {
   std::error_code error;
   const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  for (const fs::path& folder : {self.parent_path() / "../share/osprey/demo", fs::path(OSPREY_SOURCE_DIR "/assets/demo")})
+  for (const fs::path& folder :
+       {self.parent_path() / "../share/osprey/demo", fs::path(OSPREY_SOURCE_DIR "/assets/demo")})
     if (fs::exists(folder / "demo_mask_rcnn.pkl")) return folder.lexically_normal();
-  fail(ErrorCode::kInternal, "the demo's files are neither in share/osprey/demo beside the command nor in its source tree");
+  fail(ErrorCode::kInternal,
+       "the demo's files are neither in share/osprey/demo beside the command nor in its source tree");
 }
 
-void print_detections(const std::string& file, const Detections& found, const std::vector<std::string>& labels) {
+void print_detections(const std::string& file, const Detections& found,
+                      const std::vector<std::string>& labels) {
   fmt::print("{}: {} things\n", file, found.items.size());
   for (const Detection& d : found.items)
-    fmt::print("  {:<14} {:.2f}  box {:6.1f} {:6.1f} {:6.1f} {:6.1f}\n", labels[static_cast<std::size_t>(d.class_index)], d.score,
-               d.box.x0, d.box.y0, d.box.x1, d.box.y1);
+    fmt::print("  {:<14} {:.2f}  box {:6.1f} {:6.1f} {:6.1f} {:6.1f}\n",
+               labels[static_cast<std::size_t>(d.class_index)], d.score, d.box.x0, d.box.y0, d.box.x1,
+               d.box.y1);
 }
 
 // Detections worth showing; the metrics take all.
@@ -43,10 +47,12 @@ Detections confident(const Detections& all) {
 int demo(const std::string& output, const CommonOptions& common) {
   const fs::path assets = find_assets(), folder = output, engine_file = folder / "demo.osprey";
   make_folder(folder / "pictures");
-  fmt::print("1. import and build: {} -> {}\n", (assets / "demo_mask_rcnn.pkl").string(), engine_file.string());
-  const ImportReport report =
-      build_engine({.source = assets / "demo_mask_rcnn.pkl", .config = assets / "demo_mask_rcnn.yaml", .labels = assets / "labels.txt"},
-                   {}, engine_file);
+  fmt::print("1. import and build: {} -> {}\n", (assets / "demo_mask_rcnn.pkl").string(),
+             engine_file.string());
+  const ImportReport report = build_engine({.source = assets / "demo_mask_rcnn.pkl",
+                                            .config = assets / "demo_mask_rcnn.yaml",
+                                            .labels = assets / "labels.txt"},
+                                           {}, engine_file);
   print_report(report, common.quiet, common.verbose);
 
   fmt::print("2. detect in held-out scenes\n");
@@ -57,20 +63,22 @@ int demo(const std::string& output, const CommonOptions& common) {
   DetectionSession session(engine);
   const auto start = std::chrono::steady_clock::now();
   ProgressBar bar(!common.quiet);
-  detect_all(session, {}, truth, assets / "scenes",
-             [&](const CocoImage& image, const Image& photo, const Detections& found, std::size_t index) {
-               append_coco_results(found, image.id, ids, CocoType::kBbox, boxes);
-               append_coco_results(found, image.id, ids, CocoType::kSegm, masks);
-               const Detections shown = confident(found);
-               const std::string stem = fs::path(image.file_name).stem().string();
-               write_image(folder / "pictures" / (stem + ".png"), draw_detections(photo, shown, engine->labels()));
-               if (index < 3) print_detections(image.file_name, shown, engine->labels());
-               bar.update(static_cast<double>(index + 1) / static_cast<double>(truth.images.size()), "detecting");
-             });
+  detect_all(
+      session, {}, truth, assets / "scenes",
+      [&](const CocoImage& image, const Image& photo, const Detections& found, std::size_t index) {
+        append_coco_results(found, image.id, ids, CocoType::kBbox, boxes);
+        append_coco_results(found, image.id, ids, CocoType::kSegm, masks);
+        const Detections shown = confident(found);
+        const std::string stem = fs::path(image.file_name).stem().string();
+        write_image(folder / "pictures" / (stem + ".png"), draw_detections(photo, shown, engine->labels()));
+        if (index < 3) print_detections(image.file_name, shown, engine->labels());
+        bar.update(static_cast<double>(index + 1) / static_cast<double>(truth.images.size()), "detecting");
+      });
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   fmt::print("   {} scenes in {:.1f} s, pictures included\n", truth.images.size(), took.count());
 
-  const CocoEval box_eval = evaluate(truth, boxes, CocoType::kBbox), mask_eval = evaluate(truth, masks, CocoType::kSegm);
+  const CocoEval box_eval = evaluate(truth, boxes, CocoType::kBbox),
+                 mask_eval = evaluate(truth, masks, CocoType::kSegm);
   fmt::print("3. evaluate against the ground truth\n{}", summary_text(mask_eval));
   fmt::print("box mAP {:.3f}, mask mAP {:.3f}\n\n", box_eval.stats[0], mask_eval.stats[0]);
   fmt::print(

@@ -1,11 +1,11 @@
 // osprey doctor: what this machine and this build have, and how to get the rest.
-#include <fmt/core.h>
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <thread>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include "cli/support/verb.h"
 #include "cpu/isa.h"
@@ -27,13 +27,17 @@ std::string cpu_model() {
 }
 
 double memory_gib() {
-  return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE)) / (1 << 30);
+  return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE)) /
+         (1 << 30);
 }
 
 std::vector<Finding> examine() {
   std::vector<Finding> out;
   out.push_back({"osprey", kVersion, ""});
-  out.push_back({"cpu", fmt::format("{}, {} cores, {:.0f} GiB", cpu_model(), std::thread::hardware_concurrency(), memory_gib()), ""});
+  out.push_back({"cpu",
+                 fmt::format("{}, {} cores, {:.0f} GiB", cpu_model(), std::thread::hardware_concurrency(),
+                             memory_gib()),
+                 ""});
   out.push_back({"instructions", cpu_isa(), ""});
   out.push_back({"bf16", cpu_has_bf16() ? "computed by the CPU" : "not computed by this CPU",
                  cpu_has_bf16() ? "" : "bf16 engines run by conversion; use --precision fp32 here"});
@@ -47,8 +51,10 @@ std::vector<Finding> examine() {
 int doctor(bool as_json) {
   nlohmann::json rows = nlohmann::json::array();
   for (const Finding& f : examine()) {
-    if (as_json) rows.push_back({{"what", f.what}, {"state", f.state}, {"advice", f.advice}});
-    else fmt::print("{:<14} {}{}{}\n", f.what, f.state, f.advice.empty() ? "" : ": ", f.advice);
+    if (as_json)
+      rows.push_back({{"what", f.what}, {"state", f.state}, {"advice", f.advice}});
+    else
+      fmt::print("{:<14} {}{}{}\n", f.what, f.state, f.advice.empty() ? "" : ": ", f.advice);
   }
   if (as_json) fmt::print("{}\n", rows.dump(2));
   return 0;

@@ -33,7 +33,8 @@ std::vector<CocoType> chosen_types(const Options& o, std::vector<CocoType> defau
   if (o.types.empty()) return defaults;
   std::vector<CocoType> out;
   // "segmentation" is what the TensorRT samples call segm.
-  for (const std::string& name : o.types) out.push_back(coco_type_from_name(name == "segmentation" ? "segm" : name));
+  for (const std::string& name : o.types)
+    out.push_back(coco_type_from_name(name == "segmentation" ? "segm" : name));
   return out;
 }
 
@@ -43,7 +44,8 @@ struct Evaluated {
   std::vector<CocoResults> results;
 };
 
-void finish(const Options& o, const CommonOptions& common, const CocoAnnotations& truth, const Evaluated& done) {
+void finish(const Options& o, const CommonOptions& common, const CocoAnnotations& truth,
+            const Evaluated& done) {
   if (common.json) {
     fmt::print("{}\n", eval_json(done.evals));
   } else {
@@ -70,7 +72,8 @@ Evaluated evaluate_engine(const Options& o, const CommonOptions& common, CocoAnn
   const auto engine = LoadedEngine::open(o.engine, {.threads = common.threads});
   const std::vector<CocoType> types = chosen_types(o, types_of(*engine));
   for (const CocoType type : types)
-    if (!asks_for(types_of(*engine), type)) fail(ErrorCode::kUsage, "--type {}: the engine gives none", name_of(type));
+    if (!asks_for(types_of(*engine), type))
+      fail(ErrorCode::kUsage, "--type {}: the engine gives none", name_of(type));
   truth = load_coco_annotations(o.annotations, parts_for(types));
   const std::vector<std::int64_t> ids = match_categories(engine->data().model.categories, truth);
 
@@ -87,18 +90,21 @@ Evaluated evaluate_engine(const Options& o, const CommonOptions& common, CocoAnn
                  for (std::size_t t = 0; t < types.size(); ++t)
                    append_coco_results(found, image.id, ids, types[t], out.results[t]);
                  if (saved) saved->add(image.id, found);
-                 bar.update(static_cast<double>(index + 1) / static_cast<double>(truth.images.size()), "detecting");
+                 bar.update(static_cast<double>(index + 1) / static_cast<double>(truth.images.size()),
+                            "detecting");
                });
   }
   if (saved) saved->commit();
-  for (std::size_t t = 0; t < types.size(); ++t) out.evals.push_back(evaluate(truth, out.results[t], types[t]));
+  for (std::size_t t = 0; t < types.size(); ++t)
+    out.evals.push_back(evaluate(truth, out.results[t], types[t]));
   return out;
 }
 
 int eval(const Options& o, const CommonOptions& common) {
   if (o.engine.empty() == o.detections.empty())
     fail(ErrorCode::kUsage, "eval: give an ENGINE with --images, or results with --detections");
-  if (!o.engine.empty() && o.images.empty()) fail(ErrorCode::kUsage, "eval: --images DIR is needed to run an engine");
+  if (!o.engine.empty() && o.images.empty())
+    fail(ErrorCode::kUsage, "eval: --images DIR is needed to run an engine");
   CocoAnnotations truth;
   const Evaluated done = o.engine.empty() ? evaluate_file(o, truth) : evaluate_engine(o, common, truth);
   finish(o, common, truth, done);
@@ -110,17 +116,22 @@ int eval(const Options& o, const CommonOptions& common) {
 Verb eval_verb() {
   return {"eval", "COCO's metrics of an engine, or of results in a file",
           "  osprey eval m.osprey --images val2017 --annotations instances_val2017.json\n"
-          "  osprey eval m.osprey --images val2017 --annotations instances_val2017.json --type segm --plots plots --json\n"
+          "  osprey eval m.osprey --images val2017 --annotations instances_val2017.json --type segm --plots "
+          "plots --json\n"
           "  osprey eval --detections coco_results.json --annotations instances_val2017.json --type bbox\n",
           [](CLI::App& app, const CommonOptions& common) {
             auto o = std::make_shared<Options>();
             app.add_option("ENGINE", o->engine, "An engine file");
             app.add_option("--images", o->images, "Folder of the images that the annotations name");
-            app.add_option("--annotations", o->annotations, "COCO annotations (instances or keypoints)")->required();
-            app.add_option("--detections", o->detections, "COCO results to evaluate instead of running an engine");
-            app.add_option("--type", o->types, "bbox, segm, keypoints; may be given again; default: all the engine gives");
+            app.add_option("--annotations", o->annotations, "COCO annotations (instances or keypoints)")
+                ->required();
+            app.add_option("--detections", o->detections,
+                           "COCO results to evaluate instead of running an engine");
+            app.add_option("--type", o->types,
+                           "bbox, segm, keypoints; may be given again; default: all the engine gives");
             app.add_option("--save-detections", o->save, "Write the detections as COCO results");
-            app.add_option("--plots", o->plots, "Folder for precision-recall, per-class and confusion pictures");
+            app.add_option("--plots", o->plots,
+                           "Folder for precision-recall, per-class and confusion pictures");
             o->thresholds.declare(app, /*with_first=*/true);
             return [o, &common] { return eval(*o, common); };
           }};

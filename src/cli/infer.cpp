@@ -7,11 +7,11 @@
 #include "cli/support/source_flags.h"
 #include "cli/support/verb.h"
 #include "core/error.h"
-#include "osprey/draw.h"
 #include "engine/runtime.h"
 #include "engine/source.h"
 #include "eval/detections_io.h"
 #include "formats/npz_write.h"
+#include "osprey/draw.h"
 
 namespace osprey {
 namespace {
@@ -40,7 +40,8 @@ std::set<std::string> parse_formats(const std::string& text) {
   const std::set<std::string> known{"picture", "tsv", "json", "coco", "none"};
   std::set<std::string> out;
   for (const std::string& name : split(text)) {
-    if (!known.contains(name)) fail(ErrorCode::kUsage, "--format {}: there are picture, tsv, json, coco and none", name);
+    if (!known.contains(name))
+      fail(ErrorCode::kUsage, "--format {}: there are picture, tsv, json, coco and none", name);
     out.insert(name);
   }
   return out;
@@ -52,8 +53,8 @@ void refuse_equal_stems(const std::vector<fs::path>& files) {
   for (const fs::path& file : files) {
     const auto [it, fresh] = seen.emplace(file.stem().string(), file);
     if (!fresh)
-      fail(ErrorCode::kUsage, "{} and {} would write the same files; run them into different folders", it->second.string(),
-           file.string());
+      fail(ErrorCode::kUsage, "{} and {} would write the same files; run them into different folders",
+           it->second.string(), file.string());
   }
 }
 
@@ -71,7 +72,8 @@ Tensor plain_boxes(const Tensor& value) {
     return out;
   }
   Tensor out = Tensor::zeros(DType::kF32, {value.dim(0), 4});
-  for (std::size_t i = 0; i < rows; ++i) std::copy_n(from + i * 5 + 1, 4, out.mutable_values<float>().data() + i * 4);
+  for (std::size_t i = 0; i < rows; ++i)
+    std::copy_n(from + i * 5 + 1, 4, out.mutable_values<float>().data() + i * 4);
   return out;
 }
 
@@ -79,10 +81,12 @@ Tensor plain_boxes(const Tensor& value) {
 class Dump {
  public:
   Dump(const Options& o, const Graph& graph) : file_(o.dump_to), names_(split(o.dump)) {
-    if (names_.empty() != file_.empty()) fail(ErrorCode::kUsage, "--dump NAME,... and --dump-to FILE.npz go together");
+    if (names_.empty() != file_.empty())
+      fail(ErrorCode::kUsage, "--dump NAME,... and --dump-to FILE.npz go together");
     for (const std::string& name : names_)
       if (graph.find(name) == kNoValue)
-        fail(ErrorCode::kUsage, "--dump {}: the engine has no value of that name; `osprey inspect --layers` lists them", name);
+        fail(ErrorCode::kUsage,
+             "--dump {}: the engine has no value of that name; `osprey inspect --layers` lists them", name);
   }
 
   void ask(RunOptions& options) {
@@ -107,32 +111,39 @@ std::vector<std::string> labels_of(const Options& o, const LoadedEngine& engine)
   if (o.labels.empty()) return engine.labels();
   std::vector<std::string> out;
   for (const Category& c : read_labels(o.labels)) out.push_back(c.name);
-  require(out.size() == engine.labels().size(), "{}: has {} names, the engine has {} classes", o.labels, out.size(),
-          engine.labels().size());
+  require(out.size() == engine.labels().size(), "{}: has {} names, the engine has {} classes", o.labels,
+          out.size(), engine.labels().size());
   return out;
 }
 
 // A photo's picture keeps its format where we write it.
 fs::path picture_path(const fs::path& folder, const fs::path& photo) {
   std::string extension = photo.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   return folder / (photo.stem().string() + (extension == ".jpg" || extension == ".jpeg" ? ".jpg" : ".png"));
 }
 
 // COCO names its images by number; files like 000000000139.jpg carry it, others are counted from 1.
 std::int64_t image_id_of(const fs::path& file, std::int64_t count) {
   const std::string stem = file.stem().string();
-  const bool number = !stem.empty() && stem.size() < 18 && stem.find_first_not_of("0123456789") == std::string::npos;
+  const bool number =
+      !stem.empty() && stem.size() < 18 && stem.find_first_not_of("0123456789") == std::string::npos;
   return number ? std::stoll(stem) : count;
 }
 
 // Everything that is written for the detections of an image, as it comes.
 class Writers {
  public:
-  Writers(const Options& o, const std::set<std::string>& formats, const LoadedEngine& engine, std::vector<std::string> labels)
-      : folder_(o.output), labels_(std::move(labels)), picture_(formats.contains("picture")), tsv_(formats.contains("tsv")) {
+  Writers(const Options& o, const std::set<std::string>& formats, const LoadedEngine& engine,
+          std::vector<std::string> labels)
+      : folder_(o.output),
+        labels_(std::move(labels)),
+        picture_(formats.contains("picture")),
+        tsv_(formats.contains("tsv")) {
     draw_.color_by = o.by_instance ? ColorBy::kInstance : ColorBy::kClass;
-    if (formats.contains("json")) json_.emplace(folder_ / "detections.json", fs::path(o.engine).filename().string(), labels_);
+    if (formats.contains("json"))
+      json_.emplace(folder_ / "detections.json", fs::path(o.engine).filename().string(), labels_);
     if (!formats.contains("coco")) return;
     std::vector<std::int64_t> ids;
     for (const Category& c : engine.data().model.categories) ids.push_back(c.id);
@@ -197,26 +208,30 @@ int infer(const Options& o, const CommonOptions& common) {
 }  // namespace
 
 Verb infer_verb() {
-  return {"infer", "Detect in images: pictures, tables, JSON",
-          "  osprey infer m.osprey photo.jpg -o out\n"
-          "  osprey infer m.osprey photos/ --score-threshold 0.5 -o out\n"
-          "  osprey infer m.osprey 'photos/*.png' --format json,coco --batch 4 -o out\n"
-          "  osprey infer m.osprey photo.jpg --dump res2,p3,rpn_logits_p3 --dump-to stages.npz -o out\n",
-          [](CLI::App& app, const CommonOptions& common) {
-            auto o = std::make_shared<Options>();
-            app.add_option("ENGINE", o->engine, "An engine file")->required();
-            app.add_option("INPUT", o->inputs, "Images (jpg, png, bmp), folders of them, or globs")->required();
-            app.add_option("-o,--output", o->output, "Folder to write to")->required();
-            o->thresholds.declare(app, /*with_first=*/true);
-            app.add_option("--labels", o->labels, "Other class names: one a line, or a COCO annotations file");
-            app.add_option("--format", o->format, "What to write: picture, tsv, json, coco (COCO results), none")
-                ->capture_default_str();
-            app.add_option("--batch", o->batch, "Images run together")->capture_default_str()->check(CLI::Range(1, 256));
-            app.add_flag("--color-by-instance", o->by_instance, "A colour for each detection instead of each class");
-            app.add_option("--dump", o->dump, "Values inside the network to keep, of the first batch: NAME,...");
-            app.add_option("--dump-to", o->dump_to, "NumPy file (.npz) for --dump");
-            return [o, &common] { return infer(*o, common); };
-          }};
+  return {
+      "infer", "Detect in images: pictures, tables, JSON",
+      "  osprey infer m.osprey photo.jpg -o out\n"
+      "  osprey infer m.osprey photos/ --score-threshold 0.5 -o out\n"
+      "  osprey infer m.osprey 'photos/*.png' --format json,coco --batch 4 -o out\n"
+      "  osprey infer m.osprey photo.jpg --dump res2,p3,rpn_logits_p3 --dump-to stages.npz -o out\n",
+      [](CLI::App& app, const CommonOptions& common) {
+        auto o = std::make_shared<Options>();
+        app.add_option("ENGINE", o->engine, "An engine file")->required();
+        app.add_option("INPUT", o->inputs, "Images (jpg, png, bmp), folders of them, or globs")->required();
+        app.add_option("-o,--output", o->output, "Folder to write to")->required();
+        o->thresholds.declare(app, /*with_first=*/true);
+        app.add_option("--labels", o->labels, "Other class names: one a line, or a COCO annotations file");
+        app.add_option("--format", o->format, "What to write: picture, tsv, json, coco (COCO results), none")
+            ->capture_default_str();
+        app.add_option("--batch", o->batch, "Images run together")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 256));
+        app.add_flag("--color-by-instance", o->by_instance,
+                     "A colour for each detection instead of each class");
+        app.add_option("--dump", o->dump, "Values inside the network to keep, of the first batch: NAME,...");
+        app.add_option("--dump-to", o->dump_to, "NumPy file (.npz) for --dump");
+        return [o, &common] { return infer(*o, common); };
+      }};
 }
 
 }  // namespace osprey

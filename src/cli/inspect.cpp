@@ -27,15 +27,21 @@ int inspect_checkpoint(const std::string& file, const CommonOptions& common) {
   if (common.json) {
     json tensors = json::array();
     for (const NamedTensor& t : checkpoint.tensors)
-      tensors.push_back({{"section", t.section}, {"name", t.name}, {"dtype", name_of(t.dtype)}, {"shape", t.shape}});
-    fmt::print("{}\n", json{{"file", file}, {"format", checkpoint.format}, {"tensors", tensors}, {"values", checkpoint.scalars}}
+      tensors.push_back(
+          {{"section", t.section}, {"name", t.name}, {"dtype", name_of(t.dtype)}, {"shape", t.shape}});
+    fmt::print("{}\n", json{{"file", file},
+                            {"format", checkpoint.format},
+                            {"tensors", tensors},
+                            {"values", checkpoint.scalars}}
                            .dump(2, ' ', false, json::error_handler_t::replace));
     return 0;
   }
-  fmt::print("{}: a checkpoint ({}), {} tensors, {}\n", file, checkpoint.format, checkpoint.tensors.size(), size_text(bytes));
+  fmt::print("{}: a checkpoint ({}), {} tensors, {}\n", file, checkpoint.format, checkpoint.tensors.size(),
+             size_text(bytes));
   for (const auto& [key, value] : checkpoint.scalars) fmt::print("  {} = {}\n", key, value);
   for (const NamedTensor& t : checkpoint.tensors)
-    fmt::print("  {}{}{}: {}{}\n", t.section, t.section.empty() ? "" : "/", t.name, name_of(t.dtype), to_string(t.shape));
+    fmt::print("  {}{}{}: {}{}\n", t.section, t.section.empty() ? "" : "/", t.name, name_of(t.dtype),
+               to_string(t.shape));
   return 0;
 }
 
@@ -47,23 +53,35 @@ int inspect_engine(const std::string& file, bool layers, const CommonOptions& co
   if (common.json) {
     json categories = json::array(), outputs = json::array();
     for (const Category& c : engine.model.categories) categories.push_back({{"id", c.id}, {"name", c.name}});
-    for (const ValueId id : graph.outputs()) outputs.push_back({{"name", graph.value(id).name}, {"type", to_string(graph.value(id).type)}});
-    json out{{"file", file}, {"version", engine.version}, {"device", engine.device}, {"precision", engine.precision},
-             {"family", engine.model.family}, {"description", engine.model.description}, {"weights", graph.weights().size()},
-             {"weight_bytes", bytes}, {"nodes", graph.nodes().size()}, {"outputs", outputs}, {"categories", categories},
+    for (const ValueId id : graph.outputs())
+      outputs.push_back({{"name", graph.value(id).name}, {"type", to_string(graph.value(id).type)}});
+    json out{{"file", file},
+             {"version", engine.version},
+             {"device", engine.device},
+             {"precision", engine.precision},
+             {"family", engine.model.family},
+             {"description", engine.model.description},
+             {"weights", graph.weights().size()},
+             {"weight_bytes", bytes},
+             {"nodes", graph.nodes().size()},
+             {"outputs", outputs},
+             {"categories", categories},
              {"metadata", engine.model.metadata}};
     if (layers) out["graph"] = to_text(graph);
     fmt::print("{}\n", out.dump(2, ' ', false, json::error_handler_t::replace));
     return 0;
   }
-  fmt::print("{}: an engine for {} in {}, built by Osprey {}\n", file, engine.device, engine.precision, engine.version);
-  fmt::print("  {}: {}\n  {} layers, {} weights, {}\n", engine.model.family, engine.model.description, graph.nodes().size(),
-             graph.weights().size(), size_text(bytes));
+  fmt::print("{}: an engine for {} in {}, built by Osprey {}\n", file, engine.device, engine.precision,
+             engine.version);
+  fmt::print("  {}: {}\n  {} layers, {} weights, {}\n", engine.model.family, engine.model.description,
+             graph.nodes().size(), graph.weights().size(), size_text(bytes));
   for (const auto& [key, value] : engine.model.metadata) fmt::print("  {}: {}\n", key, value);
   fmt::print("  {} classes:", engine.model.categories.size());
-  for (const Category& c : engine.model.categories) fmt::print(" {}{}", c.name, &c == &engine.model.categories.back() ? "\n" : ",");
+  for (const Category& c : engine.model.categories)
+    fmt::print(" {}{}", c.name, &c == &engine.model.categories.back() ? "\n" : ",");
   if (engine.model.categories.empty()) fmt::print("\n");
-  for (const ValueId id : graph.outputs()) fmt::print("  output {}: {}\n", graph.value(id).name, to_string(graph.value(id).type));
+  for (const ValueId id : graph.outputs())
+    fmt::print("  output {}: {}\n", graph.value(id).name, to_string(graph.value(id).type));
   if (layers) fmt::print("{}", to_text(graph));
   return 0;
 }

@@ -1,8 +1,8 @@
 // The command: looks the verb up, runs it, and turns what it throws into one line and an exit status.
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <cstdio>
+
+#include <fmt/core.h>
 
 #include "cli/support/arguments.h"
 #include "cli/support/verb.h"
@@ -16,7 +16,8 @@ void add_common(CLI::App& verb, CommonOptions& common) {
   verb.add_flag("--json", common.json, "Print figures as JSON");
   verb.add_flag("--quiet", common.quiet, "No progress and no remarks on stderr");
   verb.add_flag("--verbose", common.verbose, "More remarks on stderr");
-  verb.add_option("--threads", common.threads, "Threads to use; default: one for each core")->check(CLI::NonNegativeNumber);
+  verb.add_option("--threads", common.threads, "Threads to use; default: one for each core")
+      ->check(CLI::NonNegativeNumber);
 }
 
 int run(int argc, char** argv) {

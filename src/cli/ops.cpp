@@ -1,5 +1,6 @@
 // osprey ops: the table of ops and of the devices that run them; the list of passes.
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "cli/support/verb.h"
@@ -14,7 +15,8 @@ using nlohmann::json;
 
 std::string cpu_types(const OpInfo& op) {
   const auto& kernels = cpu_kernels();
-  const auto it = std::find_if(kernels.begin(), kernels.end(), [&](const CpuKernel& k) { return k.op == &op; });
+  const auto it =
+      std::find_if(kernels.begin(), kernels.end(), [&](const CpuKernel& k) { return k.op == &op; });
   if (it == kernels.end()) return "";
   std::string out;
   for (const DType type : it->dtypes) out += (out.empty() ? "" : " ") + std::string(name_of(type));
@@ -29,8 +31,10 @@ int print_ops(bool as_json) {
     for (const Attribute& a : op->attributes(op->make({}).get()))
       attributes += fmt::format("{}{}={}", attributes.empty() ? "" : ", ", a.name, to_string(a.value));
     const std::string cpu = cpu_types(*op);
-    if (as_json) rows.push_back({{"op", op->name}, {"cpu", cpu}, {"attributes", attributes}});
-    else fmt::print("{:<22} {:<16} {}\n", op->name, cpu.empty() ? "no cpu kernel" : cpu, attributes);
+    if (as_json)
+      rows.push_back({{"op", op->name}, {"cpu", cpu}, {"attributes", attributes}});
+    else
+      fmt::print("{:<22} {:<16} {}\n", op->name, cpu.empty() ? "no cpu kernel" : cpu, attributes);
   }
   if (as_json) fmt::print("{}\n", rows.dump(2));
   return 0;
@@ -39,8 +43,10 @@ int print_ops(bool as_json) {
 int print_passes(bool as_json) {
   json rows = json::array();
   for (const Pass& pass : pipeline()) {
-    if (as_json) rows.push_back({{"pass", pass.name}, {"why", pass.why_here}});
-    else fmt::print("{:<22} {}\n", pass.name, pass.why_here);
+    if (as_json)
+      rows.push_back({{"pass", pass.name}, {"why", pass.why_here}});
+    else
+      fmt::print("{:<22} {}\n", pass.name, pass.why_here);
   }
   if (as_json) fmt::print("{}\n", rows.dump(2));
   return 0;

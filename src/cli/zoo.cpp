@@ -12,8 +12,10 @@ int zoo(bool as_json) {
   for (const Family& family : families()) {
     if (!as_json) fmt::print("{}:\n", family.name);
     for (const auto& [config, description] : family.zoo()) {
-      if (as_json) rows.push_back({{"family", family.name}, {"config", config}, {"description", description}});
-      else fmt::print("  {:<66} {}\n", config, description);
+      if (as_json)
+        rows.push_back({{"family", family.name}, {"config", config}, {"description", description}});
+      else
+        fmt::print("  {:<66} {}\n", config, description);
     }
   }
   if (as_json) fmt::print("{}\n", rows.dump(2));

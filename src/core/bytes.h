@@ -36,8 +36,8 @@ inline std::uint64_t checked_add(std::uint64_t a, std::uint64_t b, std::string_v
 // bytes[offset, offset + size), or an error that says what was being read.
 inline Bytes slice(Bytes bytes, std::uint64_t offset, std::uint64_t size, std::string_view what) {
   require(offset <= bytes.size() && size <= bytes.size() - offset,
-          "{}: needs bytes {} to {} + {}, but only {} are there (is the file truncated?)", what, offset, offset,
-          size, bytes.size());
+          "{}: needs bytes {} to {} + {}, but only {} are there (is the file truncated?)", what, offset,
+          offset, size, bytes.size());
   return bytes.subspan(offset, size);
 }
 
@@ -57,8 +57,7 @@ class ByteReader {
   }
 
   template <class T>
-    requires std::is_trivially_copyable_v<T>
-  T read() {
+  requires std::is_trivially_copyable_v<T> T read() {
     T value;
     std::memcpy(&value, take(sizeof(T)).data(), sizeof(T));
     return value;
@@ -68,7 +67,8 @@ class ByteReader {
   std::string_view line() {
     const auto rest = as_text(bytes_.subspan(offset_));
     const auto end = rest.find('\n');
-    require(end != std::string_view::npos, "{}: a line without an end at offset {} (truncated?)", what_, offset_);
+    require(end != std::string_view::npos, "{}: a line without an end at offset {} (truncated?)", what_,
+            offset_);
     offset_ += end + 1;
     return rest.substr(0, end);
   }

@@ -30,10 +30,13 @@ struct BFloat16 {
 float to_float(Half value);
 Half to_half(float value);
 
-inline float to_float(BFloat16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
+inline float to_float(BFloat16 value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
 inline BFloat16 to_bfloat16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};  // quiet NaN
+  if ((bits & 0x7fffffffu) > 0x7f800000u)
+    return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};  // quiet NaN
   return {static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
@@ -42,15 +45,25 @@ inline constexpr DType kDTypeOf = [] {
   static_assert(sizeof(T) == 0, "no element type of tensors");
   return DType::kF32;
 }();
-template <> inline constexpr DType kDTypeOf<float> = DType::kF32;
-template <> inline constexpr DType kDTypeOf<Half> = DType::kF16;
-template <> inline constexpr DType kDTypeOf<BFloat16> = DType::kBF16;
-template <> inline constexpr DType kDTypeOf<double> = DType::kF64;
-template <> inline constexpr DType kDTypeOf<std::int64_t> = DType::kI64;
-template <> inline constexpr DType kDTypeOf<std::int32_t> = DType::kI32;
-template <> inline constexpr DType kDTypeOf<std::int16_t> = DType::kI16;
-template <> inline constexpr DType kDTypeOf<std::int8_t> = DType::kI8;
-template <> inline constexpr DType kDTypeOf<std::uint8_t> = DType::kU8;
-template <> inline constexpr DType kDTypeOf<bool> = DType::kBool;
+template <>
+inline constexpr DType kDTypeOf<float> = DType::kF32;
+template <>
+inline constexpr DType kDTypeOf<Half> = DType::kF16;
+template <>
+inline constexpr DType kDTypeOf<BFloat16> = DType::kBF16;
+template <>
+inline constexpr DType kDTypeOf<double> = DType::kF64;
+template <>
+inline constexpr DType kDTypeOf<std::int64_t> = DType::kI64;
+template <>
+inline constexpr DType kDTypeOf<std::int32_t> = DType::kI32;
+template <>
+inline constexpr DType kDTypeOf<std::int16_t> = DType::kI16;
+template <>
+inline constexpr DType kDTypeOf<std::int8_t> = DType::kI8;
+template <>
+inline constexpr DType kDTypeOf<std::uint8_t> = DType::kU8;
+template <>
+inline constexpr DType kDTypeOf<bool> = DType::kBool;
 
 }  // namespace osprey

@@ -1,10 +1,10 @@
 // How the library throws: one line where it fails, formatted with {}; context is added on the way up.
 #pragma once
 
-#include <fmt/core.h>
-
 #include <string>
 #include <utility>
+
+#include <fmt/core.h>
 
 #include "osprey/error.h"
 
@@ -24,13 +24,15 @@ template <class... Args>
 // bad_input unless the condition holds.
 template <class... Args>
 void require(bool condition, fmt::format_string<Args...> text, Args&&... args) {
-  if (!condition) [[unlikely]] bad_input(text, std::forward<Args>(args)...);
+  if (!condition) [[unlikely]]
+    bad_input(text, std::forward<Args>(args)...);
 }
 
 // Our own invariants: a failure is a bug, reported with exit status 1.
 template <class... Args>
 void check(bool condition, fmt::format_string<Args...> text, Args&&... args) {
-  if (!condition) [[unlikely]] fail(ErrorCode::kInternal, text, std::forward<Args>(args)...);
+  if (!condition) [[unlikely]]
+    fail(ErrorCode::kInternal, text, std::forward<Args>(args)...);
 }
 
 // Runs `body`; an Error that leaves it gets "`where`: " in front, so that messages read from the outside in.

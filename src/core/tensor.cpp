@@ -69,22 +69,41 @@ Tensor Tensor::to_f32() const {
   const auto to = out.mutable_values<float>();
   const auto plain = [](auto v) { return static_cast<float>(v); };
   switch (dtype_) {
-    case DType::kF32: widen<float>(bytes_, to, plain); break;
-    case DType::kF16: widen<Half>(bytes_, to, [](Half v) { return to_float(v); }); break;
-    case DType::kBF16: widen<BFloat16>(bytes_, to, [](BFloat16 v) { return to_float(v); }); break;
-    case DType::kF64: widen<double>(bytes_, to, plain); break;
-    case DType::kI64: widen<std::int64_t>(bytes_, to, plain); break;
-    case DType::kI32: widen<std::int32_t>(bytes_, to, plain); break;
-    case DType::kI16: widen<std::int16_t>(bytes_, to, plain); break;
-    case DType::kI8: widen<std::int8_t>(bytes_, to, plain); break;
+    case DType::kF32:
+      widen<float>(bytes_, to, plain);
+      break;
+    case DType::kF16:
+      widen<Half>(bytes_, to, [](Half v) { return to_float(v); });
+      break;
+    case DType::kBF16:
+      widen<BFloat16>(bytes_, to, [](BFloat16 v) { return to_float(v); });
+      break;
+    case DType::kF64:
+      widen<double>(bytes_, to, plain);
+      break;
+    case DType::kI64:
+      widen<std::int64_t>(bytes_, to, plain);
+      break;
+    case DType::kI32:
+      widen<std::int32_t>(bytes_, to, plain);
+      break;
+    case DType::kI16:
+      widen<std::int16_t>(bytes_, to, plain);
+      break;
+    case DType::kI8:
+      widen<std::int8_t>(bytes_, to, plain);
+      break;
     case DType::kU8:
-    case DType::kBool: widen<std::uint8_t>(bytes_, to, plain); break;
+    case DType::kBool:
+      widen<std::uint8_t>(bytes_, to, plain);
+      break;
   }
   return out;
 }
 
 Tensor Tensor::reshaped(Shape shape) const {
-  check(element_count(shape) == size(), "tensor: cannot reshape {} to {}", to_string(shape_), to_string(shape));
+  check(element_count(shape) == size(), "tensor: cannot reshape {} to {}", to_string(shape_),
+        to_string(shape));
   Tensor out = *this;
   out.shape_ = std::move(shape);
   return out;

@@ -52,7 +52,8 @@ class Tensor {
   template <class T>
   std::span<const T> values() const {
     check(kDTypeOf<T> == dtype_, "tensor: read as {} but holds {}", name_of(kDTypeOf<T>), name_of(dtype_));
-    check(reinterpret_cast<std::uintptr_t>(bytes_.data()) % alignof(T) == 0, "tensor: unaligned, copy it first");
+    check(reinterpret_cast<std::uintptr_t>(bytes_.data()) % alignof(T) == 0,
+          "tensor: unaligned, copy it first");
     return {reinterpret_cast<const T*>(bytes_.data()), bytes_.size() / sizeof(T)};
   }
   // For the code that fills a tensor it has just made with zeros().
@@ -87,8 +88,7 @@ struct View {
     return n;
   }
   template <class... I>
-    requires(sizeof...(I) == N)
-  T& operator()(I... index) const {
+  requires(sizeof...(I) == N) T& operator()(I... index) const {
     std::int64_t flat = 0;
     std::size_t axis = 0;
     ((flat = flat * dims[axis++] + static_cast<std::int64_t>(index)), ...);

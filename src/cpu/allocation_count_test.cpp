@@ -1,5 +1,5 @@
-// Every allocation of the test program goes through here, oneDNN's too. A file of its own, so that the compiler
-// does not match the replaced operators with each other's callers.
+// Every allocation of the test program goes through here, oneDNN's too. A file of its own, so that the
+// compiler does not match the replaced operators with each other's callers.
 #include <atomic>
 #include <cstdlib>
 #include <new>

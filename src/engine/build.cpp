@@ -42,7 +42,8 @@ void apply_thresholds(Graph& graph, const Thresholds& t) {
   check_probability("the score threshold", t.score);
   check_probability("the NMS overlap", t.nms_iou);
   check_probability("the mask threshold", t.mask);
-  if (t.max_detections && *t.max_detections < 1) fail(ErrorCode::kUsage, "at most {} detections", *t.max_detections);
+  if (t.max_detections && *t.max_detections < 1)
+    fail(ErrorCode::kUsage, "at most {} detections", *t.max_detections);
   for (Node& node : graph.mutable_nodes()) {
     change_op<SelectAnchors>(node, [&](SelectAnchors& op) { set_anchor_threshold(op, t); });
     change_op<SelectBoxes>(node, [&](SelectBoxes& op) { op.threshold = t.score.value_or(op.threshold); });
@@ -66,9 +67,11 @@ ImportReport report_of(const Model& model) {
   return out;
 }
 
-ImportReport build_engine(const SourceOptions& source, const BuildOptions& options, const std::filesystem::path& file) {
+ImportReport build_engine(const SourceOptions& source, const BuildOptions& options,
+                          const std::filesystem::path& file) {
   if (options.progress) options.progress(0, "importing");
-  EngineData engine{load_source(source), kVersion, "cpu", options.precision == Precision::kBf16 ? "bf16" : "fp32"};
+  EngineData engine{load_source(source), kVersion, "cpu",
+                    options.precision == Precision::kBf16 ? "bf16" : "fp32"};
   const ImportReport report = report_of(engine.model);
   apply_thresholds(engine.model.graph, options.thresholds);
   run_passes(engine.model.graph,

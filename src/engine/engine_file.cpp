@@ -1,8 +1,8 @@
 #include "engine/engine_file.h"
 
-#include <xxhash.h>
-
 #include <array>
+
+#include <xxhash.h>
 
 #include "core/file.h"
 #include "engine_generated.h"
@@ -75,7 +75,8 @@ flatbuffers::Offset<fb::Node> write_node(Builder& b, const Node& node) {
   std::vector<flatbuffers::Offset<fb::Attribute>> attributes;
   for (const Attribute& a : node.op.attributes()) attributes.push_back(write_attribute(b, a));
   return fb::CreateNode(b, b.CreateString(std::string(node.op.name())), b.CreateString(node.name),
-                        b.CreateVector(attributes), b.CreateVector(node.inputs), b.CreateVector(node.outputs));
+                        b.CreateVector(attributes), b.CreateVector(node.inputs),
+                        b.CreateVector(node.outputs));
 }
 
 std::vector<std::uint8_t> write_graph(const EngineData& engine, const std::vector<fb::WeightT>& weights) {
@@ -118,8 +119,8 @@ void pad_to(AtomicFile& out, std::uint64_t offset) {
 }
 
 // The weights one after the other, hashed on the way.
-Hash write_weights(AtomicFile& out, const Graph& graph, const std::vector<fb::WeightT>& places, std::uint64_t start,
-                   std::uint64_t total, const std::function<void(double)>& progress) {
+Hash write_weights(AtomicFile& out, const Graph& graph, const std::vector<fb::WeightT>& places,
+                   std::uint64_t start, std::uint64_t total, const std::function<void(double)>& progress) {
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
   XXH3_128bits_reset(state.get());
   static constexpr std::array<std::byte, kAlignment> kZeros{};
@@ -133,7 +134,9 @@ Hash write_weights(AtomicFile& out, const Graph& graph, const std::vector<fb::We
     check(data.bytes().size() == places[i].size, "weight {}: {} bytes, not {}",
           graph.value(graph.weights()[i].value).name, data.bytes().size(), places[i].size);
     put(data.bytes());
-    if (progress) progress(static_cast<double>(out.offset() - start) / static_cast<double>(std::max<std::uint64_t>(total, 1)));
+    if (progress)
+      progress(static_cast<double>(out.offset() - start) /
+               static_cast<double>(std::max<std::uint64_t>(total, 1)));
   }
   const XXH128_hash_t h = XXH3_128bits_digest(state.get());
   return {h.low64, h.high64};
@@ -153,10 +156,14 @@ Bytes read_section(ByteReader& table, Bytes file, std::uint32_t kind, HashCheck 
 
 AttributeValue read_attribute(const fb::Attribute& a) {
   switch (a.kind()) {
-    case fb::AttributeKind_Bool: return a.integer() != 0;
-    case fb::AttributeKind_Int: return a.integer();
-    case fb::AttributeKind_Float: return a.real();
-    case fb::AttributeKind_String: return a.text() ? a.text()->str() : std::string();
+    case fb::AttributeKind_Bool:
+      return a.integer() != 0;
+    case fb::AttributeKind_Int:
+      return a.integer();
+    case fb::AttributeKind_Float:
+      return a.real();
+    case fb::AttributeKind_String:
+      return a.text() ? a.text()->str() : std::string();
     case fb::AttributeKind_Ints:
       return a.integers() ? std::vector<std::int64_t>(a.integers()->begin(), a.integers()->end())
                           : std::vector<std::int64_t>();
@@ -170,7 +177,11 @@ AttributeValue read_attribute(const fb::Attribute& a) {
 class GraphReader {
  public:
   GraphReader(const fb::Engine& in, Bytes weights, std::shared_ptr<const MappedFile> file)
-      : in_(in), weights_(weights), file_(std::move(file)), graph_(in.graph()->str()), ids_(in.values()->size(), kNoValue) {}
+      : in_(in),
+        weights_(weights),
+        file_(std::move(file)),
+        graph_(in.graph()->str()),
+        ids_(in.values()->size(), kNoValue) {}
 
   Graph read() {
     for (const int index : *in_.inputs()) define(index, graph_.add_input(name(index), type(index)));
@@ -204,7 +215,8 @@ class GraphReader {
     const TensorType t = type(w.value());
     const Bytes data = slice(weights_, w.offset(), w.size(), "weights");
     require(w.offset() % kAlignment == 0, "weight {} lies at offset {}", name(w.value()), w.offset());
-    require(bytes_of(t, name(w.value())) == w.size(), "weight {} has {} bytes for {}", name(w.value()), w.size(), to_string(t));
+    require(bytes_of(t, name(w.value())) == w.size(), "weight {} has {} bytes for {}", name(w.value()),
+            w.size(), to_string(t));
     Shape shape;
     for (const Dim& d : t.dims) shape.push_back(d.constant());
     auto load = [dtype = t.dtype, shape = std::move(shape), data, file = file_] {
@@ -217,13 +229,16 @@ class GraphReader {
     const OpInfo& info = find_op(n.op()->string_view());
     Attributes attributes;
     if (n.attributes())
-      for (const fb::Attribute* a : *n.attributes()) attributes.push_back({a->name()->str(), read_attribute(*a)});
+      for (const fb::Attribute* a : *n.attributes())
+        attributes.push_back({a->name()->str(), read_attribute(*a)});
     std::vector<ValueId> inputs;
     if (n.inputs())
       for (const int index : *n.inputs()) inputs.push_back(index == -1 ? kNoValue : id(index));
     const std::size_t outputs = n.outputs() ? n.outputs()->size() : 0;
-    const std::vector<ValueId> made = graph_.add_node(Op(&info, info.make(attributes)), std::move(inputs), n.name()->str()).outputs;
-    require(made.size() == outputs, "node {} has {} outputs, {} gives {}", n.name()->str(), outputs, info.name, made.size());
+    const std::vector<ValueId> made =
+        graph_.add_node(Op(&info, info.make(attributes)), std::move(inputs), n.name()->str()).outputs;
+    require(made.size() == outputs, "node {} has {} outputs, {} gives {}", n.name()->str(), outputs,
+            info.name, made.size());
     for (std::size_t i = 0; i < outputs; ++i) {
       const int index = n.outputs()->Get(static_cast<unsigned>(i));
       const std::string wanted = name(index);
@@ -255,17 +270,25 @@ EngineData read_mapped(std::shared_ptr<const MappedFile> file, HashCheck hashes)
   const Bytes graph = read_section(table, file->bytes(), kGraphSection, hashes);
   const Bytes weights = read_section(table, file->bytes(), kWeightsSection, hashes);
 
-  flatbuffers::Verifier verifier(reinterpret_cast<const std::uint8_t*>(graph.data()), graph.size(), 32, 4'000'000);
+  flatbuffers::Verifier verifier(reinterpret_cast<const std::uint8_t*>(graph.data()), graph.size(), 32,
+                                 4'000'000);
   require(fb::VerifyEngineBuffer(verifier), "its description is malformed");
   const fb::Engine& engine = *fb::GetEngine(graph.data());
-  EngineData out{{GraphReader(engine, weights, file).read(), engine.family()->str(), engine.description()->str(), {}, {}, {}},
+  EngineData out{{GraphReader(engine, weights, file).read(),
+                  engine.family()->str(),
+                  engine.description()->str(),
+                  {},
+                  {},
+                  {}},
                  engine.version()->str(),
                  engine.device()->str(),
                  engine.precision()->str()};
   if (engine.categories())
-    for (const fb::Category* c : *engine.categories()) out.model.categories.push_back({c->name()->str(), c->id()});
+    for (const fb::Category* c : *engine.categories())
+      out.model.categories.push_back({c->name()->str(), c->id()});
   if (engine.metadata())
-    for (const fb::Entry* e : *engine.metadata()) out.model.metadata.emplace(e->key()->str(), e->value()->str());
+    for (const fb::Entry* e : *engine.metadata())
+      out.model.metadata.emplace(e->key()->str(), e->value()->str());
   return out;
 }
 
@@ -275,7 +298,8 @@ bool is_engine(Bytes head) {
   return head.size() >= kMagic.size() && std::memcmp(head.data(), kMagic.data(), kMagic.size() - 1) == 0;
 }
 
-void write_engine(const std::filesystem::path& file, const EngineData& engine, const std::function<void(double)>& progress) {
+void write_engine(const std::filesystem::path& file, const EngineData& engine,
+                  const std::function<void(double)>& progress) {
   const Graph& graph = engine.model.graph;
   std::vector<fb::WeightT> places;
   std::uint64_t size = 0;
@@ -291,7 +315,8 @@ void write_engine(const std::filesystem::path& file, const EngineData& engine, c
   const Bytes description_bytes{reinterpret_cast<const std::byte*>(description.data()), description.size()};
 
   std::array<Section, 2> table;
-  table[0] = {kGraphSection, 0, aligned(sizeof(Header) + sizeof(table)), description.size(), hash_of(description_bytes)};
+  table[0] = {kGraphSection, 0, aligned(sizeof(Header) + sizeof(table)), description.size(),
+              hash_of(description_bytes)};
   table[1] = {kWeightsSection, 0, aligned(table[0].offset + table[0].size), size, {}};
   AtomicFile out(file);
   out.write(object_bytes(Header{}));

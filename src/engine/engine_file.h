@@ -5,7 +5,7 @@
 //   12..15        zero
 //   16..31        XXH3-128 of the section table
 //   32..          the table: for each section kind (u32), zero (u32), offset (u64), size (u64), XXH3-128
-//   sections      at multiples of 64: 1 = FlatBuffers (engine.fbs), 2 = weights, each weight at a multiple of 64
+//   sections      at multiples of 64: 1 = FlatBuffers (engine.fbs), 2 = weights, each at a multiple of 64
 //
 // All integers are little-endian. The same model and options give the same bytes: no dates, no paths.
 #pragma once

@@ -1,9 +1,9 @@
 #include "engine/engine_file.h"
 
-#include <gtest/gtest.h>
-
 #include <fstream>
 #include <random>
+
+#include <gtest/gtest.h>
 
 #include "core/file.h"
 
@@ -21,8 +21,9 @@ output z
 
 class EngineFile : public ::testing::Test {
  protected:
-  std::filesystem::path path_ = std::filesystem::temp_directory_path() /
-                                fmt::format("osprey_engine_{}.osprey", ::testing::UnitTest::GetInstance()->random_seed());
+  std::filesystem::path path_ =
+      std::filesystem::temp_directory_path() /
+      fmt::format("osprey_engine_{}.osprey", ::testing::UnitTest::GetInstance()->random_seed());
   EngineData data_;
   void SetUp() override {
     data_.model.graph = parse_graph(kText);

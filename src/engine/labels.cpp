@@ -1,4 +1,5 @@
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -21,7 +22,8 @@ std::vector<Category> from_coco(std::string_view text) {
           "is no COCO annotations file: it has no list of \"categories\"");
   std::vector<Category> out;
   for (const json& c : file["categories"]) {
-    require(c.is_object() && c.contains("id") && c["id"].is_number_integer() && c.contains("name") && c["name"].is_string(),
+    require(c.is_object() && c.contains("id") && c["id"].is_number_integer() && c.contains("name") &&
+                c["name"].is_string(),
             "category {} needs an \"id\" and a \"name\"", out.size());
     out.push_back({c["name"].get<std::string>(), c["id"].get<int>()});
   }

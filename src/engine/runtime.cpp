@@ -8,17 +8,20 @@
 
 namespace osprey {
 
-std::shared_ptr<const LoadedEngine> LoadedEngine::open(const std::filesystem::path& file, const EngineOptions& options) {
+std::shared_ptr<const LoadedEngine> LoadedEngine::open(const std::filesystem::path& file,
+                                                       const EngineOptions& options) {
   std::shared_ptr<LoadedEngine> out(new LoadedEngine);
   out->data_ = read_engine(file);
   if (out->data_.device != "cpu")
-    fail(ErrorCode::kDevice, "{}: was built for {}, and this Osprey runs on the CPU only; build it with --device cpu",
+    fail(ErrorCode::kDevice,
+         "{}: was built for {}, and this Osprey runs on the CPU only; build it with --device cpu",
          file.string(), out->data_.device);
   for (const Category& c : out->data_.model.categories) out->labels_.push_back(c.name);
   out->graph_ = std::make_shared<const Graph>(std::move(out->data_.model.graph));
   for (const char* name : {"det_boxes", "det_rows", "det_scores", "det_classes"})
     require(out->has_output(name), "{}: has no output '{}': it is no detector", file.string(), name);
-  out->executor_ = in_context(file.string(), [&] { return make_cpu_executor(out->graph_, {.threads = options.threads}); });
+  out->executor_ =
+      in_context(file.string(), [&] { return make_cpu_executor(out->graph_, {.threads = options.threads}); });
   return out;
 }
 
@@ -42,12 +45,14 @@ DimBindings network_size(const Graph& graph, const ImageView& photo) {
 DetectionSession::DetectionSession(std::shared_ptr<const LoadedEngine> engine)
     : engine_(std::move(engine)), session_(engine_->executor().session()) {}
 
-std::vector<Detections> DetectionSession::detect(std::span<const ImageView> photos, const RunOptions& options, RunTimes* times) {
+std::vector<Detections> DetectionSession::detect(std::span<const ImageView> photos, const RunOptions& options,
+                                                 RunTimes* times) {
   for (const ImageView& photo : photos)
     if (photo.width <= 0 || photo.height <= 0 || !photo.pixels)
       fail(ErrorCode::kUsage, "detect: a photo of {} x {} pixels", photo.width, photo.height);
   std::map<DimBindings, std::vector<std::size_t>> groups;
-  for (std::size_t i = 0; i < photos.size(); ++i) groups[network_size(engine_->graph(), photos[i])].push_back(i);
+  for (std::size_t i = 0; i < photos.size(); ++i)
+    groups[network_size(engine_->graph(), photos[i])].push_back(i);
   std::vector<Detections> out(photos.size());
   RunTimes total;
   for (const auto& [size, members] : groups) {
@@ -60,7 +65,8 @@ std::vector<Detections> DetectionSession::detect(std::span<const ImageView> phot
   return out;
 }
 
-std::vector<Detections> DetectionSession::run_group(std::span<const ImageView> photos, const RunOptions& options, RunTimes& total) {
+std::vector<Detections> DetectionSession::run_group(std::span<const ImageView> photos,
+                                                    const RunOptions& options, RunTimes& total) {
   const RunTimes took = session_->run(photos, options);
   total.preprocess += took.preprocess;
   total.network += took.network;
@@ -128,11 +134,14 @@ std::vector<Detections> DetectionSession::collect(std::span<const ImageView> pho
   return out;
 }
 
-RunParameters run_parameters(const Thresholds& t) { return {t.first_score, t.score, t.nms_iou, t.max_detections, t.mask}; }
+RunParameters run_parameters(const Thresholds& t) {
+  return {t.first_score, t.score, t.nms_iou, t.max_detections, t.mask};
+}
 
 // --- The public classes ----------------------------------------------------------------------------------
 
-Engine::Engine(const std::filesystem::path& file, const EngineOptions& options) : engine_(LoadedEngine::open(file, options)) {}
+Engine::Engine(const std::filesystem::path& file, const EngineOptions& options)
+    : engine_(LoadedEngine::open(file, options)) {}
 
 const std::vector<std::string>& Engine::labels() const { return engine_->labels(); }
 

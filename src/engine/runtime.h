@@ -15,7 +15,8 @@ namespace osprey {
 
 class LoadedEngine {
  public:
-  static std::shared_ptr<const LoadedEngine> open(const std::filesystem::path& file, const EngineOptions& options);
+  static std::shared_ptr<const LoadedEngine> open(const std::filesystem::path& file,
+                                                  const EngineOptions& options);
 
   const EngineData& data() const { return data_; }
   const Graph& graph() const { return *graph_; }
@@ -35,14 +36,16 @@ class DetectionSession {
  public:
   explicit DetectionSession(std::shared_ptr<const LoadedEngine> engine);
 
-  // Detections of each photo. Photos of one network size run together; others apart, since sharing a size would
-  // pad the smaller ones further and change what they give: a batch gives what its photos give one by one.
-  // `times`, when given, receives where the run spent its time.
-  std::vector<Detections> detect(std::span<const ImageView> photos, const RunOptions& options, RunTimes* times = nullptr);
+  // Detections of each photo. Photos of one network size run together; others apart, since sharing a size
+  // would pad the smaller ones further and change what they give: a batch gives what its photos give one by
+  // one. `times`, when given, receives where the run spent its time.
+  std::vector<Detections> detect(std::span<const ImageView> photos, const RunOptions& options,
+                                 RunTimes* times = nullptr);
   const ExecutorSession& executor_session() const { return *session_; }
 
  private:
-  std::vector<Detections> run_group(std::span<const ImageView> photos, const RunOptions& options, RunTimes& times);
+  std::vector<Detections> run_group(std::span<const ImageView> photos, const RunOptions& options,
+                                    RunTimes& times);
   std::vector<Detections> collect(std::span<const ImageView> photos) const;
 
   std::shared_ptr<const LoadedEngine> engine_;

@@ -8,7 +8,7 @@ namespace osprey {
 
 Model load_source(const SourceOptions& source);
 
-// Class names from a file: one a line, or the categories of a COCO annotations file, in the order of their ids.
+// Class names from a file: one a line, or the categories of a COCO annotations file, by their ids.
 std::vector<Category> read_labels(const std::filesystem::path& file);
 
 // Sets the thresholds that are given in the graph's ops.

@@ -1,11 +1,11 @@
 #include "eval/agreement.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
+
+#include <fmt/core.h>
 
 #include "image/rle.h"
 
@@ -13,14 +13,16 @@ namespace osprey {
 namespace {
 
 double overlap(const Box& a, const Box& b) {
-  const double w = std::min(a.x1, b.x1) - std::max(a.x0, b.x0), h = std::min(a.y1, b.y1) - std::max(a.y0, b.y0);
+  const double w = std::min(a.x1, b.x1) - std::max(a.x0, b.x0),
+               h = std::min(a.y1, b.y1) - std::max(a.y0, b.y0);
   const double shared = w > 0 && h > 0 ? w * h : 0;
   const double all = static_cast<double>(a.area()) + b.area() - shared;
   return all > 0 ? shared / all : (a == b ? 1 : 0);
 }
 
 double box_difference(const Box& a, const Box& b) {
-  return std::max({std::abs(a.x0 - b.x0), std::abs(a.y0 - b.y0), std::abs(a.x1 - b.x1), std::abs(a.y1 - b.y1)});
+  return std::max(
+      {std::abs(a.x0 - b.x0), std::abs(a.y0 - b.y0), std::abs(a.x1 - b.x1), std::abs(a.y1 - b.y1)});
 }
 
 std::int64_t different_pixels(const Rle& a, const Rle& b) {
@@ -57,7 +59,8 @@ void Agreement::add(const Agreement& image) {
   masks_outside += image.masks_outside;
 }
 
-Agreement compare_detections(const Detections& first, const Detections& second, const AgreementBounds& bounds) {
+Agreement compare_detections(const Detections& first, const Detections& second,
+                             const AgreementBounds& bounds) {
   Agreement out;
   out.first = static_cast<std::int64_t>(first.items.size());
   out.second = static_cast<std::int64_t>(second.items.size());
@@ -87,16 +90,19 @@ std::vector<std::string> violations(const Agreement& total, const AgreementBound
     return whole ? static_cast<double>(part) / static_cast<double>(whole) : 1.0;
   };
   if (share(total.matched, total.first) < bounds.matched_share)
-    out.push_back(fmt::format("{} of {} detections are missing from the second", total.missing(), total.first));
+    out.push_back(
+        fmt::format("{} of {} detections are missing from the second", total.missing(), total.first));
   if (share(total.matched, total.second) < bounds.matched_share)
     out.push_back(fmt::format("{} of {} detections of the second are extra", total.extra(), total.second));
   if (total.largest_box > bounds.box)
-    out.push_back(fmt::format("boxes differ by up to {:.4g} px (bound {:.4g})", total.largest_box, bounds.box));
+    out.push_back(
+        fmt::format("boxes differ by up to {:.4g} px (bound {:.4g})", total.largest_box, bounds.box));
   if (total.largest_score > bounds.score)
-    out.push_back(fmt::format("scores differ by up to {:.3g} (bound {:.3g})", total.largest_score, bounds.score));
+    out.push_back(
+        fmt::format("scores differ by up to {:.3g} (bound {:.3g})", total.largest_score, bounds.score));
   if (total.masks_outside > 0)
-    out.push_back(fmt::format("{} masks overlap by less than {} and differ in more than {} pixels", total.masks_outside,
-                              bounds.mask_iou, bounds.mask_pixels));
+    out.push_back(fmt::format("{} masks overlap by less than {} and differ in more than {} pixels",
+                              total.masks_outside, bounds.mask_iou, bounds.mask_pixels));
   return out;
 }
 

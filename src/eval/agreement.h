@@ -11,13 +11,13 @@ namespace osprey {
 
 // When two detections of one class are the same thing, and how far they may differ.
 struct AgreementBounds {
-  double match_iou = 0.99;      // of the boxes
-  double matched_share = 1;     // of both sides' detections that must find a partner
-  double box = 0.05;            // pixels, any side
+  double match_iou = 0.99;   // of the boxes
+  double matched_share = 1;  // of both sides' detections that must find a partner
+  double box = 0.05;         // pixels, any side
   double score = 1e-3;
-  double mask_iou = 0.995;      // or at most `mask_pixels` different
+  double mask_iou = 0.995;  // or at most `mask_pixels` different
   std::int64_t mask_pixels = 8;
-  double stage = 2e-4;          // of a layer's largest magnitude
+  double stage = 2e-4;  // of a layer's largest magnitude
 };
 
 // fp32 against fp32; and where a side computes in less: 98 % matched at IoU 0.95, the rest unbounded.
@@ -37,8 +37,9 @@ struct Agreement {
   void add(const Agreement& image);
 };
 
-// Pairs the detections of one image: by class, each of `first` in descending score with the best overlap left.
-Agreement compare_detections(const Detections& first, const Detections& second, const AgreementBounds& bounds);
+// Pairs the detections of one image: by class, each of `first`, best score first, with the best overlap left.
+Agreement compare_detections(const Detections& first, const Detections& second,
+                             const AgreementBounds& bounds);
 
 // What is out of bounds, a line each; empty when the two agree.
 std::vector<std::string> violations(const Agreement& total, const AgreementBounds& bounds);

@@ -1,8 +1,8 @@
 #include "graph/attributes.h"
 
-#include <fmt/format.h>
-
 #include <limits>
+
+#include <fmt/format.h>
 
 namespace osprey {
 namespace {

@@ -55,7 +55,9 @@ class AttributeWriter {
   Attributes take() { return std::move(out_); }
 
  private:
-  void add(std::string_view name, AttributeValue value) { out_.push_back({std::string(name), std::move(value)}); }
+  void add(std::string_view name, AttributeValue value) {
+    out_.push_back({std::string(name), std::move(value)});
+  }
   Attributes out_;
 };
 

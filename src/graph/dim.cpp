@@ -26,14 +26,17 @@ std::int64_t parse_int(std::string_view text) {
   return value;
 }
 
-bool starts_number(std::string_view text) { return !text.empty() && (text[0] == '-' || (text[0] >= '0' && text[0] <= '9')); }
+bool starts_number(std::string_view text) {
+  return !text.empty() && (text[0] == '-' || (text[0] >= '0' && text[0] <= '9'));
+}
 
 // "32*h", "h", "64"
 Dim parse_term(std::string_view text) {
   text = trim(text);
   require(!text.empty(), "extent: a term is missing");
   const auto star = text.find('*');
-  if (star != std::string_view::npos) return Dim::symbol(std::string(text.substr(star + 1))) * parse_int(text.substr(0, star));
+  if (star != std::string_view::npos)
+    return Dim::symbol(std::string(text.substr(star + 1))) * parse_int(text.substr(0, star));
   return starts_number(text) ? Dim(parse_int(text)) : Dim::symbol(std::string(text));
 }
 
@@ -89,7 +92,8 @@ Dim Dim::operator+(std::int64_t n) const {
 
 Dim Dim::operator*(std::int64_t n) const {
   if (kind_ == Kind::kUnknown) return *this;
-  check(div_ == 1, "extent: {} times {} is no single expression (pad the image to a larger multiple)", to_string(*this), n);
+  check(div_ == 1, "extent: {} times {} is no single expression (pad the image to a larger multiple)",
+        to_string(*this), n);
   Dim out = *this;
   out.mul_ *= n;
   out.add_ *= n;
@@ -106,7 +110,7 @@ Dim Dim::floor_div(std::int64_t n) const {
   return out;
 }
 
-// floor((a s + b) / c) with g = gcd(a, c) is floor((a/g s + floor(b/g)) / (c/g)), since a s is a multiple of g.
+// floor((a s + b) / c) with g = gcd(a, c) is floor((a/g s + floor(b/g)) / (c/g)), as g divides a s.
 void Dim::normalise() {
   if (mul_ == 0) symbol_.clear();
   const std::int64_t g = symbol_.empty() ? div_ : std::gcd(mul_, div_);
@@ -145,7 +149,8 @@ std::string to_string(const TensorType& type) {
 TensorType parse_type(std::string_view text) {
   text = trim(text);
   const auto open = text.find('[');
-  require(open != std::string_view::npos && text.ends_with(']'), "type: '{}' is not like f32[N,3,32*h,32*w]", text);
+  require(open != std::string_view::npos && text.ends_with(']'), "type: '{}' is not like f32[N,3,32*h,32*w]",
+          text);
   const auto dtype = dtype_from_name(text.substr(0, open));
   require(dtype.has_value(), "type: '{}' names no element type", text);
   TensorType out{*dtype, {}};

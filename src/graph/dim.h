@@ -32,7 +32,7 @@ class Dim {
   Kind kind() const { return kind_; }
   bool is_constant() const { return kind_ == Kind::kExact && symbol_.empty(); }
   bool is_exact() const { return kind_ == Kind::kExact; }
-  std::int64_t constant() const;              // of a constant
+  std::int64_t constant() const;  // of a constant
   const std::string& symbol() const { return symbol_; }
 
   // The extent, or its upper bound, under `bindings`; an unbound symbol or a missing bound is an error.

@@ -87,7 +87,9 @@ std::vector<const Node*> Graph::users(ValueId id) const {
   return out;
 }
 
-bool Graph::is_output(ValueId id) const { return std::find(outputs_.begin(), outputs_.end(), id) != outputs_.end(); }
+bool Graph::is_output(ValueId id) const {
+  return std::find(outputs_.begin(), outputs_.end(), id) != outputs_.end();
+}
 
 void Graph::replace_uses(ValueId from, ValueId to) {
   for (Node& node : nodes_) std::replace(node.inputs.begin(), node.inputs.end(), from, to);
@@ -109,7 +111,8 @@ void Graph::compact(const std::vector<std::string>& kept) {
     for (const ValueId id : node->inputs) mark(id);
     for (const ValueId id : node->outputs) mark(id);
   }
-  std::erase_if(nodes_, [&](const Node& node) { return !live[static_cast<std::size_t>(node.outputs.front())]; });
+  std::erase_if(nodes_,
+                [&](const Node& node) { return !live[static_cast<std::size_t>(node.outputs.front())]; });
   std::erase_if(weights_, [&](const Weight& w) { return !live[static_cast<std::size_t>(w.value)]; });
 
   std::vector<ValueId> renumbered(values_.size(), kNoValue);
@@ -144,7 +147,8 @@ void Graph::infer_types() {
 void verify(const Graph& graph) {
   std::vector<bool> made(graph.values().size(), false);
   std::set<std::string_view> names;
-  for (const Value& v : graph.values()) check(names.insert(v.name).second, "graph: two values are named '{}'", v.name);
+  for (const Value& v : graph.values())
+    check(names.insert(v.name).second, "graph: two values are named '{}'", v.name);
   const auto make = [&](ValueId id, std::string_view where) {
     check(id >= 0 && static_cast<std::size_t>(id) < made.size(), "{}: value {} does not exist", where, id);
     check(!made[static_cast<std::size_t>(id)], "{}: value '{}' is made twice", where, graph.value(id).name);
@@ -163,12 +167,12 @@ void verify(const Graph& graph) {
     }
     const auto inferred =
         in_context(node.name, [&] { return node.op.infer(OpInputs(node.op.name(), std::move(types))); });
-    check(inferred.size() == node.outputs.size(), "{}: has {} outputs, {} gives {}", node.name, node.outputs.size(),
-          node.op.name(), inferred.size());
+    check(inferred.size() == node.outputs.size(), "{}: has {} outputs, {} gives {}", node.name,
+          node.outputs.size(), node.op.name(), inferred.size());
     for (std::size_t i = 0; i < inferred.size(); ++i) {
       make(node.outputs[i], node.name);
-      check(graph.value(node.outputs[i]).type == inferred[i], "{}: output {} is {}, {} gives {}", node.name, i,
-            to_string(graph.value(node.outputs[i]).type), node.op.name(), to_string(inferred[i]));
+      check(graph.value(node.outputs[i]).type == inferred[i], "{}: output {} is {}, {} gives {}", node.name,
+            i, to_string(graph.value(node.outputs[i]).type), node.op.name(), to_string(inferred[i]));
     }
   }
   for (const ValueId id : graph.outputs()) check(is_made(id), "graph: an output that nothing makes");

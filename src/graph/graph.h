@@ -25,8 +25,8 @@ struct Value {
 
 struct Node {
   Op op;
-  std::string name;               // of the layer, for tables and errors: "backbone.bottom_up.res2.0.conv1"
-  std::vector<ValueId> inputs;    // kNoValue where an optional one is absent
+  std::string name;             // of the layer, for tables and errors: "backbone.bottom_up.res2.0.conv1"
+  std::vector<ValueId> inputs;  // kNoValue where an optional one is absent
   std::vector<ValueId> outputs;
 };
 
@@ -69,7 +69,9 @@ class Graph {
   std::vector<Node>& mutable_nodes() { return nodes_; }
   std::vector<ValueId>& mutable_outputs() { return outputs_; }
   void replace_uses(ValueId from, ValueId to);
-  void set_type(ValueId value, TensorType type) { values_.at(static_cast<std::size_t>(value)).type = std::move(type); }
+  void set_type(ValueId value, TensorType type) {
+    values_.at(static_cast<std::size_t>(value)).type = std::move(type);
+  }
   // Removes nodes and weights whose results nobody uses and renumbers the values. `kept` names values that
   // must survive.
   void compact(const std::vector<std::string>& kept = {});
@@ -94,8 +96,8 @@ class Graph {
 void verify(const Graph& graph);
 
 // The text form: one line a value or node, attributes only where they differ from their defaults. What is
-// printed reads back to an equal graph; f32 weights of up to 16 elements carry their values, others their type
-// only.
+// printed reads back to an equal graph; f32 weights of up to 16 elements carry their values, others their
+// type only.
 std::string to_text(const Graph& graph);
 Graph parse_graph(std::string_view text);
 

@@ -14,7 +14,8 @@ TEST(Dim, PyramidExtentsAreExactMultiples) {
 }
 
 TEST(Dim, TextReadsBack) {
-  for (const char* text : {"64", "h", "32*h", "16*h+3", "h-2", "(h+1)/2", "(3*h-1)/4", "<=1000*N", "<=5", "?"})
+  for (const char* text :
+       {"64", "h", "32*h", "16*h+3", "h-2", "(h+1)/2", "(3*h-1)/4", "<=1000*N", "<=5", "?"})
     EXPECT_EQ(to_string(parse_dim(text)), text);
   for (const char* text : {"", "*h", "(h+1", "1.5", "h+"}) EXPECT_THROW(parse_dim(text), Error) << text;
 }
@@ -43,10 +44,13 @@ TEST(Graph, ErrorsNameTheLineAndTheRule) {
     }
     return "";
   };
-  EXPECT_NE(message("input x: f32[N,4,h,w]\nweight w: f32[8,3,1,1]\ny = conv(x, w)").find("line 3"), std::string::npos);
-  EXPECT_NE(message("input x: f32[N,4,h,w]\nweight w: f32[8,3,1,1]\ny = conv(x, w)").find("takes 3"), std::string::npos);
+  EXPECT_NE(message("input x: f32[N,4,h,w]\nweight w: f32[8,3,1,1]\ny = conv(x, w)").find("line 3"),
+            std::string::npos);
+  EXPECT_NE(message("input x: f32[N,4,h,w]\nweight w: f32[8,3,1,1]\ny = conv(x, w)").find("takes 3"),
+            std::string::npos);
   EXPECT_NE(message("y = warp(x)").find("no op 'warp'"), std::string::npos);
-  EXPECT_NE(message("input x: f32[N,4,h,w]\ny = max_pool(x) {speed=3}").find("unknown attribute 'speed'"), std::string::npos);
+  EXPECT_NE(message("input x: f32[N,4,h,w]\ny = max_pool(x) {speed=3}").find("unknown attribute 'speed'"),
+            std::string::npos);
 }
 
 TEST(Graph, CompactDropsWhatNobodyUses) {

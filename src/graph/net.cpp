@@ -33,12 +33,14 @@ ValueId Net::weight(const std::string& name, const Shape& shape) {
   if (const auto it = values_.find(name); it != values_.end()) return it->second;
   TensorType type{DType::kF32, {}};
   for (const auto d : shape) type.dims.emplace_back(d);
-  std::function<Tensor()> load = [name]() -> Tensor { fail(ErrorCode::kInternal, "weight {} was missing", name); };
+  std::function<Tensor()> load = [name]() -> Tensor {
+    fail(ErrorCode::kInternal, "weight {} was missing", name);
+  };
   if (const auto it = tensors_.find(name); it == tensors_.end()) {
     missing_.push_back(fmt::format("{}: {}", name, to_string(shape)));
   } else if (it->second->shape != shape) {
-    misshapen_.push_back(
-        fmt::format("{}: the file has {}, the model needs {}", name, to_string(it->second->shape), to_string(shape)));
+    misshapen_.push_back(fmt::format("{}: the file has {}, the model needs {}", name,
+                                     to_string(it->second->shape), to_string(shape)));
   } else {
     load = [load = it->second->load] { return load().to_f32(); };
   }
@@ -65,8 +67,10 @@ WeightAccount Net::account() const {
   out.missing = missing_;
   out.misshapen = misshapen_;
   for (const auto& [name, tensor] : tensors_) {
-    if (values_.contains(name)) out.used.push_back(name);
-    else if (!ignored_.contains(name)) out.unused.push_back(name);
+    if (values_.contains(name))
+      out.used.push_back(name);
+    else if (!ignored_.contains(name))
+      out.unused.push_back(name);
   }
   return out;
 }

@@ -31,9 +31,9 @@ class Net {
 
   Graph& graph() { return graph_; }
 
-  // The weight of that name as f32, which must have that shape. One that is missing or misshapen is noted, and
-  // building goes on, so that all of them are reported at once. Asking twice gives the same value: that is
-  // how heads are shared between levels.
+  // The weight of that name as f32, which must have that shape. One that is missing or misshapen is noted,
+  // and building goes on, so that all of them are reported at once. Asking twice gives the same value: that
+  // is how heads are shared between levels.
   ValueId weight(const std::string& name, const Shape& shape);
   bool has(const std::string& name) const { return tensors_.contains(name); }
   // The shape in the file; empty when absent.

@@ -26,9 +26,9 @@ class OpInputs {
   const TensorType& operator[](std::size_t i) const;
 
   struct Extent {
-    Extent(const char* n) : name(n) {}          // NOLINT: specs read as {"N", 3, "H"}
-    Extent(std::int64_t v) : value(v) {}      // NOLINT
-    Extent(int v) : value(v) {}               // NOLINT
+    Extent(const char* n) : name(n) {}    // NOLINT: specs read as {"N", 3, "H"}
+    Extent(std::int64_t v) : value(v) {}  // NOLINT
+    Extent(int v) : value(v) {}           // NOLINT
     std::string name;
     std::int64_t value = 0;
   };
@@ -61,7 +61,7 @@ class Op {
  public:
   Op(const OpInfo* info, std::shared_ptr<const void> op) : info_(info), op_(std::move(op)) {}
   template <class T>
-    requires requires { T::kName; }
+  requires requires { T::kName; }
   Op(T op);  // NOLINT: an op struct is an op
 
   const OpInfo& info() const { return *info_; }
@@ -72,7 +72,9 @@ class Op {
   template <class T>
   const T* as() const;
 
-  bool operator==(const Op& other) const { return info_ == other.info_ && attributes() == other.attributes(); }
+  bool operator==(const Op& other) const {
+    return info_ == other.info_ && attributes() == other.attributes();
+  }
 
  private:
   const OpInfo* info_;
@@ -115,7 +117,7 @@ inline const OpInfo kOpInfo{
     [](const void* op, const OpInputs& in) { return infer_types(*static_cast<const T*>(op), in); }};
 
 template <class T>
-  requires requires { T::kName; }
+requires requires { T::kName; }
 Op::Op(T op) : info_(&kOpInfo<T>), op_(std::make_shared<const T>(std::move(op))) {}
 
 template <class T>

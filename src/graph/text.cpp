@@ -37,7 +37,8 @@ Attributes changed_attributes(const Op& op) {
 
 std::string node_text(const Graph& graph, const Node& node) {
   std::string out;
-  for (std::size_t i = 0; i < node.outputs.size(); ++i) out += (i ? ", " : "") + graph.value(node.outputs[i]).name;
+  for (std::size_t i = 0; i < node.outputs.size(); ++i)
+    out += (i ? ", " : "") + graph.value(node.outputs[i]).name;
   out += fmt::format(" = {}(", node.op.name());
   for (std::size_t i = 0; i < node.inputs.size(); ++i)
     out += (i ? ", " : "") + (node.inputs[i] == kNoValue ? "_" : graph.value(node.inputs[i]).name);
@@ -108,7 +109,8 @@ T parse_number(std::string_view text) {
 AttributeValue parse_value(std::string_view text) {
   if (text == "true") return true;
   if (text == "false") return false;
-  if (text.size() >= 2 && text.front() == '\'' && text.back() == '\'') return std::string(text.substr(1, text.size() - 2));
+  if (text.size() >= 2 && text.front() == '\'' && text.back() == '\'')
+    return std::string(text.substr(1, text.size() - 2));
   if (!text.starts_with('[')) {
     if (is_integer(text)) return parse_number<std::int64_t>(text);
     return parse_number<float>(text);
@@ -119,8 +121,10 @@ AttributeValue parse_value(std::string_view text) {
   std::vector<float> floats;
   while (!items.done()) {
     const std::string item = items.until(",");
-    if (is_integer(item)) ints.push_back(parse_number<std::int64_t>(item));
-    else floats.push_back(parse_number<float>(item));
+    if (is_integer(item))
+      ints.push_back(parse_number<std::int64_t>(item));
+    else
+      floats.push_back(parse_number<float>(item));
     items.accept(",");
   }
   require(ints.empty() || floats.empty(), "'{}' mixes whole numbers and floats", text);
@@ -178,8 +182,8 @@ class GraphParser {
     while (!in.done()) values.push_back(parse_number<float>(in.until(" ")));
     Shape shape;
     for (const Dim& d : type.dims) shape.push_back(d.constant());
-    require(element_count(shape) == static_cast<std::int64_t>(values.size()), "weight {}: {} values for {}", name,
-            values.size(), to_string(type));
+    require(element_count(shape) == static_cast<std::int64_t>(values.size()), "weight {}: {} values for {}",
+            name, values.size(), to_string(type));
     graph_.add_weight(std::move(name), Tensor::from<float>(values, std::move(shape)));
   }
 
@@ -207,13 +211,14 @@ class GraphParser {
     }
     const std::string layer = in.accept("@") ? in.until(" :") : outputs[0];
     const Node& made = graph_.add_node(Op(&info, info.make(attributes)), std::move(inputs), layer);
-    require(made.outputs.size() == outputs.size(), "{} gives {} values, not {}", info.name, made.outputs.size(), outputs.size());
+    require(made.outputs.size() == outputs.size(), "{} gives {} values, not {}", info.name,
+            made.outputs.size(), outputs.size());
     for (std::size_t i = 0; i < outputs.size(); ++i) graph_.rename(made.outputs[i], outputs[i]);
     if (!in.accept(":")) return;
     for (const ValueId id : made.outputs) {
       const TensorType written = parse_type(in.until(","));
-      require(graph_.value(id).type == written, "{} is {}, not {}", graph_.value(id).name, to_string(graph_.value(id).type),
-              to_string(written));
+      require(graph_.value(id).type == written, "{} is {}, not {}", graph_.value(id).name,
+              to_string(graph_.value(id).type), to_string(written));
       in.accept(",");
     }
   }

@@ -19,8 +19,8 @@ struct Conv {
   int residual_scale = 1;
   bool f32_out = false;  // y is f32 whatever x is: scores and box deltas
   void fields(auto&& f) {
-    f("stride", stride), f("dilation", dilation), f("pads", pads), f("groups", groups), f("activation", activation),
-        f("residual_scale", residual_scale), f("f32_out", f32_out);
+    f("stride", stride), f("dilation", dilation), f("pads", pads), f("groups", groups),
+        f("activation", activation), f("residual_scale", residual_scale), f("f32_out", f32_out);
   }
 
   TensorType infer(const OpInputs& in) const {

@@ -1,4 +1,5 @@
-// Transposed convolution: y = activation(conv_transpose(x, weight) + bias), extents (in - 1) * stride - pads + kernel.
+// Transposed convolution: y = activation(conv_transpose(x, weight) + bias), of extent
+// (in - 1) * stride - pads + kernel.
 // x [N,C,H,W], weight [C,O,kh,kw] (PyTorch's order), bias f32 [O]?
 #pragma once
 
@@ -13,7 +14,9 @@ struct ConvTranspose {
   std::vector<int> pads{0, 0, 0, 0};  // top, left, bottom, right, cut from the result
   Activation activation = Activation::kNone;
   bool f32_out = false;
-  void fields(auto&& f) { f("stride", stride), f("pads", pads), f("activation", activation), f("f32_out", f32_out); }
+  void fields(auto&& f) {
+    f("stride", stride), f("pads", pads), f("activation", activation), f("f32_out", f32_out);
+  }
 
   TensorType infer(const OpInputs& in) const {
     in.expect_count(2, 3);

@@ -1,7 +1,7 @@
 // Keypoints from heat maps (Detectron2's heatmaps_to_keypoints): each box's map is enlarged (bicubic,
 // align_corners false, a = -0.75) to ceil(max(w, 1)) x ceil(max(h, 1)); the first maximum in row-major order
-// wins; coordinate = (index + 0.5) * w / ceil(w) + x0. The score is exp(max - max) / sum over the SMALL map of
-// exp(logit - max of the enlarged map), so it can exceed a softmax.
+// wins; coordinate = (index + 0.5) * w / ceil(w) + x0. The score is exp(max - max) / sum over the SMALL map
+// of exp(logit - max of the enlarged map), so it can exceed a softmax.
 //
 // heatmaps f32[D,K,S,S], rois f32[D,5] -> f32[D,K,4]: x, y, logit, score in network pixels
 #pragma once

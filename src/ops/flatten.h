@@ -12,7 +12,8 @@ struct Flatten {
   TensorType infer(const OpInputs& in) const {
     in.expect_count(1, 1);
     in.expect(0, "x", kFloats, {"R", "C", "H", "W"});
-    return {in[0].dtype, {in.dim("R"), in.dim("C").constant() * in.dim("H").constant() * in.dim("W").constant()}};
+    return {in[0].dtype,
+            {in.dim("R"), in.dim("C").constant() * in.dim("H").constant() * in.dim("W").constant()}};
   }
 };
 

@@ -13,7 +13,8 @@ struct Mean {
   TensorType infer(const OpInputs& in) const {
     in.expect_count(2, 64);
     for (std::size_t i = 0; i < in.count(); ++i)
-      require(in[i] == in[0] && in[i].dtype == DType::kF32, "mean: {} and {}", to_string(in[0]), to_string(in[i]));
+      require(in[i] == in[0] && in[i].dtype == DType::kF32, "mean: {} and {}", to_string(in[0]),
+              to_string(in[i]));
     return in[0];
   }
 };

@@ -2,7 +2,7 @@
 //
 // boxes f32[M,5] (image, x0, y0, x1, y1), scores f32[M], groups i32[M]; rows of one image are contiguous;
 // geometry f32[N,6] (ops/resize_image.h), of which only the batch counts
-//   -> boxes f32[D,5], scores f32[D], groups i32[D], image by image, by descending score (equal: lower row first)
+//   -> boxes f32[D,5], scores f32[D], groups i32[D], image by image, by descending score (ties: lower row)
 //
 // A box is suppressed by a better one when intersection / union > iou (strictly), areas without +1.
 // `offset_limit` keeps a quirk of torchvision's batched_nms on the CPU: an image with at most that many
@@ -19,7 +19,7 @@ struct Nms {
   float iou = 0.5f;
   int max_detections = 100;  // an image
   int offset_limit = 1000;   // 0: always exact
-  int stage = 2;  // 1: proposals, 2: final detections; says which run-time thresholds apply
+  int stage = 2;             // 1: proposals, 2: final detections; says which run-time thresholds apply
   void fields(auto&& f) {
     f("iou", iou), f("max_detections", max_detections), f("offset_limit", offset_limit), f("stage", stage);
   }

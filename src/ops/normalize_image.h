@@ -16,15 +16,16 @@ struct NormalizeImage {
   int multiple = 1;                         // height and width become multiples of this; unused with a canvas
   int canvas_height = 0, canvas_width = 0;  // 0: no canvas
   void fields(auto&& f) {
-    f("mean", mean), f("std", std), f("fill", fill), f("multiple", multiple), f("canvas_height", canvas_height),
-        f("canvas_width", canvas_width);
+    f("mean", mean), f("std", std), f("fill", fill), f("multiple", multiple),
+        f("canvas_height", canvas_height), f("canvas_width", canvas_width);
   }
 
   TensorType infer(const OpInputs& in) const {
     in.expect_count(2, 2);
     in.expect(0, "resized", {DType::kU8}, {"N", "H", "W", 3});
     in.expect(1, "geometry", {DType::kF32}, {"N", 6});
-    require(mean.size() == 3 && std.size() == 3 && fill.size() == 3, "normalize_image: mean, std and fill need 3 numbers");
+    require(mean.size() == 3 && std.size() == 3 && fill.size() == 3,
+            "normalize_image: mean, std and fill need 3 numbers");
     for (const float s : std) require(s > 0, "normalize_image: a standard deviation of {}", s);
     require(multiple >= 1, "normalize_image: multiple {}", multiple);
     if (canvas_height > 0) return {DType::kF32, {in.dim("N"), 3, canvas_height, canvas_width}};

@@ -1,9 +1,10 @@
 // Mask probabilities into the original image, as COCO run lengths (Detectron2's paste_masks_in_image): the
-// map is sampled bilinearly at pixel centres over the unrounded box, zero outside, and a pixel is inside where
-// the probability is >= threshold.
+// map is sampled bilinearly at pixel centres over the unrounded box, zero outside, and a pixel is inside
+// where the probability is >= threshold.
 //
-// masks f32[D,S,S], boxes f32[E,5] of the original image, rows i32[E] (box e shows mask rows[e]), geometry f32[N,6]
-//   -> runs i32[?] (osprey/detections.h's Rle, all masks one after the other), ends i32[E] (where each mask's end)
+// masks f32[D,S,S], boxes f32[E,5] of the original image, rows i32[E] (box e shows mask rows[e]),
+// geometry f32[N,6]
+//   -> runs i32[?] (osprey/detections.h's Rle, all masks one after the other), ends i32[E] (of each mask's)
 #pragma once
 
 #include "graph/infer.h"

@@ -2,7 +2,7 @@
 // geometry's factors, then clipped to the original image, and rows that the clip left without extent dropped.
 // Without `clip` (a fixed canvas, whose border boxes may reach into) boxes are only scaled.
 //
-// boxes f32[D,5], geometry f32[N,6] -> boxes f32[E,5] of the original image, rows i32[E]: where each came from
+// boxes f32[D,5], geometry f32[N,6] -> boxes f32[E,5] of the original image, rows i32[E]: where from
 #pragma once
 
 #include "graph/infer.h"

@@ -1,6 +1,7 @@
 // Keypoints of the kept rows in pixels of the original image: x and y multiplied by the geometry's factors,
 // as Detectron2 scales them (no clipping).
-// keypoints f32[D,K,4], boxes f32[E,5] (whose images count), rows i32[E], geometry f32[N,6] -> f32[E,K,3]: x, y, score
+// keypoints f32[D,K,4], boxes f32[E,5] (whose images count), rows i32[E], geometry f32[N,6]
+//   -> f32[E,K,3]: x, y, score
 #pragma once
 
 #include "graph/infer.h"

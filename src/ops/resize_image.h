@@ -23,9 +23,9 @@ constexpr const auto& enum_names(ResizeRule) { return kResizeRuleNames; }
 struct ResizeImage {
   static constexpr std::string_view kName = "resize_image";
   ResizeRule rule = ResizeRule::kPilBilinear;
-  int shortest = 800, longest = 1333;         // pixels; unused with a canvas
-  int canvas_height = 0, canvas_width = 0;    // 0: no canvas
-  bool bgr = false;                           // store blue first
+  int shortest = 800, longest = 1333;       // pixels; unused with a canvas
+  int canvas_height = 0, canvas_width = 0;  // 0: no canvas
+  bool bgr = false;                         // store blue first
   void fields(auto&& f) {
     f("rule", rule), f("shortest", shortest), f("longest", longest), f("canvas_height", canvas_height),
         f("canvas_width", canvas_width), f("bgr", bgr);
@@ -37,9 +37,10 @@ struct ResizeImage {
     in.expect(1, "sizes", {DType::kI32}, {"N", 2});
     require((canvas_height > 0) == (canvas_width > 0) && canvas_height >= 0, "resize_image: canvas {}x{}",
             canvas_height, canvas_width);
-    require(shortest > 0 && longest >= shortest, "resize_image: shortest {} and longest {} (need 0 < shortest <= longest)",
-            shortest, longest);
-    return {{DType::kU8, {in.dim("N"), Dim::symbol("rh"), Dim::symbol("rw"), 3}}, {DType::kF32, {in.dim("N"), 6}}};
+    require(shortest > 0 && longest >= shortest,
+            "resize_image: shortest {} and longest {} (need 0 < shortest <= longest)", shortest, longest);
+    return {{DType::kU8, {in.dim("N"), Dim::symbol("rh"), Dim::symbol("rw"), 3}},
+            {DType::kF32, {in.dim("N"), 6}}};
   }
 };
 

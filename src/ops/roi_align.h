@@ -8,7 +8,7 @@
 // `aligned` shifts by half a feature pixel (ROIAlignV2); without it boxes are at least 1 feature pixel wide
 // and high (the legacy ROIAlign). The level of a box is
 //   floor(canonical_level + log2(sqrt(area) / canonical_size + 1e-8))
-// clamped to the levels there are (Lin et al. 2017, with Detectron2's epsilon), `first_level` being features[0].
+// clamped to the levels there are (Lin et al. 2017, with Detectron2's epsilon), from `first_level` on.
 #pragma once
 
 #include "graph/infer.h"
@@ -24,8 +24,9 @@ struct RoiAlign {
   int first_level = 2, canonical_level = 4;
   float canonical_size = 224;
   void fields(auto&& f) {
-    f("out", out), f("samples", samples), f("scales", scales), f("aligned", aligned), f("first_level", first_level),
-        f("canonical_level", canonical_level), f("canonical_size", canonical_size);
+    f("out", out), f("samples", samples), f("scales", scales), f("aligned", aligned),
+        f("first_level", first_level), f("canonical_level", canonical_level),
+        f("canonical_size", canonical_size);
   }
 
   TensorType infer(const OpInputs& in) const {

@@ -24,33 +24,35 @@ constexpr const auto& enum_names(AnchorGroup) { return kAnchorGroupNames; }
 
 struct SelectAnchors {
   static constexpr std::string_view kName = "select_anchors";
-  std::vector<int> strides;      // network pixels between cells, one a level
-  int anchors = 3, classes = 1;  // A and K
-  std::vector<float> cells;      // [levels, anchors, 4]: x0, y0, x1, y1 around the cell's origin
-  float offset = 0;              // of the origin, in strides
+  std::vector<int> strides;                   // network pixels between cells, one a level
+  int anchors = 3, classes = 1;               // A and K
+  std::vector<float> cells;                   // [levels, anchors, 4]: x0, y0, x1, y1 around the cell's origin
+  float offset = 0;                           // of the origin, in strides
   Activation activation = Activation::kNone;  // none: compare raw scores; sigmoid
   bool has_threshold = false;
   float threshold = 0;  // an activated score must be above it
   int top = 1000;       // candidates a level and image
   std::vector<float> weights{1, 1, 1, 1};
   float max_log_scale = 4.1351665567f;  // ln(1000 / 16)
-  bool clip = true;      // to the image
-  bool drop_empty = true;  // boxes whose width or height is not above min_size
+  bool clip = true;                     // to the image
+  bool drop_empty = true;               // boxes whose width or height is not above min_size
   float min_size = 0;
   AnchorGroup group = AnchorGroup::kLevel;
   int stage = 2;  // 1: proposals, 2: final detections; says which run-time thresholds apply
   void fields(auto&& f) {
-    f("strides", strides), f("anchors", anchors), f("classes", classes), f("cells", cells), f("offset", offset),
-        f("activation", activation), f("has_threshold", has_threshold), f("threshold", threshold), f("top", top),
-        f("weights", weights), f("max_log_scale", max_log_scale), f("clip", clip), f("drop_empty", drop_empty),
-        f("min_size", min_size), f("group", group), f("stage", stage);
+    f("strides", strides), f("anchors", anchors), f("classes", classes), f("cells", cells),
+        f("offset", offset), f("activation", activation), f("has_threshold", has_threshold),
+        f("threshold", threshold), f("top", top), f("weights", weights), f("max_log_scale", max_log_scale),
+        f("clip", clip), f("drop_empty", drop_empty), f("min_size", min_size), f("group", group),
+        f("stage", stage);
   }
 
   std::vector<TensorType> infer(const OpInputs& in) const {
     const std::size_t levels = strides.size();
-    require(levels > 0 && in.count() == 2 * levels + 1, "select_anchors: {} levels need {} inputs, not {}", levels,
-            2 * levels + 1, in.count());
-    require(anchors > 0 && classes > 0 && top > 0, "select_anchors: anchors {}, classes {}, top {}", anchors, classes, top);
+    require(levels > 0 && in.count() == 2 * levels + 1, "select_anchors: {} levels need {} inputs, not {}",
+            levels, 2 * levels + 1, in.count());
+    require(anchors > 0 && classes > 0 && top > 0, "select_anchors: anchors {}, classes {}, top {}", anchors,
+            classes, top);
     require(cells.size() == levels * static_cast<std::size_t>(anchors) * 4,
             "select_anchors: {} numbers in cells for {} levels of {} anchors", cells.size(), levels, anchors);
     require(weights.size() == 4, "select_anchors: {} weights", weights.size());

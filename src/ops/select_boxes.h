@@ -1,8 +1,9 @@
 // Second stage candidates: every (box, class) whose score is above the threshold, decoded and clipped
 // (Detectron2's fast_rcnn_inference before its NMS).
 //
-// rois f32[R,5], scores f32[R,K+1] (probabilities, background LAST), deltas f32[R,4*K] (class outer) or f32[R,4]
-// (class-agnostic), geometry f32[N,6] -> boxes f32[M,5], scores f32[M], classes i32[M]
+// rois f32[R,5], scores f32[R,K+1] (probabilities, background LAST), deltas f32[R,4*K] (class outer) or
+// f32[R,4] (class-agnostic), geometry f32[N,6]
+//   -> boxes f32[M,5], scores f32[M], classes i32[M]
 // Rows in the order of rois, then class. A roi with any score or coordinate that is not finite is dropped.
 // Decoding as in ops/select_anchors.h.
 #pragma once
@@ -16,7 +17,9 @@ struct SelectBoxes {
   float threshold = 0.05f;  // a score must be above it
   std::vector<float> weights{10, 10, 5, 5};
   float max_log_scale = 4.1351665567f;  // ln(1000 / 16)
-  void fields(auto&& f) { f("threshold", threshold), f("weights", weights), f("max_log_scale", max_log_scale); }
+  void fields(auto&& f) {
+    f("threshold", threshold), f("weights", weights), f("max_log_scale", max_log_scale);
+  }
 
   std::vector<TensorType> infer(const OpInputs& in) const {
     in.expect_count(4, 4);
@@ -25,7 +28,8 @@ struct SelectBoxes {
     in.expect(2, "deltas", {DType::kF32}, {"R", "D"});
     in.expect(3, "geometry", {DType::kF32}, {"N", 6});
     const std::int64_t classes = in.dim("K1").constant() - 1, deltas = in.dim("D").constant();
-    require(classes >= 1 && (deltas == 4 || deltas == 4 * classes), "select_boxes: {} deltas for {} classes", deltas, classes);
+    require(classes >= 1 && (deltas == 4 || deltas == 4 * classes), "select_boxes: {} deltas for {} classes",
+            deltas, classes);
     require(weights.size() == 4, "select_boxes: {} weights", weights.size());
     const Dim rows = Dim::at_most(in.dim("R") * classes);
     return {{DType::kF32, {rows, 5}}, {DType::kF32, {rows}}, {DType::kI32, {rows}}};

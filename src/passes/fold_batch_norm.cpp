@@ -22,7 +22,8 @@ std::vector<double> factors(const Norm& norm) {
   const Tensor scale = norm.scale(), variance = norm.variance();
   const auto s = scale.values<float>(), v = variance.values<float>();
   std::vector<double> out(s.size());
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = s[i] / std::sqrt(static_cast<double>(v[i]) + norm.epsilon);
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = s[i] / std::sqrt(static_cast<double>(v[i]) + norm.epsilon);
   return out;
 }
 
@@ -44,8 +45,9 @@ Tensor shifted_bias(const Load& bias, const Norm& norm) {
   Tensor out = Tensor::zeros(DType::kF32, mean.shape());
   const auto to = out.mutable_values<float>();
   for (std::size_t i = 0; i < f.size(); ++i)
-    to[i] = static_cast<float>((static_cast<double>(own.values<float>()[i]) - mean.values<float>()[i]) * f[i] +
-                               shift.values<float>()[i]);
+    to[i] =
+        static_cast<float>((static_cast<double>(own.values<float>()[i]) - mean.values<float>()[i]) * f[i] +
+                           shift.values<float>()[i]);
   return out;
 }
 
@@ -79,8 +81,9 @@ void fold_batch_norm(Graph& graph, const PassOptions&) {
     const Value weight_value = graph.value(conv.inputs[1]);
     const ValueId folded = graph.add_weight(weight_value.name + "/folded", weight_value.type,
                                             [weight, norm] { return scaled_weight(weight, norm); });
-    const ValueId shifted = graph.add_weight(conv.name + ".bias/folded", {DType::kF32, {weight_value.type.dims[0]}},
-                                             [bias, norm] { return shifted_bias(bias, norm); });
+    const ValueId shifted =
+        graph.add_weight(conv.name + ".bias/folded", {DType::kF32, {weight_value.type.dims[0]}},
+                         [bias, norm] { return shifted_bias(bias, norm); });
     Node& node = graph.mutable_nodes()[static_cast<std::size_t>(at)];
     node.inputs = {conv.inputs[0], folded, shifted};
     node.outputs = norm_node.outputs;

@@ -29,7 +29,8 @@ void fuse_activation(Graph& graph, const PassOptions&) {
     if (at < 0) continue;
     Node& producer = nodes[static_cast<std::size_t>(at)];
     const Activation kind = activate->kind;
-    if (!fuse<Conv>(producer, kind) && !fuse<ConvTranspose>(producer, kind) && !fuse<Linear>(producer, kind)) continue;
+    if (!fuse<Conv>(producer, kind) && !fuse<ConvTranspose>(producer, kind) && !fuse<Linear>(producer, kind))
+      continue;
     producer.outputs = nodes[i].outputs;
     gone[i] = true;
   }

@@ -16,10 +16,14 @@ namespace {
 
 FloatType float_type(DType type) {
   switch (type) {
-    case DType::kF32: return FloatType::kF32;
-    case DType::kBF16: return FloatType::kBF16;
-    case DType::kF16: return FloatType::kF16;
-    default: fail(ErrorCode::kUsage, "{} is no precision to compute in", name_of(type));
+    case DType::kF32:
+      return FloatType::kF32;
+    case DType::kBF16:
+      return FloatType::kBF16;
+    case DType::kF16:
+      return FloatType::kF16;
+    default:
+      fail(ErrorCode::kUsage, "{} is no precision to compute in", name_of(type));
   }
 }
 
@@ -66,7 +70,8 @@ void lower_precision(Graph& graph, const PassOptions& options) {
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
     if (!graph.nodes()[i].op.as<NormalizeImage>()) continue;
     const ValueId image = graph.nodes()[i].outputs[0];
-    const ValueId cast = graph.add_node(Cast{.to = to}, {image}, graph.value(image).name + "/cast").outputs[0];
+    const ValueId cast =
+        graph.add_node(Cast{.to = to}, {image}, graph.value(image).name + "/cast").outputs[0];
     auto& nodes = graph.mutable_nodes();
     Node node = std::move(nodes.back());
     nodes.pop_back();

@@ -1,6 +1,6 @@
 // Passes: Graph -> Graph rewrites, one file each, run in a written order by one runner that names, times and
-// verifies each of them, and leaves out those that are switched off (--disable-pass), so that finding the pass
-// that broke a model is a matter of flags.
+// verifies each of them, and leaves out those that are switched off (--disable-pass), so that finding the
+// pass that broke a model is a matter of flags.
 #pragma once
 
 #include <functional>
@@ -13,9 +13,9 @@
 namespace osprey {
 
 struct PassOptions {
-  std::vector<std::string> disabled;   // names of passes to leave out; an unknown one is a usage error
-  std::vector<std::string> kept;       // values that must survive even when nothing uses them
-  DType precision = DType::kF32;       // of activations and weights between preprocessing and scores
+  std::vector<std::string> disabled;  // names of passes to leave out; an unknown one is a usage error
+  std::vector<std::string> kept;      // values that must survive even when nothing uses them
+  DType precision = DType::kF32;      // of activations and weights between preprocessing and scores
   // Computes one node on constants, for constant folding; without it nothing is folded.
   std::function<std::vector<Tensor>(const Node&, const std::vector<Tensor>&)> evaluate;
 };

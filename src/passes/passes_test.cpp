@@ -1,8 +1,8 @@
 // Runs the before/after texts of src/passes/*.test. A case is a pass (or `all`), a graph before and the graph
 // expected after; cases are separated by '---'.
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 
 #include "core/file.h"
 #include "passes/pass.h"
@@ -19,7 +19,8 @@ std::string section(const std::string& text, const std::string& from, const std:
 
 void run_case(const std::string& text) {
   const std::string name = section(text, "pass: ", "\n");
-  const auto pass = std::find_if(pipeline().begin(), pipeline().end(), [&](const Pass& p) { return p.name == name; });
+  const auto pass =
+      std::find_if(pipeline().begin(), pipeline().end(), [&](const Pass& p) { return p.name == name; });
   ASSERT_NE(pass, pipeline().end()) << "no pass '" << name << "'";
   PassOptions options;
   if (const auto type = dtype_from_name(section(text, "precision: ", "\n"))) options.precision = *type;

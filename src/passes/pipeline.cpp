@@ -8,8 +8,10 @@ namespace osprey {
 const std::vector<Pass>& pipeline() {
   static const std::vector<Pass> passes{
       {"drop_dead_code", "first, so that no later pass spends time on what nobody uses", drop_dead_code},
-      {"fold_constants", "before patterns are matched, which expect weights where weights are", fold_constants},
-      {"fold_batch_norm", "into the convolution before it, which the fusions below then see bare", fold_batch_norm},
+      {"fold_constants", "before patterns are matched, which expect weights where weights are",
+       fold_constants},
+      {"fold_batch_norm", "into the convolution before it, which the fusions below then see bare",
+       fold_batch_norm},
       {"fuse_residual", "a sum becomes part of its later convolution; before activations, which follow sums",
        fuse_residual},
       {"fuse_upsample", "an enlarged residual is read at its own size; needs fuse_residual", fuse_upsample},
@@ -26,7 +28,8 @@ std::vector<PassReport> run_passes(Graph& graph, const PassOptions& options) {
       fail(ErrorCode::kUsage, "there is no pass '{}'; `osprey ops --passes` lists them", name);
   std::vector<PassReport> reports;
   for (const Pass& pass : pipeline()) {
-    if (std::find(options.disabled.begin(), options.disabled.end(), pass.name) != options.disabled.end()) continue;
+    if (std::find(options.disabled.begin(), options.disabled.end(), pass.name) != options.disabled.end())
+      continue;
     const auto start = std::chrono::steady_clock::now();
     const std::size_t before = graph.nodes().size();
     in_context(fmt::format("pass {}", pass.name), [&] {

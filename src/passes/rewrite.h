@@ -11,11 +11,15 @@ class Uses {
   explicit Uses(const Graph& graph);
 
   // Index of the node that makes a value, or -1.
-  int producer(ValueId value) const { return value == kNoValue ? -1 : producers_[static_cast<std::size_t>(value)]; }
+  int producer(ValueId value) const {
+    return value == kNoValue ? -1 : producers_[static_cast<std::size_t>(value)];
+  }
   // How many node inputs and graph outputs use it.
   int count(ValueId value) const { return counts_[static_cast<std::size_t>(value)]; }
   // The producer of a value that only one input uses; -1 when others use it too or nothing makes it.
-  int sole_producer(ValueId value) const { return value != kNoValue && count(value) == 1 ? producer(value) : -1; }
+  int sole_producer(ValueId value) const {
+    return value != kNoValue && count(value) == 1 ? producer(value) : -1;
+  }
 
  private:
   std::vector<int> producers_, counts_;

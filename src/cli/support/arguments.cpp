@@ -30,7 +30,8 @@ const std::map<std::string, Alias>& aliases() {
          {"--second-nms-threshold", "--second-nms-threshold"},
          {"--batch-size", "--batch"}}}},
       {"build_engine",
-       {"build", {{"--onnx", ""}, {"--engine", "-o"}, {"--batch-size", "--batch"}, {"--workspace", kIgnored}}}},
+       {"build",
+        {{"--onnx", ""}, {"--engine", "-o"}, {"--batch-size", "--batch"}, {"--workspace", kIgnored}}}},
       {"eval_coco",
        {"eval",
         {{"--engine", ""},
@@ -67,7 +68,9 @@ const std::map<std::string, std::map<std::string, std::string>>& spellings() {
   return table;
 }
 
-bool is_flag(const std::string& text) { return text.size() > 1 && text[0] == '-' && !(text[1] >= '0' && text[1] <= '9'); }
+bool is_flag(const std::string& text) {
+  return text.size() > 1 && text[0] == '-' && !(text[1] >= '0' && text[1] <= '9');
+}
 
 void dashes_for_underscores(std::string& flag) {
   if (!flag.starts_with("--")) return;
@@ -75,7 +78,8 @@ void dashes_for_underscores(std::string& flag) {
   std::replace(flag.begin(), flag.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
 }
 
-std::vector<std::string> translated(const std::vector<std::string>& in, const std::map<std::string, std::string>& flags) {
+std::vector<std::string> translated(const std::vector<std::string>& in,
+                                    const std::map<std::string, std::string>& flags) {
   std::vector<std::string> out{in[0]}, positional;
   for (std::size_t i = 1; i < in.size(); ++i) {
     const auto equals = in[i].find('=');
@@ -90,8 +94,10 @@ std::vector<std::string> translated(const std::vector<std::string>& in, const st
       continue;
     }
     std::string value;
-    if (equals != std::string::npos) value = in[i].substr(equals + 1);
-    else if (i + 1 < in.size()) value = in[++i];
+    if (equals != std::string::npos)
+      value = in[i].substr(equals + 1);
+    else if (i + 1 < in.size())
+      value = in[++i];
     if (found->second == kIgnored) continue;
     if (found->second.empty()) {
       positional.push_back(value);

@@ -7,7 +7,8 @@
 
 namespace osprey {
 
-std::vector<std::int64_t> match_categories(const std::vector<Category>& classes, const CocoAnnotations& truth) {
+std::vector<std::int64_t> match_categories(const std::vector<Category>& classes,
+                                           const CocoAnnotations& truth) {
   std::map<std::string, std::int64_t> by_name;
   std::vector<std::int64_t> ids, out;
   for (const CocoCategory& c : truth.categories) {
@@ -21,7 +22,8 @@ std::vector<std::int64_t> match_categories(const std::vector<Category>& classes,
   }
   if (out.size() == classes.size()) return out;
   require(ids.size() == classes.size(),
-          "{}: has {} categories, the engine {} classes of other names; give the names with --labels when building",
+          "{}: has {} categories, the engine {} classes of other names; give the names with --labels when "
+          "building",
           truth.source, ids.size(), classes.size());
   std::sort(ids.begin(), ids.end());
   return ids;

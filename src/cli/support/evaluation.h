@@ -11,15 +11,17 @@
 
 namespace osprey {
 
-// The COCO category of each class of the engine: by name where all names are known to the annotations, else by
-// position among their ids, as Detectron2 numbers its classes; an error where the counts differ.
-std::vector<std::int64_t> match_categories(const std::vector<Category>& classes, const CocoAnnotations& truth);
+// The COCO category of each class of the engine: by name where all names are known to the annotations, else
+// by position among their ids, as Detectron2 numbers its classes; an error where the counts differ.
+std::vector<std::int64_t> match_categories(const std::vector<Category>& classes,
+                                           const CocoAnnotations& truth);
 
 // What an engine can be evaluated on: bbox, and segm or keypoints where it has them.
 std::vector<CocoType> types_of(const LoadedEngine& engine);
 
 // Called with each image of the annotations, its pixels and what was found in it.
-using OnImage = std::function<void(const CocoImage& image, const Image& photo, const Detections& found, std::size_t index)>;
+using OnImage = std::function<void(const CocoImage& image, const Image& photo, const Detections& found,
+                                   std::size_t index)>;
 
 void detect_all(DetectionSession& session, const RunOptions& options, const CocoAnnotations& truth,
                 const std::filesystem::path& folder, const OnImage& on_image);

@@ -1,8 +1,8 @@
 #include "cli/support/inputs.h"
 
-#include <glob.h>
-
 #include <algorithm>
+
+#include <glob.h>
 
 #include "core/error.h"
 
@@ -13,7 +13,8 @@ namespace fs = std::filesystem;
 
 bool is_image_name(const fs::path& file) {
   std::string extension = file.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   return extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".bmp";
 }
 
@@ -40,9 +41,12 @@ void add_glob(const std::string& pattern, std::vector<fs::path>& out) {
 std::vector<fs::path> find_images(const std::vector<std::string>& inputs) {
   std::vector<fs::path> out;
   for (const std::string& input : inputs) {
-    if (fs::is_directory(input)) add_folder(input, out);
-    else if (fs::exists(input)) out.emplace_back(input);
-    else add_glob(input, out);
+    if (fs::is_directory(input))
+      add_folder(input, out);
+    else if (fs::exists(input))
+      out.emplace_back(input);
+    else
+      add_glob(input, out);
   }
   return out;
 }

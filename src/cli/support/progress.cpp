@@ -1,10 +1,10 @@
 #include "cli/support/progress.h"
 
-#include <fmt/core.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
+
+#include <fmt/core.h>
+#include <unistd.h>
 
 namespace osprey {
 namespace {
@@ -40,7 +40,8 @@ void ProgressBar::update(double fraction, const std::string& what) {
     return;
   }
   const int filled = static_cast<int>(fraction * kWidth);
-  fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {:.0f} %{}", what, "", filled, "", kWidth - filled, fraction * 100, left);
+  fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {:.0f} %{}", what, "", filled, "", kWidth - filled,
+             fraction * 100, left);
   std::fflush(stderr);
 }
 

@@ -25,12 +25,16 @@ int parse_side(std::string_view text, const std::string& size) {
 }  // namespace
 
 void SourceFlags::declare(CLI::App& app) {
-  app.add_option("SOURCE", source, "Checkpoint (.pkl, .pth, .safetensors, ...) or model (.onnx), recognised by content")
+  app.add_option("SOURCE", source,
+                 "Checkpoint (.pkl, .pth, .safetensors, ...) or model (.onnx), recognised by content")
       ->required();
-  app.add_option("--config", config, "The framework's config: a file, or an official name (see `osprey zoo`)");
-  app.add_option("--set", overrides, "KEY=VALUE: change a key of the config; may be given again")->allow_extra_args(false);
+  app.add_option("--config", config,
+                 "The framework's config: a file, or an official name (see `osprey zoo`)");
+  app.add_option("--set", overrides, "KEY=VALUE: change a key of the config; may be given again")
+      ->allow_extra_args(false);
   app.add_option("--labels", labels, "Class names: one a line, or a COCO annotations file");
-  app.add_option("--size", size, "HxW: a fixed network input; config: sizes as the config says")->capture_default_str();
+  app.add_option("--size", size, "HxW: a fixed network input; config: sizes as the config says")
+      ->capture_default_str();
 }
 
 SourceOptions SourceFlags::options() const {
@@ -50,19 +54,23 @@ void ThresholdFlags::declare(CLI::App& app, bool with_first) {
                    "Least probability of a proposal (models with two stages); default: none");
   app.add_option("--second-nms-threshold,--score-threshold", values.score,
                  "Least score of a detection; default: the model's own test threshold");
-  app.add_option("--nms-iou", values.nms_iou, "Overlap above which the lesser of two detections goes; default: the model's");
+  app.add_option("--nms-iou", values.nms_iou,
+                 "Overlap above which the lesser of two detections goes; default: the model's");
   app.add_option("--max-detections", values.max_detections, "Most detections an image; default: the model's");
-  app.add_option("--mask-threshold", values.mask, "Probability from which a pixel belongs to a mask; default: 0.5");
+  app.add_option("--mask-threshold", values.mask,
+                 "Probability from which a pixel belongs to a mask; default: 0.5");
 }
 
 void print_report(const ImportReport& report, bool quiet, bool verbose) {
   if (quiet) return;
-  fmt::print(stderr, "{}: {}, {} weights, {:.1f} million parameters\n", report.family, report.description, report.weights,
-             static_cast<double>(report.parameters) / 1e6);
+  fmt::print(stderr, "{}: {}, {} weights, {:.1f} million parameters\n", report.family, report.description,
+             report.weights, static_cast<double>(report.parameters) / 1e6);
   if (report.unused_weights.empty()) return;
   constexpr std::size_t kShown = 20;
-  const std::size_t shown = verbose ? report.unused_weights.size() : std::min(kShown, report.unused_weights.size());
-  fmt::print(stderr, "warning: {} tensors of the checkpoint are not used by this model:\n", report.unused_weights.size());
+  const std::size_t shown =
+      verbose ? report.unused_weights.size() : std::min(kShown, report.unused_weights.size());
+  fmt::print(stderr, "warning: {} tensors of the checkpoint are not used by this model:\n",
+             report.unused_weights.size());
   for (std::size_t i = 0; i < shown; ++i) fmt::print(stderr, "  {}\n", report.unused_weights[i]);
   if (shown < report.unused_weights.size())
     fmt::print(stderr, "  ... and {} more (--verbose lists all)\n", report.unused_weights.size() - shown);

@@ -1,10 +1,10 @@
 // The flags of verbs that import: SOURCE, --config, --set, --labels, --size.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include <string>
 #include <vector>
+
+#include <CLI/CLI.hpp>
 
 #include "osprey/engine.h"
 

@@ -1,9 +1,9 @@
 #include "cli/support/statistics.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <numeric>
+
+#include <fmt/core.h>
 
 namespace osprey {
 namespace {

@@ -1,11 +1,11 @@
 // A verb of the command: one file in src/cli, defining `Verb <name>_verb()`; the table is generated.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include <functional>
 #include <string>
 #include <vector>
+
+#include <CLI/CLI.hpp>
 
 namespace osprey {
 
@@ -21,7 +21,8 @@ struct Verb {
   std::string name;      // "infer"
   std::string summary;   // one line for `osprey --help`
   std::string examples;  // printed below the options by `osprey infer --help`
-  // Declares the verb's options on its subcommand, and gives what to do once they are parsed: the exit status.
+  // Declares the verb's options on its subcommand; the result, called once they are parsed, gives the exit
+  // status.
   std::function<std::function<int()>(CLI::App& app, const CommonOptions& common)> define;
 };
 
