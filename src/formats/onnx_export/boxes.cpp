@@ -1,0 +1,68 @@
+// Second stage: moving boxes by deltas, choosing (box, class) pairs, and the maps of the class found.
+#include "formats/onnx_export/lowering.h"
+#include "ops/decode_boxes.h"
+#include "ops/select_boxes.h"
+
+namespace osprey {
+
+std::string emit_decode(Emitter& e, const std::string& boxes, const std::string& deltas,
+                        const std::vector<float>& weights, float max_log_scale) {
+  const std::string low = e.columns(boxes, 0, 2), size = e.op("Sub", {e.columns(boxes, 2, 4), low});
+  const std::string half = e.number(0.5f);
+  const std::string centre = e.op("Add", {low, e.op("Mul", {half, size})});
+  const std::string move = e.op("Div", {e.columns(deltas, 0, 2), e.floats({weights[0], weights[1]})});
+  const std::string grow = e.op(
+      "Min",
+      {e.op("Div", {e.columns(deltas, 2, 4), e.floats({weights[2], weights[3]})}), e.number(max_log_scale)});
+  const std::string new_centre = e.op("Add", {e.op("Mul", {move, size}), centre});
+  const std::string new_half = e.op("Mul", {half, e.op("Mul", {e.op("Exp", {grow}), size})});
+  return e.op("Concat", {e.op("Sub", {new_centre, new_half}), e.op("Add", {new_centre, new_half})},
+              {{"axis", std::int64_t{1}}});
+}
+
+std::string emit_clip(Emitter& e, const std::string& boxes, const std::string& geometry) {
+  return e.op("Min", {e.op("Max", {boxes, e.number(0.0f)}), geometry});
+}
+
+void lower_decode_boxes(Emitter& e, const Node& node) {
+  const DecodeBoxes& op = *node.op.as<DecodeBoxes>();
+  std::string boxes =
+      emit_decode(e, e.name(node.inputs[0]), e.name(node.inputs[1]), op.weights, op.max_log_scale);
+  if (op.clip) boxes = emit_clip(e, boxes, e.name(node.inputs[2]));
+  e.bind(node.outputs[0], boxes);
+}
+
+void lower_select_boxes(Emitter& e, const Node& node) {
+  const SelectBoxes& op = *node.op.as<SelectBoxes>();
+  const std::string rois = e.name(node.inputs[0]), scores = e.name(node.inputs[1]),
+                    deltas = e.name(node.inputs[2]);
+  const std::int64_t classes = e.graph().value(node.inputs[1]).type.dims[1].constant() - 1;
+  const bool agnostic = e.graph().value(node.inputs[2]).type.dims[1].constant() == 4;
+
+  const std::string own = e.columns(scores, 0, classes);  // without the background
+  const std::string finite = e.op("And", {e.finite_rows(scores), e.finite_rows(deltas)});
+  const std::string chosen =
+      e.op("And", {e.op("Greater", {own, e.number(op.threshold)}), e.add_axis(finite, 1)});
+  // [2, M]: row and class of each, in the order of rows, then classes.
+  const std::string pairs = e.op("NonZero", {chosen});
+  const std::string row = e.take(pairs, e.number(std::int64_t{0})),
+                    type = e.take(pairs, e.number(std::int64_t{1}));
+  const std::string delta_row = agnostic ? row : e.op("Add", {e.op("Mul", {row, e.number(classes)}), type});
+  const std::string moved = emit_decode(e, e.take(rois, row), e.take(e.reshape(deltas, {-1, 4}), delta_row),
+                                        op.weights, op.max_log_scale);
+  e.bind(node.outputs[0], emit_clip(e, moved, e.name(node.inputs[3])));
+  const std::string places = e.op("Transpose", {pairs}, {{"perm", std::vector<std::int64_t>{1, 0}}});
+  e.bind(node.outputs[1], e.op("GatherND", {own, places}));
+  e.bind(node.outputs[2], type);
+}
+
+void lower_select_class(Emitter& e, const Node& node) {
+  const std::string maps = e.name(node.inputs[0]);
+  const bool agnostic = e.graph().value(node.inputs[0]).type.dims[1].constant() == 1;
+  const std::string own = agnostic ? e.op("Squeeze", {maps, e.ints({1})})
+                                   : e.op("GatherND", {maps, e.add_axis(e.name(node.inputs[1]), 1)},
+                                          {{"batch_dims", std::int64_t{1}}});
+  e.bind(node.outputs[0], e.op("Sigmoid", {own}));
+}
+
+}  // namespace osprey

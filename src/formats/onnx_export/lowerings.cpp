@@ -1,0 +1,23 @@
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "formats/onnx_export/lowering.h"
+
+namespace osprey {
+
+Lowering find_lowering(std::string_view op) {
+  static constexpr std::array<std::pair<std::string_view, Lowering>, 6> kTable{{
+      {"decode_boxes", lower_decode_boxes},
+      {"nms", lower_nms},
+      {"roi_align", lower_roi_align},
+      {"select_anchors", lower_select_anchors},
+      {"select_boxes", lower_select_boxes},
+      {"select_class", lower_select_class},
+  }};
+  const auto it =
+      std::find_if(kTable.begin(), kTable.end(), [&](const auto& row) { return row.first == op; });
+  return it == kTable.end() ? nullptr : it->second;
+}
+
+}  // namespace osprey

@@ -1,0 +1,208 @@
+#include "formats/onnx_export/onnx_export.h"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "formats/onnx_export/lowering.h"
+#include "formats/onnx_ops.h"
+#include "ops/normalize_image.h"
+#include "ops/resize_image.h"
+#include "osprey/version.h"
+
+namespace osprey {
+namespace {
+
+using Json = nlohmann::json;
+
+// The values of the graph between which it is exported.
+struct Ends {
+  const NormalizeImage* normalize = nullptr;
+  const ResizeImage* resize = nullptr;
+  ValueId image = kNoValue, geometry = kNoValue;
+  ValueId boxes = kNoValue, scores = kNoValue, classes = kNoValue;
+  ValueId masks = kNoValue, heatmaps = kNoValue;
+};
+
+Ends find_ends(const Graph& graph) {
+  Ends out;
+  for (const Node& node : graph.nodes()) {
+    if (const auto* resize = node.op.as<ResizeImage>()) out.resize = resize, out.geometry = node.outputs[1];
+    if (const auto* normalize = node.op.as<NormalizeImage>())
+      out.normalize = normalize, out.image = node.outputs[0];
+    if (node.op.name() == "paste_masks") out.masks = node.inputs[0];
+    if (node.op.name() == "decode_keypoints") out.heatmaps = node.inputs[0];
+  }
+  out.boxes = graph.find("det_boxes_net");
+  out.scores = graph.find("det_scores");
+  out.classes = graph.find("det_classes");
+  require(out.normalize && out.resize && out.boxes != kNoValue && out.scores != kNoValue &&
+              out.classes != kNoValue,
+          "only detectors can be exported, and this model has no photos or detections");
+  return out;
+}
+
+// Which nodes lie between the image and the results.
+std::vector<bool> needed_nodes(const Graph& graph, const Ends& ends) {
+  std::vector<bool> value(graph.values().size(), false), node(graph.nodes().size(), false);
+  const auto want = [&](ValueId id) {
+    if (id != kNoValue && id != ends.image && id != ends.geometry) value[static_cast<std::size_t>(id)] = true;
+  };
+  for (const ValueId id : {ends.boxes, ends.scores, ends.classes, ends.masks, ends.heatmaps}) want(id);
+  for (std::size_t i = graph.nodes().size(); i-- > 0;) {
+    for (const ValueId id : graph.nodes()[i].outputs)
+      if (value[static_cast<std::size_t>(id)]) node[i] = true;
+    if (node[i])
+      for (const ValueId id : graph.nodes()[i].inputs) want(id);
+  }
+  return node;
+}
+
+TensorType image_type(const Ends& ends) {
+  const NormalizeImage& n = *ends.normalize;
+  if (n.canvas_height > 0) return {DType::kF32, {1, 3, n.canvas_height, n.canvas_width}};
+  return {DType::kF32, {1, 3, Dim::symbol("height"), Dim::symbol("width")}};
+}
+
+// How many rows or columns reach the next multiple: -extent mod multiple.
+std::string padding(Emitter& e, const std::string& extents, int multiple) {
+  return e.op("Mod", {e.op("Neg", {extents}), e.ints({multiple})});
+}
+
+void emit_input(Emitter& e, const Ends& ends) {
+  const NormalizeImage& n = *ends.normalize;
+  e.enter("input");
+  set_onnx_type(*e.file().model.mutable_graph()->add_input(), "image", image_type(ends));
+  const std::string shape = e.op("Shape", {"image"});
+  e.bind(ends.geometry, e.cast(e.take(shape, e.ints({3, 2, 3, 2})), DType::kF32));
+  std::string x = "image";
+  if (ends.resize->bgr) x = e.op("Gather", {x, e.ints({2, 1, 0})}, {{"axis", std::int64_t{1}}});
+  x = e.op("Sub", {x, e.floats(n.mean, {1, 3, 1, 1})});
+  x = e.op("Div", {x, e.floats(n.std, {1, 3, 1, 1})});
+  if (n.canvas_height == 0 && n.multiple > 1) {
+    const std::string after = padding(e, e.take(shape, e.ints({2, 3})), n.multiple);
+    x = e.op("Pad", {x, e.op("Concat", {e.ints({0, 0, 0, 0, 0, 0}), after}, {{"axis", std::int64_t{0}}})});
+  }
+  e.bind(ends.image, x);
+}
+
+void emit_standard(Emitter& e, const Node& node) {
+  SpeltNode spelt = spell(node);
+  spelt.proto.set_name(e.unique(node.name));
+  spelt.proto.clear_doc_string();
+  for (const ValueId id : node.inputs) spelt.proto.add_input(id == kNoValue ? "" : e.name(id));
+  if (spelt.scale != 0) {
+    const auto s = static_cast<float>(spelt.scale);
+    spelt.proto.add_input("");
+    spelt.proto.add_input(e.floats({1, 1, s, s}));
+  }
+  for (const ValueId id : node.outputs) {
+    spelt.proto.add_output(e.graph().value(id).name);
+    e.bind(id, e.graph().value(id).name);
+  }
+  *e.file().model.mutable_graph()->add_node() = std::move(spelt.proto);
+}
+
+void emit_node(Emitter& e, const Node& node) {
+  e.enter(node.name);
+  if (const Lowering lower = find_lowering(node.op.name())) {
+    lower(e, node);
+  } else {
+    require(find_spelling(node) != nullptr, "{}: {} cannot be exported with these attributes", node.name,
+            node.op.name());
+    emit_standard(e, node);
+  }
+}
+
+void emit_weights(Emitter& e) {
+  const Graph& graph = e.graph();
+  for (const Weight& w : graph.weights()) {
+    const Value& value = graph.value(w.value);
+    OnnxWeight out{.name = value.name, .dtype = value.type.dtype, .shape = {}, .load = w.load};
+    for (const Dim& d : value.type.dims) out.shape.push_back(d.constant());
+    e.file().weights.push_back(std::move(out));
+    e.bind(w.value, value.name);
+  }
+}
+
+// A result of the model: one more axis in front, for the batch.
+void emit_output(Emitter& e, const char* name, const std::string& value, const TensorType& type) {
+  onnx::GraphProto& graph = *e.file().model.mutable_graph();
+  onnx::NodeProto& node = *graph.add_node();
+  node.set_name(name);
+  node.set_op_type("Unsqueeze");
+  node.add_input(value);
+  node.add_input(e.ints({0}));
+  node.add_output(name);
+  set_onnx_type(*graph.add_output(), name, type);
+}
+
+void emit_outputs(Emitter& e, const Ends& ends) {
+  const Dim d = Dim::symbol("detections");
+  e.enter("output");
+  const auto extent = [&](ValueId id, std::size_t axis) { return e.graph().value(id).type.dims.at(axis); };
+  emit_output(e, "num_detections", e.cast(e.length(e.name(ends.scores)), DType::kI32), {DType::kI32, {1, 1}});
+  emit_output(e, "detection_boxes", e.name(ends.boxes), {DType::kF32, {1, d, 4}});
+  emit_output(e, "detection_scores", e.name(ends.scores), {DType::kF32, {1, d}});
+  emit_output(e, "detection_classes", e.cast(e.name(ends.classes), DType::kI32), {DType::kI32, {1, d}});
+  if (ends.masks != kNoValue)
+    emit_output(e, "detection_masks", e.name(ends.masks),
+                {DType::kF32, {1, d, extent(ends.masks, 1), extent(ends.masks, 2)}});
+  if (ends.heatmaps != kNoValue)
+    emit_output(
+        e, "keypoint_heatmaps", e.name(ends.heatmaps),
+        {DType::kF32, {1, d, extent(ends.heatmaps, 1), extent(ends.heatmaps, 2), extent(ends.heatmaps, 3)}});
+}
+
+// How a photo becomes `image`, in the terms of the framework's config.
+Json input_rule(const Ends& ends) {
+  const NormalizeImage& n = *ends.normalize;
+  Json out{{"resize", "Pillow bilinear"}};
+  if (n.canvas_height == 0) {
+    out.update({{"shortest_edge", ends.resize->shortest}, {"longest_edge", ends.resize->longest}});
+    return out;
+  }
+  std::vector<float> fill = n.fill;
+  if (ends.resize->bgr) std::reverse(fill.begin(), fill.end());
+  out.update({{"height", n.canvas_height}, {"width", n.canvas_width}, {"place", "top left"}, {"fill", fill}});
+  return out;
+}
+
+void describe(onnx::ModelProto& to, const Model& model, const Ends& ends) {
+  to.set_ir_version(8);
+  to.set_producer_name("osprey export");
+  to.set_producer_version(kVersion);
+  to.set_doc_string(fmt::format("{}; image: RGB, 0..255; detection_boxes: x0, y0, x1, y1 in pixels of image",
+                                model.description));
+  auto& opset = *to.add_opset_import();
+  opset.set_domain("");
+  opset.set_version(kOnnxOpset);
+  Json names = Json::array();
+  for (const Category& c : model.categories) names.push_back(c.name);
+  const Json input = input_rule(ends);
+  for (const auto& [key, value] :
+       {std::pair<const char*, const Json&>{"names", names}, {"osprey.input", input}}) {
+    auto& entry = *to.add_metadata_props();
+    entry.set_key(key);
+    entry.set_value(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+  }
+}
+
+}  // namespace
+
+void export_onnx(const Model& model, const std::filesystem::path& file,
+                 const std::function<void(double)>& progress) {
+  const Graph& graph = model.graph;
+  const Ends ends = find_ends(graph);
+  const std::vector<bool> needed = needed_nodes(graph, ends);
+  Emitter e(graph);
+  emit_weights(e);
+  emit_input(e, ends);
+  for (std::size_t i = 0; i < graph.nodes().size(); ++i)
+    if (needed[i]) emit_node(e, graph.nodes()[i]);
+  emit_outputs(e, ends);
+  describe(e.file().model, model, ends);
+  write_onnx_file(file, e.file(), progress);
+}
+
+}  // namespace osprey

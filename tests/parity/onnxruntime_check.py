@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Runs an exported detector in ONNX Runtime and compares its detections with the framework's golden ones.
+
+    onnxruntime_check.py EXPORTED.onnx CASE_FOLDER
+
+CASE_FOLDER is one of the fixtures (case.json, golden.npz); its photo is found beside the families. Every golden
+detection must be there, of the same class and with IoU >= 0.99, none extra; scores within 1e-3, boxes within
+0.05 px, mask probabilities within 2e-3. Prints the largest differences; exits 1 when a bound is broken, and 77
+(skipped) where a package is missing.
+"""
+import json
+import pathlib
+import sys
+
+try:
+    import numpy as np
+    import onnxruntime
+    from PIL import Image, ImageOps
+except ImportError as missing:
+    print(f"skipped: {missing}")
+    sys.exit(77)
+
+SCORE, BOX, OVERLAP, MASK = 1e-3, 0.05, 0.99, 2e-3
+
+
+def resize_rule(height, width, shortest, longest):
+    scale = shortest / min(height, width)
+    if scale * max(height, width) > longest:
+        scale *= longest / (scale * max(height, width))
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def prepare(photo, rule):
+    """The photo as `image` wants it: f32[1,3,H,W], RGB, 0..255."""
+    rgb = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+    if "shortest_edge" in rule:
+        height, width = resize_rule(rgb.height, rgb.width, rule["shortest_edge"], rule["longest_edge"])
+        pixels = np.asarray(rgb.resize((width, height), Image.BILINEAR))
+    else:
+        scale = min(rule["height"] / rgb.height, rule["width"] / rgb.width)
+        height, width = int(rgb.height * scale + 0.5), int(rgb.width * scale + 0.5)
+        pixels = np.empty((rule["height"], rule["width"], 3), np.uint8)
+        pixels[:] = np.asarray(rule["fill"], np.uint8)
+        pixels[:height, :width] = np.asarray(rgb.resize((width, height), Image.BILINEAR))
+    return pixels.transpose(2, 0, 1)[None].astype(np.float32)
+
+
+def overlaps(a, b):
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=2)
+    area = lambda x: np.prod(x[:, 2:] - x[:, :2], axis=1)
+    return shared / (area(a)[:, None] + area(b)[None] - shared)
+
+
+def match(found, golden):
+    """Index of the found detection for each golden one; -1 where there is none. Best overlap of the same class."""
+    quality = overlaps(golden["boxes"], found["boxes"])
+    quality[golden["classes"][:, None] != found["classes"][None]] = 0
+    out, free = [], set(range(len(found["boxes"])))
+    for row in quality:
+        best = max(free, key=lambda j: row[j], default=-1)
+        if best < 0 or row[best] < OVERLAP:
+            out.append(-1)
+            continue
+        free.remove(best)
+        out.append(best)
+    return np.array(out, int)
+
+
+def run(model, photo):
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    rule = json.loads(session.get_modelmeta().custom_metadata_map["osprey.input"])
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"image": prepare(photo, rule)})))
+
+
+def sampled(golden, name):
+    """A golden array and how to take the same samples of ours."""
+    if name in golden:
+        return golden[name], lambda x: x
+    if name + "__sample" in golden:
+        stride = int(golden[name + "__stride"])
+        return golden[name + "__sample"], lambda x: x.reshape(-1)[::stride]
+    return None, None
+
+
+def main():
+    model, case = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    photo = case.parent.parent / json.loads((case / "case.json").read_text())["image"]
+    golden = np.load(case / "golden.npz")
+    want = {"boxes": golden["det_boxes_net"], "scores": golden["det_scores"], "classes": golden["det_classes"]}
+    out = run(model, photo)
+    count = int(out["num_detections"][0, 0])
+    have = {k: out["detection_" + k][0] for k in want}
+    assert all(len(v) == count for v in have.values())
+
+    pairs = match(have, want)
+    there = pairs >= 0
+    score = np.abs(have["scores"][pairs[there]] - want["scores"][there]).max(initial=0)
+    box = np.abs(have["boxes"][pairs[there]] - want["boxes"][there]).max(initial=0)
+    same_order = count == len(pairs) and bool((pairs == np.arange(count)).all())
+    print(f"{case.name}: {there.sum()} of {len(pairs)} golden detections, {count - there.sum()} extra, "
+          f"same order: {same_order}, scores within {score:.2g}, boxes within {box:.2g} px")
+    good = there.all() and count == len(pairs) and score <= SCORE and box <= BOX
+
+    masks, pick = sampled(golden, "mask_probs")
+    if masks is not None and same_order:
+        probabilities = out["detection_masks"][0]
+        difference = np.abs(pick(probabilities.reshape((count,) + probabilities.shape[-2:])).reshape(-1)
+                            - masks.reshape(-1)).max(initial=0)
+        print(f"  mask probabilities within {difference:.2g}")
+        good = good and difference <= MASK
+    print("  agrees" if good else "  DISAGREES")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
