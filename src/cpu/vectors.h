@@ -31,9 +31,16 @@ inline VectorSet vector_set() {
   return set;
 }
 
+// GCC keeps to half registers unless told otherwise; clang does not know the wish.
+#if defined(__clang__)
+#define OSPREY_AVX512 "avx512f,avx512vl,avx512bw,avx512dq"
+#else
+#define OSPREY_AVX512 "avx512f,avx512vl,avx512bw,avx512dq,prefer-vector-width=512"
+#endif
+
 namespace detail {
 template <auto body, class... Args>
-[[gnu::target("avx512f,avx512vl,avx512bw,avx512dq,prefer-vector-width=512")]] auto on_avx512(Args... args) {
+[[gnu::target(OSPREY_AVX512)]] auto on_avx512(Args... args) {
   return body(args...);
 }
 template <auto body, class... Args>
@@ -41,6 +48,7 @@ template <auto body, class... Args>
   return body(args...);
 }
 }  // namespace detail
+#undef OSPREY_AVX512
 
 template <auto body, class... Args>
 auto vectorised(Args... args) {
