@@ -13,6 +13,18 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   return q - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
 }
 
+// Extents may come from a file: what leaves 64 bits is refused.
+std::int64_t checked_add(std::int64_t a, std::int64_t b) {
+  std::int64_t out = 0;
+  require(!__builtin_add_overflow(a, b, &out), "extent: {} + {} overflows", a, b);
+  return out;
+}
+std::int64_t checked_mul(std::int64_t a, std::int64_t b) {
+  std::int64_t out = 0;
+  require(!__builtin_mul_overflow(a, b, &out), "extent: {} x {} overflows", a, b);
+  return out;
+}
+
 std::string_view trim(std::string_view text) {
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
   while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
@@ -46,7 +58,7 @@ Dim parse_sum(std::string_view text) {
   const auto sign = text.find_first_of("+-", 1);
   if (sign == std::string_view::npos) return parse_term(text);
   const std::int64_t n = parse_int(text.substr(sign + 1));
-  return parse_term(text.substr(0, sign)) + (text[sign] == '+' ? n : -n);
+  return parse_term(text.substr(0, sign)) + (text[sign] == '+' ? n : checked_mul(n, -1));
 }
 
 }  // namespace
@@ -79,13 +91,13 @@ std::int64_t Dim::evaluate(const DimBindings& bindings) const {
   if (symbol_.empty()) return add_;
   const auto it = bindings.find(symbol_);
   check(it != bindings.end(), "extent: symbol '{}' is not bound", symbol_);
-  return floor_divide(mul_ * it->second + add_, div_);
+  return floor_divide(checked_add(checked_mul(mul_, it->second), add_), div_);
 }
 
 Dim Dim::operator+(std::int64_t n) const {
   if (kind_ == Kind::kUnknown) return *this;
   Dim out = *this;
-  out.add_ += n * div_;
+  out.add_ = checked_add(out.add_, checked_mul(n, div_));
   out.normalise();
   return out;
 }
@@ -95,8 +107,8 @@ Dim Dim::operator*(std::int64_t n) const {
   check(div_ == 1, "extent: {} times {} is no single expression (pad the image to a larger multiple)",
         to_string(*this), n);
   Dim out = *this;
-  out.mul_ *= n;
-  out.add_ *= n;
+  out.mul_ = checked_mul(mul_, n);
+  out.add_ = checked_mul(add_, n);
   out.normalise();
   return out;
 }
@@ -105,7 +117,7 @@ Dim Dim::floor_div(std::int64_t n) const {
   if (kind_ == Kind::kUnknown) return *this;
   check(n > 0, "extent: division by {}", n);
   Dim out = *this;
-  out.div_ *= n;
+  out.div_ = checked_mul(div_, n);
   out.normalise();
   return out;
 }

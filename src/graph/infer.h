@@ -15,7 +15,8 @@ inline constexpr std::initializer_list<DType> kFloats{DType::kF32, DType::kBF16,
 // Output extent of a sliding window:
 //   floor((in + before + after - ((kernel - 1) * dilation + 1)) / stride) + 1
 inline Dim window_extent(const Dim& in, int kernel, int stride, int dilation, int before, int after) {
-  return (in + (before + after - ((kernel - 1) * dilation + 1))).floor_div(stride) + 1;
+  const std::int64_t reach = (std::int64_t{kernel} - 1) * dilation + 1;  // attributes may come from a file
+  return (in + (std::int64_t{before} + after - reach)).floor_div(stride) + 1;
 }
 
 // Two numbers (vertical, horizontal) or four (top, left, bottom, right), all at least `least`.
