@@ -1,4 +1,4 @@
-// For tests: runs the CPU kernel of one op on given tensors, as the executor would.
+// For tests and benchmarks: runs the CPU kernel of one op on given tensors, as the executor would.
 //
 // Every buffer (inputs, outputs, scratch) is exactly as large as the contract says and lies between guard
 // words that are checked afterwards; outputs and scratch start as garbage. The step runs twice and must give
@@ -30,6 +30,13 @@ struct KernelCase {
 
 // The outputs in C order, with their live rows.
 std::vector<Tensor> run_kernel(const KernelCase& test);
+
+// The least of `runs` timings, in seconds: on the wall, and of processor time of all threads together, which
+// other programs on the machine disturb less.
+struct KernelTime {
+  double wall = 0, processor = 0;
+};
+KernelTime time_kernel(const KernelCase& test, int runs);
 
 // Uniform numbers, the same on every machine.
 std::vector<float> random_floats(std::int64_t count, float low, float high, std::uint32_t seed);

@@ -21,8 +21,9 @@
 namespace osprey {
 namespace {
 
-constexpr int kMostSamples = 1024;  // a side of a bin; only boxes far larger than any map get there
-constexpr std::int64_t kChunk = 4;  // boxes a task
+constexpr int kMostSamples = 1024;       // a side of a bin; only boxes far larger than any map get there
+constexpr std::int64_t kChunk = 4;       // boxes a task
+constexpr std::int64_t kMostLanes = 64;  // channels taken together
 
 // What the pixels along one axis count in each bin: row `bin` of `weights` over the pixels [begin, end), of
 // which only [first[bin], last[bin]) are not zero.
@@ -121,12 +122,13 @@ template <int lanes>
 inline void store(float* to, float v) { *to = v; }
 inline void store(BFloat16* to, float v) { *to = to_bfloat16(v); }
 
-template <class T, int lanes>
+// Takes `vectors` times `lanes` channels.
+template <class T, int lanes, int vectors>
 [[gnu::always_inline]] inline void crop(const Crop* c) {
   using V = Floats<lanes>;
   V* sums = reinterpret_cast<V*>(c->sums);
   const int bins = c->bins;
-  for (int i = 0; i < bins * bins; ++i) sums[i] = V{};
+  for (int i = 0; i < bins * bins * vectors; ++i) sums[i] = V{};
   for (std::int32_t y = c->ys->begin; y < c->ys->end; ++y) {
     const T* row = static_cast<const T*>(c->from) + y * c->row;
     int first = 0, last = bins;
@@ -135,18 +137,28 @@ template <class T, int lanes>
     if (first == last) continue;
     for (int bx = 0; bx < bins; ++bx) {
       const float* wx = c->xs->row(bx);
-      V sum = V{};
-      for (std::int32_t x = c->xs->first[bx]; x < c->xs->last[bx]; ++x) {
-        V pixel;
-        load<lanes>(pixel, row + x * c->pixel);
-        sum += wx[x] * pixel;
-      }
-      for (int by = first; by < last; ++by) sums[by * bins + bx] += c->ys->row(by)[y] * sum;
+      V sum[vectors];
+      for (int v = 0; v < vectors; ++v) sum[v] = V{};
+      for (std::int32_t x = c->xs->first[bx]; x < c->xs->last[bx]; ++x)
+        for (int v = 0; v < vectors; ++v) {
+          V pixel;
+          load<lanes>(pixel, row + x * c->pixel + v * lanes);
+          sum[v] += wx[x] * pixel;
+        }
+      for (int by = first; by < last; ++by)
+        for (int v = 0; v < vectors; ++v) sums[(by * bins + bx) * vectors + v] += c->ys->row(by)[y] * sum[v];
     }
   }
   T* to = static_cast<T*>(c->to);
-  for (int i = 0; i < c->live; ++i)
-    for (int b = 0; b < bins * bins; ++b) store(to + b * c->bin + i * c->channel, c->sums[b * lanes + i]);
+  constexpr int kChannels = lanes * vectors;
+  if (c->channel == 1) {
+    for (int b = 0; b < bins * bins; ++b)
+      for (int i = 0; i < c->live; ++i) store(to + b * c->bin + i, c->sums[b * kChannels + i]);
+  } else {
+    for (int i = 0; i < c->live; ++i)
+      for (int b = 0; b < bins * bins; ++b)
+        store(to + i * c->channel + b * c->bin, c->sums[b * kChannels + i]);
+  }
 }
 
 class RoiAlignStep final : public CpuStep {
@@ -181,7 +193,7 @@ class RoiAlignStep final : public CpuStep {
   void lay_out(std::byte* memory, std::int64_t rois, int threads) {
     layout_ = ScratchLayout(memory);
     order_ = layout_.take<std::uint64_t>(rois);
-    thread_size_ = (longest_y_ + longest_x_ + 16 * op_.out + 4) * op_.out;
+    thread_size_ = (longest_y_ + longest_x_ + kMostLanes * op_.out + 4) * op_.out;
     thread_size_ = (thread_size_ + 15) / 16 * 16;
     thread_memory_ = layout_.take<float>(threads * thread_size_);
   }
@@ -216,7 +228,7 @@ class RoiAlignStep final : public CpuStep {
 
     float* memory = thread_memory_ + omp_get_thread_num() * thread_size_;
     float* sums = memory;
-    float* wy = sums + 16 * bins * bins;
+    float* wy = sums + kMostLanes * bins * bins;
     float* wx = wy + longest_y_ * bins;
     auto* bounds = reinterpret_cast<std::int32_t*>(wx + longest_x_ * bins);
     Axis ys{wy, bounds, bounds + bins, longest_y_}, xs{wx, bounds + 2 * bins, bounds + 3 * bins, longest_x_};
@@ -239,14 +251,16 @@ class RoiAlignStep final : public CpuStep {
     for (std::int64_t c = 0; c < in.channels;) {
       // As many channels as lie side by side on both sides.
       const std::int64_t room =
-          std::min(in.lanes - c % in.lanes, out.lanes == 1 ? 16 : out.lanes - c % out.lanes);
-      const int lanes = room >= 16 ? 16 : room >= 8 ? 8 : 1;
+          std::min(in.lanes - c % in.lanes, out.lanes == 1 ? kMostLanes : out.lanes - c % out.lanes);
+      const int lanes = room >= kMostLanes ? kMostLanes : room >= 16 ? 16 : room >= 8 ? 8 : 1;
       crop_of.from = from + in.at(static_cast<std::int64_t>(roi.image), c, 0, 0);
       crop_of.to = to + out.at(r, c, 0, 0);
       crop_of.live = static_cast<int>(std::min<std::int64_t>(lanes, in.channels - c));
-      if (lanes == 16) vectorised<crop<T, 16>>(&std::as_const(crop_of));
-      if (lanes == 8) vectorised<crop<T, 8>>(&std::as_const(crop_of));
-      if (lanes == 1) vectorised<crop<T, 1>>(&std::as_const(crop_of));
+      const Crop* const job = &crop_of;
+      if (lanes == kMostLanes) vectorised<crop<T, 16, kMostLanes / 16>>(job);
+      if (lanes == 16) vectorised<crop<T, 16, 1>>(job);
+      if (lanes == 8) vectorised<crop<T, 8, 1>>(job);
+      if (lanes == 1) vectorised<crop<T, 1, 1>>(job);
       c += lanes;
     }
   }

@@ -75,7 +75,7 @@ std::vector<Setting> settings() {
   const RoiAlign small{.out = 3, .samples = 0, .scales = {0.25f}, .aligned = false};
   return {{pyramid, 2, 16, {{40, 56}, {20, 28}, {10, 14}, {5, 7}}},
           {legacy, 1, 20, {{25, 33}}},
-          {two_levels, 1, 37, {{20, 28}, {10, 14}}},
+          {two_levels, 1, 109, {{20, 28}, {10, 14}}},
           {small, 3, 1, {{31, 17}}}};
 }
 

@@ -1,5 +1,5 @@
-// Two passes over the rois, both in parallel: the first counts each roi's candidates, the second decodes them
-// where the sum of the counts before says.
+// On one thread: the scores of a picture are scanned in less time than threads need to meet, and few of them
+// lead to a box.
 #include "ops/select_boxes.h"
 
 #include <algorithm>
@@ -8,8 +8,6 @@
 
 namespace osprey {
 namespace {
-
-constexpr std::int64_t kChunk = 32;  // rois a task
 
 class Selector {
  public:
@@ -73,35 +71,24 @@ class Selector {
 
 void select_boxes(const SelectBoxes& op, CpuRun& run) {
   const Selector selector(op, run);
-  const std::int64_t rois = run.in(0).dims[0], chunks = (rois + kChunk - 1) / kChunk;
-  auto* const ends = reinterpret_cast<std::int32_t*>(run.scratch().data());
-  const auto for_rois = [&](auto&& body) {
-    cpu_for(chunks, run.threads(), [&](std::int64_t chunk) {
-      for (std::int64_t r = chunk * kChunk; r < std::min(rois, (chunk + 1) * kChunk); ++r) body(r);
-    });
-  };
-
-  for_rois([&](std::int64_t r) { ends[r] = selector.count(r); });
-  std::int32_t total = 0;
-  for (std::int64_t r = 0; r < rois; ++r) ends[r] = total += ends[r];
   Roi* boxes = mutable_rows_of<Roi>(run.out(0));
   auto* const scores = mutable_rows_of<float>(run.out(1));
   auto* const classes = mutable_rows_of<std::int32_t>(run.out(2));
-  for_rois([&](std::int64_t r) {
-    const std::int32_t begin = r == 0 ? 0 : ends[r - 1];
-    if (ends[r] > begin) selector.write(r, boxes + begin, scores + begin, classes + begin);
-  });
+  std::int64_t total = 0;
+  for (std::int64_t r = 0; r < run.in(0).dims[0]; ++r)
+    if (const std::int64_t count = selector.count(r)) {
+      selector.write(r, boxes + total, scores + total, classes + total);
+      total += count;
+    }
   for (std::size_t i = 0; i < 3; ++i) run.set_rows(i, total);
 }
 
 }  // namespace
 
 CpuKernel select_boxes_cpu() {
-  return {
-      .op = &kOpInfo<SelectBoxes>, .dtypes = {DType::kF32}, .prepare = [](CpuPrepare& prepare) {
-        prepare.request_scratch(static_cast<std::size_t>(prepare.input(0).dims[0]) * sizeof(std::int32_t));
-        return cpu_step([op = prepare.op<SelectBoxes>()](CpuRun& run) { select_boxes(op, run); });
-      }};
+  return {.op = &kOpInfo<SelectBoxes>, .dtypes = {DType::kF32}, .prepare = [](CpuPrepare& prepare) {
+            return cpu_step([op = prepare.op<SelectBoxes>()](CpuRun& run) { select_boxes(op, run); });
+          }};
 }
 
 }  // namespace osprey
