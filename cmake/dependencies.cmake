@@ -5,7 +5,6 @@ set(OSPREY_DEPS "${PROJECT_SOURCE_DIR}/.deps" CACHE PATH "Where scripts/setup.sh
 
 find_package(PkgConfig REQUIRED)
 find_package(fmt REQUIRED)
-find_package(spdlog REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(Protobuf REQUIRED)
 find_package(JPEG REQUIRED)

@@ -4,7 +4,7 @@
 #   src/ops/roi_align.h   -> RoiAlign in the table of ops         (graph/op_table.h)
 #   src/cpu/roi_align.cpp -> Kernel roi_align_cpu()               (cpu/kernel.h)   only where an op has the stem
 #   src/arch/retinanet.cpp -> Family retinanet_family()           (arch/family.h)
-#   src/cli/bench.cpp     -> Verb bench_verb()                    (cli/verb.h)
+#   src/cli/bench.cpp     -> Verb bench_verb()                    (cli/support/verb.h)
 
 function(osprey_stems DIR PATTERN OUT)
   file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${DIR}/${PATTERN})

@@ -1,8 +1,9 @@
 // fuzz-libs: osprey_formats
-// Models as ONNX files: whatever the bytes say, reading gives a graph that verifies and whose weights load, or
-// bad input that names the file.
-#include "checkpoint_target.h"
+// Models as ONNX files: whatever the bytes say, reading gives a graph that verifies and whose weights load,
+// or bad input that names the file.
 #include "formats/onnx.h"
+
+#include "checkpoint_target.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto copy = std::make_shared<std::vector<std::byte>>(size);

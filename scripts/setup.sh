@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(build-essential cmake ninja-build ccache pkg-config python3 python3-pip unzip
-  libfmt-dev libspdlog-dev libyaml-cpp-dev libcli11-dev libprotobuf-dev protobuf-compiler libonnx-dev
+  libfmt-dev libyaml-cpp-dev libcli11-dev libprotobuf-dev protobuf-compiler libonnx-dev
   libflatbuffers-dev flatbuffers-compiler libxxhash-dev libjpeg-dev libpng-dev libstb-dev zlib1g-dev
   libsimdjson-dev nlohmann-json3-dev libcairo2-dev libpango1.0-dev fonts-dejavu-core
   libgtest-dev libgmock-dev)

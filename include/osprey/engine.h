@@ -68,11 +68,11 @@ struct BuildOptions {
 OSPREY_API ImportReport import_model(const SourceOptions& source, const std::filesystem::path& model,
                                      const Progress& progress = {});
 
-// Exports a detector to an ONNX file of standard ops, for `target` "onnxruntime": from `image` f32[1,3,H,W] (RGB,
-// 0..255, resized already) to num_detections, detection_boxes (x0, y0, x1, y1 in pixels of `image`),
+// Exports a detector to an ONNX file of standard ops, for `target` "onnxruntime": from `image` f32[1,3,H,W]
+// (RGB, 0..255, resized already) to num_detections, detection_boxes (x0, y0, x1, y1 in pixels of `image`),
 // detection_scores, detection_classes and, where the model has them, detection_masks or keypoint_heatmaps.
-OSPREY_API ImportReport export_model(const SourceOptions& source, const std::string& target, const std::filesystem::path& file,
-                                     const Progress& progress = {});
+OSPREY_API ImportReport export_model(const SourceOptions& source, const std::string& target,
+                                     const std::filesystem::path& file, const Progress& progress = {});
 
 // Builds an engine file, in memory bounded by the model's size. Nothing is written unless all of it succeeds.
 OSPREY_API ImportReport build_engine(const SourceOptions& source, const BuildOptions& options,

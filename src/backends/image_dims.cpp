@@ -6,6 +6,7 @@
 #include "ops/normalize_image.h"
 
 namespace osprey {
+
 DimBindings bind_image_dims(const Graph& graph, std::span<const ImageView> photos) {
   DimBindings out{{"N", static_cast<std::int64_t>(photos.size())}};
   ImageSize largest;

@@ -48,7 +48,7 @@ Verb build_verb() {
           [](CLI::App& app, const CommonOptions& common) {
             auto o = std::make_shared<Options>();
             o->source.declare(app);
-            o->thresholds.declare(app, /*with_first=*/true);
+            o->thresholds.declare(app);
             app.add_option("-o,--output", o->output, "The engine file to write")->required();
             app.add_option("--device", o->device, "cpu")->capture_default_str();
             app.add_option("--precision", o->precision, "fp32 | bf16 (where the CPU computes in it)")

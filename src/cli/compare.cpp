@@ -82,11 +82,7 @@ std::map<std::string, Tensor> values_of(Side& side, const ImageView& photo,
                                         const std::vector<std::string>& names) {
   std::map<std::string, Tensor> out;
   RunOptions options{.wanted = names};
-  options.observe = [&](const std::string& name, const Tensor& value) {
-    Tensor copy = Tensor::zeros(value.dtype(), value.shape());
-    if (!value.empty()) std::memcpy(copy.mutable_data(), value.bytes().data(), value.bytes().size());
-    out[name] = std::move(copy);
-  };
+  options.observe = [&](const std::string& name, const Tensor& value) { out[name] = value.copied(); };
   side.detect(photo, options);
   return out;
 }
@@ -243,7 +239,7 @@ Verb compare_verb() {
             app.add_option("-o,--output", o->output, "Folder for pictures side by side");
             app.add_flag("--layers", o->layers,
                          "Look for the first layer that departs even when the detections agree");
-            o->thresholds.declare(app, /*with_first=*/true);
+            o->thresholds.declare(app);
             return [o, &common] { return compare(*o, common); };
           }};
 }

@@ -132,7 +132,7 @@ Verb eval_verb() {
             app.add_option("--save-detections", o->save, "Write the detections as COCO results");
             app.add_option("--plots", o->plots,
                            "Folder for precision-recall, per-class and confusion pictures");
-            o->thresholds.declare(app, /*with_first=*/true);
+            o->thresholds.declare(app);
             return [o, &common] { return eval(*o, common); };
           }};
 }

@@ -66,11 +66,7 @@ Tensor plain_boxes(const Tensor& value) {
   const float* from = boxes && rows ? value.values<float>().data() : nullptr;
   for (std::size_t i = 0; i < rows; ++i)
     if (from[i * 5] != 0) from = nullptr, i = rows;
-  if (!from) {
-    Tensor out = Tensor::zeros(value.dtype(), value.shape());
-    if (!value.empty()) std::memcpy(out.mutable_data(), value.bytes().data(), value.bytes().size());
-    return out;
-  }
+  if (!from) return value.copied();
   Tensor out = Tensor::zeros(DType::kF32, {value.dim(0), 4});
   for (std::size_t i = 0; i < rows; ++i)
     std::copy_n(from + i * 5 + 1, 4, out.mutable_values<float>().data() + i * 4);
@@ -219,7 +215,7 @@ Verb infer_verb() {
         app.add_option("ENGINE", o->engine, "An engine file")->required();
         app.add_option("INPUT", o->inputs, "Images (jpg, png, bmp), folders of them, or globs")->required();
         app.add_option("-o,--output", o->output, "Folder to write to")->required();
-        o->thresholds.declare(app, /*with_first=*/true);
+        o->thresholds.declare(app);
         app.add_option("--labels", o->labels, "Other class names: one a line, or a COCO annotations file");
         app.add_option("--format", o->format, "What to write: picture, tsv, json, coco (COCO results), none")
             ->capture_default_str();

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "core/bytes.h"
 #include "core/dtype.h"
@@ -43,7 +44,7 @@ TEST(DType, NarrowingRoundsToNearestEven) {
 }
 
 TEST(File, AppearsOnlyWhenCommitted) {
-  const auto path = std::filesystem::temp_directory_path() / "osprey_core_test.txt";
+  const auto path = std::filesystem::temp_directory_path() / fmt::format("osprey_core_{}.txt", ::getpid());
   std::filesystem::remove(path);
   { AtomicFile(path).write("half"); }
   EXPECT_FALSE(std::filesystem::exists(path));

@@ -53,15 +53,6 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-void MappedFile::release(Bytes part) const {
-  if (part.empty()) return;
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  // Only pages that lie wholly inside `part`: its neighbours may still be in use.
-  const auto begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<std::uintptr_t>(part.data()) + part.size()) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-}
-
 std::string read_text(const std::filesystem::path& file, std::size_t limit) {
   const auto map = MappedFile::open(file);
   require(map->bytes().size() <= limit, "{}: {} bytes are more than the {} that are read here", file.string(),

@@ -24,9 +24,6 @@ class MappedFile {
   Bytes bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
 
-  // Tells the system that the pages of `part` are not needed for now: resident memory falls, the data stays.
-  void release(Bytes part) const;
-
  private:
   MappedFile() = default;
   std::filesystem::path path_;

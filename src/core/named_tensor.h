@@ -23,8 +23,8 @@ struct NamedTensor {
 struct Checkpoint {
   std::string format;                // "torch zip", "torch legacy", "pickle", "npz", "npy", "safetensors"
   std::vector<NamedTensor> tensors;  // in the file's order
-  std::map<std::string, std::string>
-      scalars;  // strings and numbers beside them: "__author__" -> "Detectron2"
+  // Strings and numbers beside them: "__author__" -> "Detectron2".
+  std::map<std::string, std::string> scalars;
 };
 
 }  // namespace osprey

@@ -101,6 +101,12 @@ Tensor Tensor::to_f32() const {
   return out;
 }
 
+Tensor Tensor::copied() const {
+  Tensor out = zeros(dtype_, shape_);
+  if (!empty()) std::memcpy(out.mutable_data(), bytes_.data(), bytes_.size());
+  return out;
+}
+
 Tensor Tensor::reshaped(Shape shape) const {
   check(element_count(shape) == size(), "tensor: cannot reshape {} to {}", to_string(shape_),
         to_string(shape));

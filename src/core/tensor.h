@@ -33,8 +33,8 @@ class Tensor {
   // Memory that `owner` keeps alive. `data` must hold exactly the shape's bytes; it may be unaligned.
   static Tensor borrow(DType dtype, Shape shape, Bytes data, std::shared_ptr<const void> owner);
   template <class T>
-  static Tensor from(std::span<const T> values, Shape shape) {
-    Tensor out = zeros(kDTypeOf<T>, std::move(shape));
+  static Tensor from(std::span<const T> values, const Shape& shape) {
+    Tensor out = zeros(kDTypeOf<T>, shape);
     check(values.size_bytes() == out.bytes().size(), "tensor: {} values for shape {}", values.size(),
           to_string(out.shape_));
     std::memcpy(out.mutable_data(), values.data(), values.size_bytes());
@@ -66,6 +66,8 @@ class Tensor {
 
   // The same values in f32, converted if need be; aligned.
   Tensor to_f32() const;
+  // The same values in memory of their own: of a tensor whose memory will be used again.
+  Tensor copied() const;
   Tensor reshaped(Shape shape) const;
 
  private:

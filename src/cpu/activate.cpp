@@ -1,13 +1,9 @@
 #include "ops/activate.h"
 
-#include <cmath>
-
 #include "cpu/elementwise.h"
 
 namespace osprey {
 namespace {
-
-float sigmoid(float v) { return 1.f / (1.f + std::exp(-v)); }
 
 template <class T, class F>
 void apply(CpuRun& run, F f) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/floats.h"
 #include "cpu/kernel.h"
 #include "osprey/detections.h"
 
@@ -71,7 +72,5 @@ struct BoxDecoder {
  private:
   float exp_clamped(float d) const { return std::exp(d > max_log_scale ? max_log_scale : d); }
 };
-
-inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 }  // namespace osprey

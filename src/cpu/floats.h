@@ -1,6 +1,9 @@
 // The element types that layers compute in, for kernels that are templates over them.
 #pragma once
 
+#include <cmath>
+#include <type_traits>
+
 #include "core/dtype.h"
 #include "core/error.h"
 
@@ -17,6 +20,8 @@ T store_float(float v) {
     return to_bfloat16(v);
   }
 }
+
+inline float sigmoid(float v) { return 1.0f / (1.0f + std::exp(-v)); }
 
 // body.template operator()<T>() with T the element type.
 template <class Body>

@@ -61,8 +61,8 @@ void draw_legend(const Canvas& canvas, const std::vector<std::string>& parts, do
 }
 
 struct Layout {
-  double x0, x1, y0,
-      pitch;  // the bars' left end, the axis' right end, the first row's top, the rows' distance
+  double x0, x1;     // the bars' left end, the axis' right end
+  double y0, pitch;  // the first row's top, the rows' distance
   AxisRange range;
 
   double to_x(double value) const {

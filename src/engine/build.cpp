@@ -59,11 +59,8 @@ void apply_thresholds(Graph& graph, const Thresholds& t) {
 
 ImportReport report_of(const Model& model) {
   ImportReport out{model.family, model.description, model.weights.unused, model.graph.weights().size(), 0};
-  for (const Weight& w : model.graph.weights()) {
-    std::int64_t n = 1;
-    for (const Dim& d : model.graph.value(w.value).type.dims) n *= d.constant();
-    out.parameters += n;
-  }
+  for (const Weight& w : model.graph.weights())
+    out.parameters += element_count(constant_shape(model.graph.value(w.value).type));
   return out;
 }
 

@@ -217,9 +217,7 @@ class GraphReader {
     require(w.offset() % kAlignment == 0, "weight {} lies at offset {}", name(w.value()), w.offset());
     require(bytes_of(t, name(w.value())) == w.size(), "weight {} has {} bytes for {}", name(w.value()),
             w.size(), to_string(t));
-    Shape shape;
-    for (const Dim& d : t.dims) shape.push_back(d.constant());
-    auto load = [dtype = t.dtype, shape = std::move(shape), data, file = file_] {
+    auto load = [dtype = t.dtype, shape = constant_shape(t), data, file = file_] {
       return Tensor::borrow(dtype, shape, data, file);
     };
     define(w.value(), graph_.add_weight(name(w.value()), t, std::move(load)));

@@ -4,6 +4,7 @@
 #include <random>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "core/file.h"
 
@@ -22,8 +23,7 @@ output z
 class EngineFile : public ::testing::Test {
  protected:
   std::filesystem::path path_ =
-      std::filesystem::temp_directory_path() /
-      fmt::format("osprey_engine_{}.osprey", ::testing::UnitTest::GetInstance()->random_seed());
+      std::filesystem::temp_directory_path() / fmt::format("osprey_engine_{}.osprey", ::getpid());
   EngineData data_;
   void SetUp() override {
     data_.model.graph = parse_graph(kText);

@@ -41,7 +41,6 @@ class DetectionSession {
   // one. `times`, when given, receives where the run spent its time.
   std::vector<Detections> detect(std::span<const ImageView> photos, const RunOptions& options,
                                  RunTimes* times = nullptr);
-  const ExecutorSession& executor_session() const { return *session_; }
 
  private:
   std::vector<Detections> run_group(std::span<const ImageView> photos, const RunOptions& options,

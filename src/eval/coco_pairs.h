@@ -24,9 +24,10 @@ struct Cell {
 
 struct CocoPairs {
   std::vector<std::int64_t> image_ids, category_ids;  // ascending, each once
-  std::vector<std::uint32_t> truths;  // indices of annotations by category, image, then order of the file
-  std::vector<std::uint32_t>
-      found;                // indices of results by category, image, descending score, order of the file
+  // Indices of annotations, by category, image, then order of the file.
+  std::vector<std::uint32_t> truths;
+  // Indices of results, by category, image, descending score, then order of the file.
+  std::vector<std::uint32_t> found;
   std::vector<Cell> cells;  // those that are not empty, by category, then image
 };
 

@@ -64,7 +64,7 @@ void assign(ConfigTree& node, const std::string& path, std::size_t& spent) {
   for (std::size_t i = 0; i < node.items.size(); ++i) {
     ConfigTree& item = node.items[i];
     const std::string name = node.is_map() ? item.key : std::to_string(i);
-    assign(item, path.empty() ? name : path + '.' + name, spent);
+    assign(item, path.empty() ? name : fmt::format("{}.{}", path, name), spent);
   }
 }
 

@@ -158,6 +158,12 @@ std::string to_string(const TensorType& type) {
   return text + ']';
 }
 
+Shape constant_shape(const TensorType& type) {
+  Shape out;
+  for (const Dim& d : type.dims) out.push_back(d.constant());
+  return out;
+}
+
 TensorType parse_type(std::string_view text) {
   text = trim(text);
   const auto open = text.find('[');

@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "core/dtype.h"
+#include "core/tensor.h"
 
 namespace osprey {
 
@@ -65,6 +66,9 @@ struct TensorType {
   std::size_t rank() const { return dims.size(); }
   bool operator==(const TensorType&) const = default;
 };
+
+// The shape of a type without symbols, such as a weight's; an error where an extent is not constant.
+Shape constant_shape(const TensorType& type);
 
 // "f32[N,64,8*h,8*w]"; parse_type reads the same.
 std::string to_string(const TensorType& type);

@@ -67,7 +67,6 @@ class Graph {
 
   // Rewriting, for passes: values keep their ids, unused ones stay until compact() drops them.
   std::vector<Node>& mutable_nodes() { return nodes_; }
-  std::vector<ValueId>& mutable_outputs() { return outputs_; }
   void replace_uses(ValueId from, ValueId to);
   void set_type(ValueId value, TensorType type) {
     values_.at(static_cast<std::size_t>(value)).type = std::move(type);

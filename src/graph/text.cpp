@@ -16,9 +16,8 @@ namespace {
 constexpr std::int64_t kPrintedWeight = 16;
 
 std::string weight_values(const Weight& weight, const TensorType& type) {
-  std::int64_t n = 1;
-  for (const Dim& d : type.dims) n *= d.constant();
-  if (n > kPrintedWeight || type.dtype != DType::kF32 || !weight.load) return "";
+  if (element_count(constant_shape(type)) > kPrintedWeight || type.dtype != DType::kF32 || !weight.load)
+    return "";
   const Tensor data = weight.load().to_f32();
   std::string out = " =";
   for (const float v : data.values<float>()) out += " " + to_string(AttributeValue(v));
@@ -180,11 +179,10 @@ class GraphParser {
     }
     std::vector<float> values;
     while (!in.done()) values.push_back(parse_number<float>(in.until(" ")));
-    Shape shape;
-    for (const Dim& d : type.dims) shape.push_back(d.constant());
+    const Shape shape = constant_shape(type);
     require(element_count(shape) == static_cast<std::int64_t>(values.size()), "weight {}: {} values for {}",
             name, values.size(), to_string(type));
-    graph_.add_weight(std::move(name), Tensor::from<float>(values, std::move(shape)));
+    graph_.add_weight(std::move(name), Tensor::from<float>(values, shape));
   }
 
   void node(LineReader& in) {

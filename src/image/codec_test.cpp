@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "core/file.h"
 
@@ -111,7 +112,7 @@ class WriteImage : public testing::Test {
   void TearDown() override { std::filesystem::remove(file("png")), std::filesystem::remove(file("JPG")); }
 
   static std::filesystem::path file(const char* extension) {
-    return std::filesystem::temp_directory_path() / fmt::format("osprey_codec_test.{}", extension);
+    return std::filesystem::temp_directory_path() / fmt::format("osprey_codec_{}.{}", ::getpid(), extension);
   }
   static Image gradient(int width, int height) {
     Image image(width, height);

@@ -175,8 +175,8 @@ std::string encode_jpeg(ImageView image, int quality) {
     info.in_color_space = JCS_RGB;
     jpeg_set_defaults(&info);
     jpeg_set_quality(&info, quality, TRUE);
-    info.comp_info[0].h_samp_factor = info.comp_info[0].v_samp_factor =
-        1;  // 4:4:4: thin lines keep their colour
+    // 4:4:4: thin lines keep their colour.
+    info.comp_info[0].h_samp_factor = info.comp_info[0].v_samp_factor = 1;
     jpeg_start_compress(&info, TRUE);
     for (int y = 0; y < image.height; ++y) {
       JSAMPROW row = const_cast<JSAMPLE*>(image.row(y));

@@ -27,8 +27,8 @@ struct PasteWorkspace {
   };
   Axis x, y;
   std::vector<float> padded;  // the map within two cells of zeros
-  std::array<std::vector<float>, 4>
-      corners;  // of one column of pixels: north-west, north-east, south-west, south-east
+  // Of one column of pixels: north-west, north-east, south-west, south-east.
+  std::array<std::vector<float>, 4> corners;
   std::vector<std::uint8_t> inside;  // of one column of pixels: 0 or 1
 };
 

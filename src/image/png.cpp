@@ -12,8 +12,8 @@
 namespace osprey {
 namespace {
 
-constexpr int kCompression =
-    3;  // of zlib's 9: half again faster than the default 6 for a few per cent more bytes
+// Of zlib's 9: half again faster than the default 6 for a few per cent more bytes.
+constexpr int kCompression = 3;
 
 // A libpng object with its error state. libpng may not be left by an exception, so its errors jump to
 // guard().

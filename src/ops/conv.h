@@ -38,7 +38,7 @@ struct Conv {
     const auto kh = static_cast<int>(in.dim("kh").constant()), kw = static_cast<int>(in.dim("kw").constant());
     const Dim h = window_extent(in.dim("H"), kh, stride[0], dilation[0], pads[0], pads[2]);
     const Dim w = window_extent(in.dim("W"), kw, stride[1], dilation[1], pads[1], pads[3]);
-    const TensorType out{f32_out ? DType::kF32 : in[0].dtype, {in.dim("N"), in.dim("O"), h, w}};
+    TensorType out{f32_out ? DType::kF32 : in[0].dtype, {in.dim("N"), in.dim("O"), h, w}};
     if (in.has(3)) expect_residual(in[3], out);
     return out;
   }

@@ -89,8 +89,7 @@ void fold_batch_norm(Graph& graph, const PassOptions&) {
     node.outputs = norm_node.outputs;
     gone[i] = true;
   }
-  std::size_t index = 0;
-  std::erase_if(graph.mutable_nodes(), [&](const Node&) { return gone[index++]; });
+  erase_nodes(graph, gone);
 }
 
 }  // namespace osprey

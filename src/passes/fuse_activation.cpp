@@ -34,8 +34,7 @@ void fuse_activation(Graph& graph, const PassOptions&) {
     producer.outputs = nodes[i].outputs;
     gone[i] = true;
   }
-  std::size_t index = 0;
-  std::erase_if(nodes, [&](const Node&) { return gone[index++]; });
+  erase_nodes(graph, gone);
 }
 
 }  // namespace osprey

@@ -12,4 +12,11 @@ Uses::Uses(const Graph& graph) : producers_(graph.values().size(), -1), counts_(
   for (const ValueId out : graph.outputs()) ++counts_[static_cast<std::size_t>(out)];
 }
 
+void erase_nodes(Graph& graph, const std::vector<bool>& gone) {
+  std::vector<Node> left;
+  for (std::size_t i = 0; i < gone.size(); ++i)
+    if (!gone[i]) left.push_back(std::move(graph.mutable_nodes()[i]));
+  graph.mutable_nodes() = std::move(left);
+}
+
 }  // namespace osprey

@@ -25,6 +25,9 @@ class Uses {
   std::vector<int> producers_, counts_;
 };
 
+// Removes the nodes marked in `gone`, one mark a node.
+void erase_nodes(Graph& graph, const std::vector<bool>& gone);
+
 // The op of a node with its attributes changed.
 template <class T, class Change>
 Op changed(const Op& op, Change change) {

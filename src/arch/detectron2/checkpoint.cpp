@@ -16,7 +16,7 @@ std::string_view without_module(std::string_view name) {
 }
 
 std::string model_section(const Checkpoint& checkpoint) {
-  for (const std::string section : {"model", "state_dict"})
+  for (const char* section : {"model", "state_dict"})
     if (any_tensor(checkpoint, [&](const NamedTensor& t) { return t.section == section; })) return section;
   return "";
 }

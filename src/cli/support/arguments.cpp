@@ -46,7 +46,7 @@ const std::map<std::string, Alias>& aliases() {
   return table;
 }
 
-// Flags that a verb of ours takes in the seeds' spelling as well.
+// Flags that a verb of ours takes in the samples' spelling as well.
 const std::map<std::string, std::map<std::string, std::string>>& spellings() {
   static const std::map<std::string, std::map<std::string, std::string>> table{
       {"infer",

@@ -48,10 +48,9 @@ SourceOptions SourceFlags::options() const {
   return out;
 }
 
-void ThresholdFlags::declare(CLI::App& app, bool with_first) {
-  if (with_first)
-    app.add_option("--first-nms-threshold", values.first_score,
-                   "Least probability of a proposal (models with two stages); default: none");
+void ThresholdFlags::declare(CLI::App& app) {
+  app.add_option("--first-nms-threshold", values.first_score,
+                 "Least probability of a proposal (models with two stages); default: none");
   app.add_option("--second-nms-threshold,--score-threshold", values.score,
                  "Least score of a detection; default: the model's own test threshold");
   app.add_option("--nms-iou", values.nms_iou,

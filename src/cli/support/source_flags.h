@@ -22,7 +22,7 @@ struct SourceFlags {
 struct ThresholdFlags {
   Thresholds values;
 
-  void declare(CLI::App& app, bool with_first);
+  void declare(CLI::App& app);
 };
 
 // One line on what was imported, and what was left over, on stderr.
