@@ -229,6 +229,9 @@ NodeTime PlanSession::node_time(const PlannedStep& step, double seconds) const {
   out.detail = step.step->detail();
   out.seconds = seconds;
   out.flops = step.step->flops();
+  const PlannedValue& made = values[static_cast<std::size_t>(step.outs[0])];
+  if (step.rows_from[0] >= 0 && made.bound > 0)  // of the live rows only
+    out.flops *= static_cast<double>(made.value.dims[0]) / static_cast<double>(made.bound);
   for (const int i : step.ins)
     if (i >= 0) out.bytes += static_cast<double>(values[static_cast<std::size_t>(i)].value.bytes());
   for (const int o : step.outs)

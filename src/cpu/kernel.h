@@ -92,7 +92,8 @@ struct CpuKernel {
   CpuPort (*output)(const Node&, std::size_t index, const Graph&) = nullptr;
   std::unique_ptr<CpuStep> (*prepare)(CpuPrepare&) = nullptr;
   // Inputs whose memory output 0 may take over when they die here, in order of preference; the executor does
-  // so where type, extents and layout are the same. CpuPrepare::in_place() tells.
+  // so where type, extents and layout are the same, or rows of as many elements in C order.
+  // CpuPrepare::in_place() tells.
   std::vector<int> in_place = {};
 };
 

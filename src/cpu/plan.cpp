@@ -133,9 +133,12 @@ class Planner {
                                          : CpuPhase::kNetwork;
   }
 
+  // The same extents and layout; C order of as many elements a row is the same memory, too (flatten).
   bool same_memory(int a, int b) {
     const CpuValue &x = value(a).value, &y = value(b).value;
-    return x.dtype == y.dtype && x.dims == y.dims && x.layout == y.layout;
+    const bool plain = x.layout.block == 1 && y.layout.block == 1;
+    return x.dtype == y.dtype && x.layout == y.layout && value(a).capacity == value(b).capacity &&
+           (x.dims == y.dims || (plain && !x.dims.empty() && !y.dims.empty() && x.dims[0] == y.dims[0]));
   }
 
   // Lifetimes, then places. A value that is made and never read lives for its own step.
