@@ -1,6 +1,8 @@
 // Detectron2 (github.com/facebookresearch/detectron2): Faster, Mask, Keypoint and Cascade R-CNN on ResNets
 // with FPN, C4 or dilated C5, and RetinaNet, as its YAML configs describe them. Weight names are its
 // checkpoints'.
+#include <filesystem>
+
 #include "arch/detectron2/checkpoint.h"
 #include "arch/detectron2/options.h"
 #include "arch/detectron2/zoo.h"
@@ -186,8 +188,12 @@ std::vector<NamedTensor> tensors_of(const Checkpoint& checkpoint, const Config& 
   return from_detectron1(checkpoint, {.pyramid = m.pyramid, .res5_in_heads = res5_in_heads});
 }
 
+// Names only: an engine's bytes must not tell where it was built.
+std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
 std::map<std::string, std::string> metadata(const ImportRequest& request) {
-  std::map<std::string, std::string> out{{"checkpoint", request.source}, {"config", request.config}};
+  std::map<std::string, std::string> out{{"checkpoint", file_name(request.source)},
+                                         {"config", file_name(request.config)}};
   for (const auto& [key, value] : request.overrides) out["set " + key] = value;
   return out;
 }

@@ -23,6 +23,15 @@ class GoldenArrays {
   }
 
   bool has(const std::string& name) const { return tensors_.contains(name); }
+  // Names of the arrays, a sampled one's three being one.
+  std::vector<std::string> stage_names() const {
+    std::vector<std::string> out;
+    for (const auto& [name, tensor] : tensors_) {
+      if (name.ends_with("__shape") || name.ends_with("__stride")) continue;
+      out.push_back(name.ends_with("__sample") ? name.substr(0, name.size() - 8) : name);
+    }
+    return out;
+  }
   Tensor tensor(const std::string& name) const {
     const auto at = tensors_.find(name);
     if (at == tensors_.end()) throw std::runtime_error("golden.npz has no array " + name);

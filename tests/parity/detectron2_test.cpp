@@ -1,0 +1,271 @@
+// Whole models against Detectron2's own run: every stage it recorded and its final detections, within the
+// tolerances that the cases state (fixtures/detectron2/*/case.json). The measured figures are printed.
+#include <algorithm>
+
+#include <gmock/gmock.h>
+
+#include "image/rle.h"
+#include "ops/select_anchors.h"
+#include "parity/match.h"
+#include "parity/model_case.h"
+
+namespace osprey {
+namespace {
+
+using testing::SizeIs;
+
+constexpr double kMapTolerance = 3e-5;    // of the largest magnitude: feature maps, dense heads
+constexpr double kRowTolerance = 1e-3;    // of the largest magnitude: what follows the proposals' shifts
+constexpr double kProposalPixels = 0.03;  // within which a proposal counts as the same
+constexpr double kBoxPixels = 0.05, kScore = 1e-3, kMaskProbability = 5e-3, kMatchIou = 0.99;
+constexpr double kMaskIou = 0.995;       // of a pasted mask, or
+constexpr std::int64_t kMaskPixels = 8;  // at most so many pixels that differ
+constexpr double kMatchedProposals = 0.995;
+
+bool starts_with_any(const std::string& name, std::initializer_list<const char*> prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const char* p) { return name.starts_with(p); });
+}
+
+bool is_map(const std::string& name) {
+  return starts_with_any(name, {"input", "stem", "res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5", "p6",
+                                "p7", "rpn_logits_", "rpn_deltas_", "cls_logits_", "box_deltas_p"}) &&
+         name != "input_shape_nchw";
+}
+bool follows_proposals(const std::string& name) {
+  return starts_with_any(name, {"box_pooler_out_", "box_head_feat_", "box_logits_0", "box_deltas_0"});
+}
+bool follows_detections(const std::string& name) {
+  return starts_with_any(name, {"mask_logits", "mask_pooler_out", "mask_probs"});
+}
+
+// Rows of (image, x0, y0, x1, y1), or of bare corners.
+std::vector<Corners> corners_of(const Tensor& boxes) {
+  std::vector<Corners> out;
+  const auto values = boxes.values<float>();
+  const auto width = static_cast<std::size_t>(boxes.dim(1));
+  for (std::size_t i = 0; i + width <= values.size(); i += width) {
+    const float* b = &values[i + width - 4];
+    out.push_back({b[0], b[1], b[2], b[3]});
+  }
+  return out;
+}
+
+class Detectron2 : public testing::TestWithParam<ModelCase> {
+ protected:
+  void SetUp() override { OSPREY_NEEDS_FIXTURE(fixture("detectron2") / GetParam().name) }
+
+  void load();
+  void expect_input();
+  void expect_anchors(const Graph& graph);
+  void expect_maps();
+  void expect_proposals();
+  void expect_rows(const std::string& name, const std::vector<std::optional<std::size_t>>& rows,
+                   double tolerance);
+  void expect_detections();
+  void expect_masks(const std::vector<std::pair<std::size_t, std::size_t>>& pairs,
+                    const std::vector<double>& rows);
+
+  const Tensor& stage(const std::string& name) const { return run_.stages.at(name); }
+
+  std::unique_ptr<GoldenArrays> golden_;
+  std::vector<std::string> names_;  // of golden stages
+  CaseRun run_;
+};
+
+void Detectron2::load() {
+  golden_ = std::make_unique<GoldenArrays>(fixture("detectron2") / GetParam().name / "golden.npz");
+  const CaseEngine engine(GetParam());
+  const auto opened = LoadedEngine::open(engine.file(), {});
+  std::vector<std::string> wanted;
+  for (const std::string& name : golden_->stage_names()) {
+    const bool compared = is_map(name) || follows_proposals(name) || follows_detections(name) ||
+                          name == "resized_u8" || name == "proposal_boxes" || name == "proposal_logits" ||
+                          name == "det_boxes_net" || name == "det_scores" || name == "det_classes";
+    if (!compared || name == "box_logits_first8_0") continue;
+    ASSERT_NE(opened->graph().find(name), kNoValue) << "the engine has no stage " << name;
+    wanted.push_back(name);
+  }
+  ASSERT_THAT(wanted, SizeIs(testing::Ge(18u)));
+  names_ = wanted;
+  run_ = run_with_stages(engine.file(), read_image(fixture("images") / GetParam().photo), wanted);
+  expect_anchors(opened->graph());
+}
+
+// Exact: resizing is integer arithmetic, and one subtraction follows.
+void Detectron2::expect_input() {
+  const auto shape = golden_->tensor("input_shape_nchw");
+  EXPECT_THAT(stage("input").shape(), testing::ElementsAreArray(shape.values<std::int64_t>()));
+  if (!golden_->has("resized_u8__sample")) return;
+  const GoldenStage golden = golden_stage(*golden_, "resized_u8");
+  const auto got = stage("resized_u8").values<std::uint8_t>();
+  for (std::size_t i = 0; i < golden.values.size(); ++i)
+    ASSERT_EQ(got[i * static_cast<std::size_t>(golden.stride)], golden.values[i])
+        << "resized_u8, sample " << i;
+}
+
+// The goldens hold the anchors of the first two cells of each level.
+void Detectron2::expect_anchors(const Graph& graph) {
+  for (const Node& node : graph.nodes()) {
+    const auto* op = node.op.as<SelectAnchors>();
+    if (op == nullptr) continue;
+    const bool retina = golden_->has("anchors_first_p7");
+    const auto per_level = static_cast<std::size_t>(op->anchors) * 4;
+    for (std::size_t l = 0; l < op->strides.size(); ++l) {
+      const auto golden = golden_->doubles("anchors_first_p" + std::to_string(l + (retina ? 3 : 2)));
+      ASSERT_EQ(golden.size(), 2 * per_level);
+      for (std::size_t i = 0; i < golden.size(); ++i) {
+        const double shift = i >= per_level && i % 2 == 0 ? op->strides[l] : 0;
+        EXPECT_FLOAT_EQ(op->cells[l * per_level + i % per_level] + static_cast<float>(shift),
+                        static_cast<float>(golden[i]))
+            << "level " << l << ", number " << i;
+      }
+    }
+  }
+}
+
+void Detectron2::expect_maps() {
+  for (const std::string& name : names_) {
+    if (!is_map(name)) continue;
+    const GoldenStage golden = golden_stage(*golden_, name);
+    ASSERT_EQ(stage(name).shape(), golden.shape) << name;
+    const auto got = stage(name).values<float>();
+    double worst = 0;
+    for (std::size_t i = 0; i < golden.values.size(); ++i)
+      worst = std::max(worst, std::abs(got[i * static_cast<std::size_t>(golden.stride)] - golden.values[i]));
+    worst /= golden.magnitude();
+    std::printf("  %-18s %.1e of the largest magnitude\n", name.c_str(), worst);
+    EXPECT_LE(worst, kMapTolerance) << name;
+  }
+}
+
+void Detectron2::expect_proposals() {
+  if (!golden_->has("proposal_boxes")) return;  // RetinaNet has none
+  const auto golden = corners_of(golden_->tensor("proposal_boxes")),
+             got = corners_of(stage("proposal_boxes"));
+  EXPECT_EQ(got.size(), golden.size());
+  const auto rows = match_boxes(golden, got, kProposalPixels);
+  const auto matched =
+      std::count_if(rows.begin(), rows.end(), [](const auto& row) { return row.has_value(); });
+  std::printf("  proposals          %ld of %zu within %.2f px\n", matched, golden.size(), kProposalPixels);
+  EXPECT_GE(static_cast<double>(matched), kMatchedProposals * static_cast<double>(golden.size()));
+  expect_rows("proposal_logits", rows, kRowTolerance);
+  for (const std::string& name : names_)
+    if (follows_proposals(name)) expect_rows(name, rows, kRowTolerance);
+
+  // The first rows in full, where no sampling could hide an order of classes.
+  const GoldenStage first = golden_stage(*golden_, "box_logits_first8_0");
+  const auto logits = stage("box_logits_0").values<float>();
+  const auto classes = static_cast<std::size_t>(first.shape[1]);
+  for (std::size_t i = 0; i < first.values.size(); ++i)
+    if (const auto& row = rows[i / classes]) {
+      EXPECT_NEAR(logits[*row * classes + i % classes], first.values[i], kRowTolerance * first.magnitude());
+    }
+}
+
+// Golden row r against our row rows[r]; rows without a partner were counted elsewhere.
+void Detectron2::expect_rows(const std::string& name, const std::vector<std::optional<std::size_t>>& rows,
+                             double tolerance) {
+  const GoldenStage golden = golden_stage(*golden_, name);
+  const auto got = stage(name).values<float>();
+  std::size_t row_size = 1;
+  for (std::size_t d = 1; d < golden.shape.size(); ++d) row_size *= static_cast<std::size_t>(golden.shape[d]);
+  ASSERT_EQ(got.size() % row_size, 0u) << name;
+  double worst = 0;
+  for (std::size_t i = 0; i < golden.values.size(); ++i) {
+    const std::size_t flat = i * static_cast<std::size_t>(golden.stride);
+    if (const auto& row = rows.at(flat / row_size))
+      worst = std::max(worst, std::abs(got[*row * row_size + flat % row_size] - golden.values[i]));
+  }
+  worst /= golden.magnitude();
+  std::printf("  %-18s %.1e of the largest magnitude\n", name.c_str(), worst);
+  EXPECT_LE(worst, tolerance) << name;
+}
+
+void Detectron2::expect_detections() {
+  const auto boxes = corners_of(golden_->tensor("det_boxes"));
+  const auto scores = golden_->doubles("det_scores"), classes = golden_->doubles("det_classes");
+  // Which row of the network's detections each one in the photo is; without the array, all are there.
+  std::vector<double> rows;
+  if (golden_->has("det_index"))
+    rows = golden_->doubles("det_index");
+  else
+    for (std::size_t i = 0; i < boxes.size(); ++i) rows.push_back(static_cast<double>(i));
+
+  std::vector<ClassedBox> golden;
+  for (std::size_t i = 0; i < boxes.size(); ++i) {
+    const auto row = static_cast<std::size_t>(rows[i]);
+    golden.push_back({boxes[i], static_cast<int>(classes[row]), scores[row]});
+  }
+  const auto got = classed_boxes(run_.detections);
+  const auto pairs = match_detections(golden, got, kMatchIou);
+  double box = 0, score = 0;
+  for (const auto& [g, k] : pairs) {
+    for (std::size_t c = 0; c < 4; ++c) box = std::max(box, std::abs(golden[g].box[c] - got[k].box[c]));
+    score = std::max(score, std::abs(golden[g].score - got[k].score));
+  }
+  std::printf(
+      "  detections         %zu of %zu matched, %zu found; boxes within %.4f px, scores within %.1e\n",
+      pairs.size(), golden.size(), got.size(), box, score);
+  EXPECT_THAT(pairs, SizeIs(golden.size())) << "missing detections";
+  EXPECT_THAT(got, SizeIs(golden.size())) << "extra detections";
+  EXPECT_LE(box, kBoxPixels);
+  EXPECT_LE(score, kScore);
+  if (golden_->has("mask_probs")) expect_masks(pairs, rows);
+}
+
+void Detectron2::expect_masks(const std::vector<std::pair<std::size_t, std::size_t>>& pairs,
+                              const std::vector<double>& rows) {
+  // Stages have a row for each detection of the network, in its own order: paired by its own boxes.
+  const auto net =
+      match_boxes(corners_of(golden_->tensor("det_boxes_net")), corners_of(stage("det_boxes_net")), 0.1);
+  for (const std::string& name : names_)
+    if (follows_detections(name))
+      expect_rows(name, net, name == "mask_probs" ? kMaskProbability : kRowTolerance);
+
+  const std::string key = golden_->has("mask_rle_photo_size") ? "mask_rle_photo" : "mask_rle";
+  const auto texts = golden_->strings(key);
+  const auto size = golden_->doubles(key + "_size");
+  ASSERT_EQ(texts.size(), rows.size());
+  double worst_iou = 1;
+  std::int64_t most_pixels = 0;
+  for (const auto& [g, k] : pairs) {
+    const Rle golden = decompress_rle(texts[g], static_cast<int>(size[0]), static_cast<int>(size[1]));
+    const auto& mask = run_.detections.items[k].mask;
+    ASSERT_TRUE(mask.has_value());
+    const Rle both[] = {golden, *mask};
+    const std::int64_t shared = mask_area(merge_masks(both, true)), all = mask_area(merge_masks(both, false));
+    const double iou = all == 0 ? 1 : static_cast<double>(shared) / static_cast<double>(all);
+    worst_iou = std::min(worst_iou, iou);
+    most_pixels = std::max(most_pixels, all - shared);
+    EXPECT_TRUE(iou >= kMaskIou || all - shared <= kMaskPixels)
+        << "mask " << g << ": IoU " << iou << ", " << all - shared << " pixels differ";
+  }
+  std::printf("  masks              IoU at least %.5f, at most %ld pixels differ\n", worst_iou, most_pixels);
+}
+
+TEST_P(Detectron2, EveryStageAndDetection) {
+  load();
+  if (HasFatalFailure()) return;
+  std::printf("%s, %s:\n", GetParam().name.c_str(), GetParam().checkpoint.c_str());
+  expect_input();
+  expect_maps();
+  expect_proposals();
+  expect_detections();
+}
+
+const ModelCase kCases[] = {
+    {"mask_rcnn_narrow", "chelsea.png"},
+    {"mask_rcnn_narrow", "chelsea.png", "model_final.pth"},
+    {"mask_rcnn_R_50_FPN_3x", "coffee.png"},
+    {"mask_rcnn_R_50_FPN_3x_1344", "coffee.png", "model_final.pkl", "mask_rcnn_R_50_FPN_3x", 1344},
+    {"mask_rcnn_R_50_FPN_3x_astronaut", "astronaut.png", "model_final.pkl", "mask_rcnn_R_50_FPN_3x"},
+    {"faster_rcnn_R_50_FPN", "chelsea.png"},
+    {"retinanet_R_50_FPN", "astronaut.png"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Cases, Detectron2, testing::ValuesIn(kCases), [](const auto& c) {
+  return c.param.name + (c.param.checkpoint.ends_with(".pth") ? "_pth" : "");
+});
+
+}  // namespace
+}  // namespace osprey

@@ -1,0 +1,66 @@
+#include "parity/model_case.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "core/error.h"
+
+namespace osprey {
+
+namespace fs = std::filesystem;
+
+ScratchFolder::ScratchFolder() {
+  std::string pattern = (fs::temp_directory_path() / "osprey_parity_XXXXXX").string();
+  if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder: " + pattern);
+  path_ = pattern;
+}
+
+ScratchFolder::~ScratchFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+CaseEngine::CaseEngine(const ModelCase& c, const BuildOptions& options)
+    : file_(scratch_.path() / (c.name + ".osprey")) {
+  const fs::path folder = fixture("detectron2") / c.name;
+  const fs::path archive =
+      fixture("detectron2") / (c.weights_of.empty() ? c.name : c.weights_of) / "checkpoint.tar.xz";
+  const std::string command = "tar -xJf '" + archive.string() + "' -C '" + scratch_.path().string() + "'";
+  if (std::system(command.c_str()) != 0) throw std::runtime_error("cannot unpack " + archive.string());
+  build_engine({.source = scratch_.path() / c.checkpoint,
+                .config = (folder / "config.yaml").string(),
+                .height = c.canvas,
+                .width = c.canvas},
+               options, file_);
+}
+
+double GoldenStage::magnitude() const {
+  double out = 0;
+  for (const double v : values) out = std::max(out, std::abs(v));
+  return out;
+}
+
+GoldenStage golden_stage(const GoldenArrays& golden, const std::string& name) {
+  if (!golden.has(name + "__sample")) return {golden.tensor(name).shape(), 1, golden.doubles(name)};
+  GoldenStage out{
+      {}, golden.tensor(name + "__stride").values<std::int64_t>()[0], golden.doubles(name + "__sample")};
+  const Tensor shape = golden.tensor(name + "__shape");
+  out.shape.assign(shape.values<std::int64_t>().begin(), shape.values<std::int64_t>().end());
+  return out;
+}
+
+CaseRun run_with_stages(const fs::path& engine, const Image& photo, const std::vector<std::string>& stages) {
+  CaseRun out;
+  DetectionSession session(LoadedEngine::open(engine, {}));
+  RunOptions options{.wanted = stages};
+  options.observe = [&](const std::string& name, const Tensor& value) {
+    Tensor copy = Tensor::zeros(value.dtype(), value.shape());
+    if (!value.empty()) std::memcpy(copy.mutable_data(), value.bytes().data(), value.bytes().size());
+    out.stages.emplace(name, std::move(copy));
+  };
+  const ImageView view = photo;
+  out.detections = std::move(session.detect({&view, 1}, options).front());
+  return out;
+}
+
+}  // namespace osprey

@@ -1,0 +1,159 @@
+// What the engine promises whatever the model: batches, threads and run-time thresholds change nothing, and
+// reduced precision keeps nearly every detection.
+#include <gmock/gmock.h>
+
+#include "core/file.h"
+#include "parity/match.h"
+#include "parity/model_case.h"
+
+namespace osprey {
+namespace {
+
+const ModelCase kNarrow{"mask_rcnn_narrow", "chelsea.png"};
+const ModelCase kFull{"mask_rcnn_R_50_FPN_3x", "coffee.png"};
+
+class Promises : public testing::Test {
+ protected:
+  void SetUp() override { OSPREY_NEEDS_FIXTURE(fixture("detectron2") / kNarrow.name) }
+
+  static Image photo(const std::string& name) { return read_image(fixture("images") / name); }
+};
+
+// Bit for bit: every number, every mask.
+void expect_equal(const Detections& a, const Detections& b) {
+  EXPECT_EQ(a.width, b.width);
+  EXPECT_EQ(a.height, b.height);
+  ASSERT_EQ(a.items.size(), b.items.size());
+  for (std::size_t i = 0; i < a.items.size(); ++i) {
+    EXPECT_EQ(a.items[i].class_index, b.items[i].class_index) << i;
+    EXPECT_EQ(a.items[i].score, b.items[i].score) << i;
+    EXPECT_EQ(a.items[i].box, b.items[i].box) << i;
+    EXPECT_EQ(a.items[i].mask, b.items[i].mask) << i;
+  }
+}
+
+TEST_F(Promises, BatchOfFourIsFourTimesOne) {
+  const CaseEngine built(kNarrow);
+  const Engine engine(built.file());
+  Session session(engine);
+  // Two of one size, so that photos truly run together, and two of others.
+  const Image first = photo("chelsea.png");
+  Image turned = first;
+  for (int y = 0; y < turned.height; ++y)
+    std::copy_n(first.row(first.height - 1 - y), static_cast<std::size_t>(3) * turned.width, turned.row(y));
+  const std::vector<Image> photos{first, photo("coffee.png"), turned, photo("astronaut.png")};
+  const std::vector<ImageView> views(photos.begin(), photos.end());
+  const std::vector<Detections> together = session.detect(views);
+  ASSERT_EQ(together.size(), 4u);
+  for (std::size_t i = 0; i < photos.size(); ++i) {
+    SCOPED_TRACE(i);
+    const Detections alone = session.detect(photos[i]);
+    EXPECT_FALSE(alone.items.empty());
+    expect_equal(together[i], alone);
+  }
+}
+
+TEST_F(Promises, ThreadsDoNotChangeTheDetections) {
+  for (const ModelCase& c : {kNarrow, kFull}) {
+    SCOPED_TRACE(c.name);
+    const CaseEngine built(c);
+    const Image image = photo(c.photo);
+    const Engine one(built.file(), {.threads = 1}), two(built.file(), {.threads = 2});
+    const Detections a = Session(one).detect(image), b = Session(two).detect(image);
+    EXPECT_FALSE(a.items.empty());
+    expect_equal(a, b);
+  }
+}
+
+TEST_F(Promises, RepeatedRunsAndSessionsAgree) {
+  const CaseEngine built(kNarrow);
+  const Engine engine(built.file());
+  const Image image = photo(kNarrow.photo), other = photo("coffee.png");
+  Session first(engine), second(engine);
+  const Detections once = first.detect(image);
+  first.detect(other);  // another size in between must leave no trace
+  expect_equal(first.detect(image), once);
+  expect_equal(second.detect(image), once);
+}
+
+TEST_F(Promises, RunTimeThresholdsEqualBuiltInOnes) {
+  const Thresholds thresholds{.score = 0.2f, .nms_iou = 0.3f, .max_detections = 20, .mask = 0.6f};
+  const CaseEngine plain(kNarrow), built_in(kNarrow, {.thresholds = thresholds});
+  const Image image = photo(kNarrow.photo);
+  const Detections defaults = Session(Engine(plain.file())).detect(image);
+  const Detections at_run = Session(Engine(plain.file())).detect(image, thresholds);
+  const Detections at_build = Session(Engine(built_in.file())).detect(image);
+  EXPECT_FALSE(at_run.items.empty());
+  EXPECT_LT(at_run.items.size(), defaults.items.size());
+  EXPECT_LE(at_run.items.size(), 20u);
+  EXPECT_GT(at_run.items.back().score, 0.2f);
+  expect_equal(at_run, at_build);
+}
+
+TEST_F(Promises, FirstThresholdAtRunTimeEqualsBuiltInOne) {
+  const Thresholds thresholds{.first_score = 0.55f};
+  const CaseEngine plain(kNarrow), built_in(kNarrow, {.thresholds = thresholds});
+  const Image image = photo(kNarrow.photo);
+  const Detections at_run = Session(Engine(plain.file())).detect(image, thresholds);
+  expect_equal(at_run, Session(Engine(built_in.file())).detect(image));
+}
+
+// bf16 keeps 8 bits of each number, so a deep network with random weights, as the fixtures have, drifts by
+// some percent; this holds the drift where it is.
+TEST_F(Promises, Bf16MapsStayNearTheReference) {
+  constexpr double kMaps = 0.1;  // of the largest magnitude
+  const CaseEngine reduced(kFull, {.precision = Precision::kBf16});
+  EXPECT_EQ(Engine(reduced.file()).precision(), "bf16");
+  const GoldenArrays golden(fixture("detectron2") / kFull.name / "golden.npz");
+  const std::vector<std::string> names{"stem", "res2", "res3",          "res4",         "res5",
+                                       "p2",   "p5",   "rpn_logits_p3", "rpn_deltas_p4"};
+  const CaseRun run = run_with_stages(reduced.file(), photo(kFull.photo), names);
+  for (const std::string& name : names) {
+    const GoldenStage wanted = golden_stage(golden, name);
+    const Tensor stage = run.stages.at(name).to_f32();
+    const auto got = stage.values<float>();
+    double worst = 0;
+    for (std::size_t i = 0; i < wanted.values.size(); ++i)
+      worst = std::max(worst, std::abs(got[i * static_cast<std::size_t>(wanted.stride)] - wanted.values[i]));
+    std::printf("  bf16 %-16s %.1e of the largest magnitude\n", name.c_str(), worst / wanted.magnitude());
+    EXPECT_LE(worst / wanted.magnitude(), kMaps) << name;
+  }
+}
+
+TEST_F(Promises, TheSameInputsGiveTheSameEngineBytes) {
+  const CaseEngine first(kNarrow), second(kNarrow);
+  const auto bytes = [](const CaseEngine& engine) {
+    const auto file = MappedFile::open(engine.file());
+    return std::string(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size());
+  };
+  EXPECT_TRUE(bytes(first) == bytes(second)) << "built in two folders, the engines differ";
+}
+
+// The trained demo model, where detections mean something: 98 % of them found again at an overlap of 0.95.
+TEST(ReducedPrecision, Bf16KeepsTheDetectionsOfATrainedModel) {
+  constexpr double kIou = 0.95, kKept = 0.98;
+  const std::filesystem::path demo = std::filesystem::path(OSPREY_SOURCE_DIR) / "assets" / "demo";
+  const SourceOptions source{.source = demo / "demo_mask_rcnn.pkl",
+                             .config = (demo / "demo_mask_rcnn.yaml").string()};
+  const ScratchFolder scratch;
+  build_engine(source, {}, scratch.path() / "fp32.osprey");
+  build_engine(source, {.precision = Precision::kBf16}, scratch.path() / "bf16.osprey");
+  const Engine exact(scratch.path() / "fp32.osprey"), reduced(scratch.path() / "bf16.osprey");
+  Session exact_session(exact), reduced_session(reduced);
+  std::size_t all = 0, kept = 0, scenes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(demo / "scenes")) {
+    if (entry.path().extension() != ".jpg") continue;
+    const Image scene = read_image(entry.path());
+    const auto golden = classed_boxes(exact_session.detect(scene)),
+               got = classed_boxes(reduced_session.detect(scene));
+    all += golden.size();
+    kept += match_detections(golden, got, kIou).size();
+    ++scenes;
+  }
+  std::printf("  bf16: %zu of %zu detections in %zu scenes matched at IoU %.2f\n", kept, all, scenes, kIou);
+  EXPECT_GT(all, 100u);
+  EXPECT_GE(static_cast<double>(kept), kKept * static_cast<double>(all));
+}
+
+}  // namespace
+}  // namespace osprey
