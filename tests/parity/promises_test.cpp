@@ -1,5 +1,7 @@
 // What the engine promises whatever the model: batches, threads and run-time thresholds change nothing, and
 // reduced precision keeps nearly every detection.
+#include <thread>
+
 #include <gmock/gmock.h>
 
 #include "core/file.h"
@@ -129,19 +131,46 @@ TEST_F(Promises, TheSameInputsGiveTheSameEngineBytes) {
   EXPECT_TRUE(bytes(first) == bytes(second)) << "built in two folders, the engines differ";
 }
 
+SourceOptions demo_model() {
+  const std::filesystem::path demo = std::filesystem::path(OSPREY_SOURCE_DIR) / "assets" / "demo";
+  return {.source = demo / "demo_mask_rcnn.pkl", .config = (demo / "demo_mask_rcnn.yaml").string()};
+}
+
+// Under the preset tsan this is the test of what sessions share. One thread each there: ThreadSanitizer does
+// not see into libgomp's barriers, and would take every parallel loop for a race.
+TEST(Concurrency, TwoSessionsOfOneEngineInTwoThreads) {
+  const ScratchFolder scratch;
+  build_engine(demo_model(), {}, scratch.path() / "m.osprey");
+  const Engine engine(scratch.path() / "m.osprey", {.threads = 1});
+  std::vector<Image> scenes;
+  for (const char* name : {"scene_23_0000.jpg", "scene_23_0001.jpg"})
+    scenes.push_back(read_image(demo_model().source.parent_path() / "scenes" / name));
+  std::vector<Detections> found(scenes.size());
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < scenes.size(); ++i) {
+    threads.emplace_back([&, i] {
+      Session session(engine);
+      for (int run = 0; run < 3; ++run) found[i] = session.detect(scenes[i]);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t i = 0; i < scenes.size(); ++i) {
+    EXPECT_FALSE(found[i].items.empty());
+    expect_equal(found[i], Session(engine).detect(scenes[i]));
+  }
+}
+
 // The trained demo model, where detections mean something: 98 % of them found again at an overlap of 0.95.
 TEST(ReducedPrecision, Bf16KeepsTheDetectionsOfATrainedModel) {
   constexpr double kIou = 0.95, kKept = 0.98;
-  const std::filesystem::path demo = std::filesystem::path(OSPREY_SOURCE_DIR) / "assets" / "demo";
-  const SourceOptions source{.source = demo / "demo_mask_rcnn.pkl",
-                             .config = (demo / "demo_mask_rcnn.yaml").string()};
+  const SourceOptions source = demo_model();
   const ScratchFolder scratch;
   build_engine(source, {}, scratch.path() / "fp32.osprey");
   build_engine(source, {.precision = Precision::kBf16}, scratch.path() / "bf16.osprey");
   const Engine exact(scratch.path() / "fp32.osprey"), reduced(scratch.path() / "bf16.osprey");
   Session exact_session(exact), reduced_session(reduced);
   std::size_t all = 0, kept = 0, scenes = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(demo / "scenes")) {
+  for (const auto& entry : std::filesystem::directory_iterator(source.source.parent_path() / "scenes")) {
     if (entry.path().extension() != ".jpg") continue;
     const Image scene = read_image(entry.path());
     const auto golden = classed_boxes(exact_session.detect(scene)),
