@@ -103,7 +103,7 @@ Dim Dim::operator+(std::int64_t n) const {
 }
 
 Dim Dim::operator*(std::int64_t n) const {
-  if (kind_ == Kind::kUnknown) return *this;
+  if (kind_ == Kind::kUnknown || n == 1) return *this;
   check(div_ == 1, "extent: {} times {} is no single expression (pad the image to a larger multiple)",
         to_string(*this), n);
   Dim out = *this;

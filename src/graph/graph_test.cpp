@@ -13,6 +13,16 @@ TEST(Dim, PyramidExtentsAreExactMultiples) {
   EXPECT_EQ(((Dim::symbol("h") - 1).floor_div(2) + 1).evaluate({{"h", 25}}), 13);
 }
 
+TEST(Dim, TimesOneIsItselfEvenWithADivision) {
+  const Dim quarter = (Dim::symbol("h") + 3).floor_div(4);  // a map of an image that is not padded
+  EXPECT_EQ(quarter * 1, quarter);
+}
+
+TEST(Dim, WhatLeavesSixtyFourBitsIsRefused) {
+  EXPECT_THROW(Dim::symbol("h") * (std::int64_t{1} << 62) * 4, Error);
+  EXPECT_THROW(Dim(std::int64_t{1} << 62) + (std::int64_t{1} << 62), Error);
+}
+
 TEST(Dim, TextReadsBack) {
   for (const char* text :
        {"64", "h", "32*h", "16*h+3", "h-2", "(h+1)/2", "(3*h-1)/4", "<=1000*N", "<=5", "?"})
