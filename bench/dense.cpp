@@ -2,12 +2,17 @@
 // time of every layer, GFLOP/s, and the whole.
 //
 //   bench_dense [height width [runs [threads [block [f32|bf16 [groups width]]]]]]
+//
+// With 0 runs it answers requests, for scripts that take turns between programs: after "ready GFLOP" it makes
+// one run for each line that it reads and writes the run's seconds.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <ctime>
+#include <iostream>
 #include <random>
+#include <string>
 
 #include <fmt/core.h>
 
@@ -122,6 +127,23 @@ void report(const std::vector<NodeTime>& nodes) {
                n.seconds * 1e3, n.flops / n.seconds * 1e-9, n.bytes / n.seconds * 1e-9, n.detail);
 }
 
+// Times the runs alone: no clock around the layers.
+int serve(CpuSession& session, const Tensor& image) {
+  RunOptions timed;
+  timed.time_nodes = true;
+  double flops = 0;
+  for (const NodeTime& n : session.run_tensors({{"image", image}}, timed).nodes) flops += n.flops;
+  fmt::print("ready {:.3f}\n", flops * 1e-9);
+  std::fflush(stdout);
+  for (std::string line; std::getline(std::cin, line);) {
+    const double start = now();
+    session.run_tensors({{"image", image}}, {});
+    fmt::print("{:.6f}\n", now() - start);
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
 int run(const Settings& s) {
   const auto graph = Builder(s).build();
   Tensor image = Tensor::zeros(DType::kF32, {1, 3, s.height, s.width});
@@ -133,6 +155,7 @@ int run(const Settings& s) {
   const auto session = executor->cpu_session();
   session->run_tensors({{"image", image}}, {});
   const double first = now() - start;
+  if (s.runs == 0) return serve(*session, image);
 
   double best = 1e9, best_cpu = 1e9;
   std::vector<NodeTime> nodes;
