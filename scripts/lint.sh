@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Style as errors on our code: `lint.sh [format|tidy]`, both without an argument; prints what it finds and exits
-# with another status than 0. Needs scripts/setup.sh --dev, and for tidy a configured build/release.
+# with another status than 0. Needs scripts/setup.sh --dev, and for tidy a built build/release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -25,7 +25,10 @@ check() {
 }
 
 if [[ $what != format ]]; then
-  cmake --build build/release --target generated/engine_generated.h > /dev/null
+  if [[ ! -e build/release/compile_commands.json || ! -e build/release/generated/engine_generated.h ]]; then
+    echo "lint: clang-tidy reads build/release, which is not built; run make build first" >&2
+    exit 2
+  fi
   mkdir -p build/tidy
   export -f check
   export headers=build/tidy/headers

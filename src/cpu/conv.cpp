@@ -41,7 +41,7 @@ Weights weights_of(const CpuPrepare& p, const Conv& op, int merged) {
 }
 
 Tensor merged_weights(const Tensor& given, const Weights& w, int groups) {
-  const Tensor plain = given.to_f32();
+  Tensor plain = given.to_f32();
   if (w.merged == 1) return plain;
   const std::int64_t o = plain.dim(0), i = plain.dim(1), taps = plain.dim(2) * plain.dim(3),
                      each = o / groups;

@@ -14,8 +14,7 @@ struct Panel {
 };
 
 // The panels in rows of `columns` (0: all in one row), each at its own size, top left in its cell, on white.
-// Throws Error(kBadInput) where the whole would be larger than can be drawn. No panels give an image of 0 x
-// 0.
+// Throws Error(kBadInput) where the whole would be larger than can be drawn. No panels give an empty image.
 Image side_by_side(std::span<const Panel> panels, int columns = 0);
 
 }  // namespace osprey

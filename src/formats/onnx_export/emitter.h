@@ -33,13 +33,13 @@ class Emitter {
   // Constants: equal ones are written once.
   std::string number(float value) { return constant(std::vector<float>{value}, {}); }
   std::string number(std::int64_t value) { return constant(std::vector<std::int64_t>{value}, {}); }
-  std::string floats(std::vector<float> values) {
+  std::string floats(const std::vector<float>& values) {
     return constant(values, {static_cast<std::int64_t>(values.size())});
   }
   std::string floats(const std::vector<float>& values, Shape shape) {
     return constant(values, std::move(shape));
   }
-  std::string ints(std::vector<std::int64_t> values) {
+  std::string ints(const std::vector<std::int64_t>& values) {
     return constant(values, {static_cast<std::int64_t>(values.size())});
   }
 
@@ -52,8 +52,8 @@ class Emitter {
   std::string take(const std::string& x, const std::string& rows) { return op("Gather", {x, rows}); }
   std::string length(const std::string& x);              // i64[1]: the first extent
   std::string where_true(const std::string& condition);  // i64[n]: indices of a vector's true elements
-  std::string reshape(const std::string& x, std::vector<std::int64_t> shape) {
-    return op("Reshape", {x, ints(std::move(shape))});
+  std::string reshape(const std::string& x, const std::vector<std::int64_t>& shape) {
+    return op("Reshape", {x, ints(shape)});
   }
   std::string add_axis(const std::string& x, std::int64_t axis) { return op("Unsqueeze", {x, ints({axis})}); }
   std::string cast(const std::string& x, DType to) {
