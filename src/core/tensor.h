@@ -37,7 +37,7 @@ class Tensor {
     Tensor out = zeros(kDTypeOf<T>, shape);
     check(values.size_bytes() == out.bytes().size(), "tensor: {} values for shape {}", values.size(),
           to_string(out.shape_));
-    std::memcpy(out.mutable_data(), values.data(), values.size_bytes());
+    if (!values.empty()) std::memcpy(out.mutable_data(), values.data(), values.size_bytes());
     return out;
   }
 

@@ -253,7 +253,7 @@ std::vector<std::byte> to_layout(const Tensor& plain, CpuLayout layout) {
 Tensor from_layout(const CpuValue& value) {
   Tensor out = Tensor::zeros(value.dtype, value.dims);
   if (value.dims.size() != 4 || value.layout.block == 1) {
-    std::memcpy(out.mutable_data(), value.data, value.bytes());
+    if (!out.empty()) std::memcpy(out.mutable_data(), value.data, value.bytes());
     return out;
   }
   const auto size = static_cast<std::int64_t>(size_of(value.dtype));
