@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "engine/engine_file.h"
 #include "formats/checkpoint.h"
+#include "formats/onnx.h"
 
 namespace osprey {
 namespace {
@@ -45,49 +46,76 @@ int inspect_checkpoint(const std::string& file, const CommonOptions& common) {
   return 0;
 }
 
-int inspect_engine(const std::string& file, bool layers, const CommonOptions& common) {
-  const EngineData engine = read_engine(file);
-  const Graph& graph = engine.model.graph;
+// What a model and an engine have in common.
+json model_json(const Model& model, bool layers) {
+  const Graph& graph = model.graph;
+  json categories = json::array(), outputs = json::array();
+  for (const Category& c : model.categories) categories.push_back({{"id", c.id}, {"name", c.name}});
+  for (const ValueId id : graph.outputs())
+    outputs.push_back({{"name", graph.value(id).name}, {"type", to_string(graph.value(id).type)}});
   std::uint64_t bytes = 0;
   for (const Weight& w : graph.weights()) bytes += w.load().bytes().size();
+  json out{
+      {"family", model.family},   {"description", model.description}, {"weights", graph.weights().size()},
+      {"weight_bytes", bytes},    {"nodes", graph.nodes().size()},    {"outputs", outputs},
+      {"categories", categories}, {"metadata", model.metadata}};
+  if (layers) out["graph"] = to_text(graph);
+  return out;
+}
+
+void print_model(const Model& model, bool layers) {
+  const json facts = model_json(model, layers);
+  fmt::print("  {}: {}\n  {} layers, {} weights, {}\n", model.family, model.description,
+             model.graph.nodes().size(), model.graph.weights().size(),
+             size_text(facts["weight_bytes"].get<std::uint64_t>()));
+  for (const auto& [key, value] : model.metadata) fmt::print("  {}: {}\n", key, value);
+  std::string names;
+  for (const Category& c : model.categories) names += (names.empty() ? "" : ", ") + c.name;
+  fmt::print("  {} classes: {}\n", model.categories.size(), names);
+  for (const auto& output : facts["outputs"])
+    fmt::print("  output {}: {}\n", output["name"].get<std::string>(), output["type"].get<std::string>());
+  if (layers) fmt::print("{}", facts["graph"].get<std::string>());
+}
+
+void print_json(const json& facts) {
+  fmt::print("{}\n", facts.dump(2, ' ', false, json::error_handler_t::replace));
+}
+
+int inspect_engine(const std::string& file, bool layers, const CommonOptions& common) {
+  const EngineData engine = read_engine(file);
   if (common.json) {
-    json categories = json::array(), outputs = json::array();
-    for (const Category& c : engine.model.categories) categories.push_back({{"id", c.id}, {"name", c.name}});
-    for (const ValueId id : graph.outputs())
-      outputs.push_back({{"name", graph.value(id).name}, {"type", to_string(graph.value(id).type)}});
-    json out{{"file", file},
-             {"version", engine.version},
-             {"device", engine.device},
-             {"precision", engine.precision},
-             {"family", engine.model.family},
-             {"description", engine.model.description},
-             {"weights", graph.weights().size()},
-             {"weight_bytes", bytes},
-             {"nodes", graph.nodes().size()},
-             {"outputs", outputs},
-             {"categories", categories},
-             {"metadata", engine.model.metadata}};
-    if (layers) out["graph"] = to_text(graph);
-    fmt::print("{}\n", out.dump(2, ' ', false, json::error_handler_t::replace));
+    json facts = model_json(engine.model, layers);
+    facts.update({{"file", file},
+                  {"kind", "engine"},
+                  {"version", engine.version},
+                  {"device", engine.device},
+                  {"precision", engine.precision}});
+    print_json(facts);
     return 0;
   }
   fmt::print("{}: an engine for {} in {}, built by Osprey {}\n", file, engine.device, engine.precision,
              engine.version);
-  fmt::print("  {}: {}\n  {} layers, {} weights, {}\n", engine.model.family, engine.model.description,
-             graph.nodes().size(), graph.weights().size(), size_text(bytes));
-  for (const auto& [key, value] : engine.model.metadata) fmt::print("  {}: {}\n", key, value);
-  fmt::print("  {} classes:", engine.model.categories.size());
-  for (const Category& c : engine.model.categories)
-    fmt::print(" {}{}", c.name, &c == &engine.model.categories.back() ? "\n" : ",");
-  if (engine.model.categories.empty()) fmt::print("\n");
-  for (const ValueId id : graph.outputs())
-    fmt::print("  output {}: {}\n", graph.value(id).name, to_string(graph.value(id).type));
-  if (layers) fmt::print("{}", to_text(graph));
+  print_model(engine.model, layers);
+  return 0;
+}
+
+int inspect_model(const std::string& file, bool layers, const CommonOptions& common) {
+  const Model model = read_model_onnx(std::filesystem::path(file));
+  if (common.json) {
+    json facts = model_json(model, layers);
+    facts.update({{"file", file}, {"kind", "model"}});
+    print_json(facts);
+    return 0;
+  }
+  fmt::print("{}: a model, as `osprey import` writes it\n", file);
+  print_model(model, layers);
   return 0;
 }
 
 int inspect(const std::string& file, bool layers, const CommonOptions& common) {
-  if (is_engine(MappedFile::open(file)->bytes())) return inspect_engine(file, layers, common);
+  const auto map = MappedFile::open(file);
+  if (is_engine(map->bytes())) return inspect_engine(file, layers, common);
+  if (is_onnx_model(map->bytes())) return inspect_model(file, layers, common);
   return inspect_checkpoint(file, common);
 }
 

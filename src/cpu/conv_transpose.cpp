@@ -5,7 +5,9 @@
 
 #include <cstring>
 #include <optional>
+#include <span>
 
+#include "cpu/floats.h"
 #include "cpu/onednn.h"
 
 namespace osprey {
@@ -41,6 +43,20 @@ Tensor tap_bias(const Tensor& given, std::int64_t taps) {
     std::memcpy(out.mutable_data() + static_cast<std::size_t>(t) * plain.bytes().size(), plain.bytes().data(),
                 plain.bytes().size());
   return out;
+}
+
+float activated(float v, Activation kind) {
+  switch (kind) {
+    case Activation::kNone:
+      return v;
+    case Activation::kRelu:
+      return v > 0 ? v : 0.f;
+    case Activation::kSigmoid:
+      return sigmoid(v);
+    case Activation::kSwish:
+      return v * sigmoid(v);
+  }
+  return v;
 }
 
 class TapsStep final : public CpuStep {
@@ -134,9 +150,12 @@ class TapsStep final : public CpuStep {
   double flops_ = 0;
 };
 
+// oneDNN 3.2's brgemm deconvolution adds the bias once for every part of a strided window, so it goes
+// without: bias and activation are applied behind it.
 class DeconvolutionStep final : public CpuStep {
  public:
   explicit DeconvolutionStep(CpuPrepare& p) : op_(p.op<ConvTranspose>()) {
+    if (p.has_input(2)) bias_ = p.weight(2).to_f32();
     rows_.emplace(p, kRowSizes, [&](std::int64_t n) { return call(p, n); });
     const Shape& x = p.input(0).dims;
     const TensorType& w = p.input_type(1);
@@ -144,23 +163,42 @@ class DeconvolutionStep final : public CpuStep {
              static_cast<double>(w.dims[1].constant() * w.dims[2].constant() * w.dims[3].constant());
   }
 
-  void run(CpuRun& run) override { rows_->run(run); }
+  void run(CpuRun& run) override {
+    rows_->run(run);
+    if (!bias_.empty() || op_.activation != Activation::kNone)
+      with_float(run.out(0).dtype, [&]<class T>() { finish<T>(run); });
+  }
   std::string detail() const override { return rows_->implementation(); }
   double flops() const override { return flops_; }
 
  private:
+  template <class T>
+  void finish(CpuRun& run) const {
+    const CpuValue& out = run.out(0);
+    const CpuPlanes planes(out);
+    const std::span<const float> bias = bias_.empty() ? std::span<const float>() : bias_.values<float>();
+    auto* y = reinterpret_cast<T*>(out.data);
+    cpu_for(planes.count, run.threads(), [&](std::int64_t plane) {
+      const std::int64_t first = plane % planes.per_image * planes.lanes, live = planes.live_lanes(plane);
+      T* pixel = y + plane * planes.plane_size();
+      for (std::int64_t i = 0; i < planes.height * planes.width; ++i, pixel += planes.lanes)
+        for (std::int64_t k = 0; k < live; ++k) {
+          const float shift = bias.empty() ? 0.f : bias[static_cast<std::size_t>(first + k)];
+          pixel[k] = store_float<T>(activated(load_float(pixel[k]) + shift, op_.activation));
+        }
+    });
+  }
+
   DnnlCall call(const CpuPrepare& p, std::int64_t n) const {
     const CpuValue &x = p.input(0), &y = p.output(0);
-    const bool bias = p.has_input(2);
     const TensorType& type = p.input_type(1);
     const std::int64_t c = type.dims[0].constant(), o = type.dims[1].constant(), kh = type.dims[2].constant(),
                        kw = type.dims[3].constant();
     const Desc weights({o, c, kh, kw}, dnnl_type(x.dtype), Tag::any);
-    const Desc bias_desc = bias ? Desc({o}, dnnl::memory::data_type::f32, Tag::a) : Desc();
     const dnnl::deconvolution_forward::primitive_desc pd(
         dnnl_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct,
-        dnnl_desc(x, n), weights, bias_desc, dnnl_desc(y, n), {op_.stride[0], op_.stride[1]},
-        {op_.pads[0], op_.pads[1]}, {op_.pads[2], op_.pads[3]}, dnnl_attributes(false, op_.activation));
+        dnnl_desc(x, n), weights, dnnl_desc(y, n), {op_.stride[0], op_.stride[1]}, {op_.pads[0], op_.pads[1]},
+        {op_.pads[2], op_.pads[3]}, dnnl_attributes(false, Activation::kNone));
     DnnlCall out{n, dnnl::deconvolution_forward(pd), pd.scratchpad_desc(), {}, pd.impl_info_str()};
     const auto packed =
         packed_weights(p, fmt::format("deconv:{}", p.node().inputs[1]), pd.weights_desc(), [&] {
@@ -170,11 +208,11 @@ class DeconvolutionStep final : public CpuStep {
     out.arguments = {{DNNL_ARG_SRC, From::kInput, 0, x.row_bytes(), dnnl_desc(x, n), nullptr},
                      {DNNL_ARG_DST, From::kOutput, 0, y.row_bytes(), dnnl_desc(y, n), nullptr},
                      {DNNL_ARG_WEIGHTS, From::kConstant, 0, 0, pd.weights_desc(), packed}};
-    if (bias) out.arguments.push_back(bias_argument(p, 2));
     return out;
   }
 
   const ConvTranspose& op_;
+  Tensor bias_;  // f32; empty without
   std::optional<DnnlRows> rows_;
   double flops_ = 0;
 };

@@ -48,6 +48,8 @@ TEST(CpuConvTranspose, MatchesItsDefinition) {
       {{.activation = Activation::kRelu}, 16, 24, 2},
       {{}, 8, 17, 2, false},
       {{.pads = {1, 1, 1, 1}}, 16, 17, 4},
+      {{.pads = {1, 1, 1, 1}}, 64, 17, 4},
+      {{.pads = {1, 1, 1, 1}, .activation = Activation::kRelu}, 512, 32, 4},
       {{.stride = {1, 1}, .pads = {1, 1, 1, 1}}, 16, 16, 3},
   };
   for (const TransposeCase& c : cases)

@@ -45,6 +45,14 @@ TEST(Graph, TextReadsBack) {
   EXPECT_EQ(to_text(graph), kText);
 }
 
+TEST(Graph, AValueMayBeNamedLikeAKeyword) {
+  const char* text =
+      "graph g\ninput x: f32[N,2,h,w]\ninput = activate(x) : f32[N,2,h,w]\noutput = activate(input) : "
+      "f32[N,2,h,w]\n"
+      "output output\n";
+  EXPECT_EQ(to_text(parse_graph(text)), text);
+}
+
 TEST(Graph, ErrorsNameTheLineAndTheRule) {
   const auto message = [](const std::string& text) -> std::string {
     try {

@@ -141,14 +141,17 @@ class GraphParser {
       text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
       line = line.substr(0, line.find('#'));
       LineReader in(line, ++number);
-      if (!in.done()) in_context(fmt::format("graph text, line {}", number), [&] { statement(in); });
+      if (!in.done()) in_context(fmt::format("graph text, line {}", number), [&] { statement(in, line); });
     }
     return std::move(graph_);
   }
 
  private:
-  void statement(LineReader& in) {
-    if (in.accept("graph ")) {
+  // A value may be named like a keyword: "input = normalize_image(...)".
+  void statement(LineReader& in, std::string_view line) {
+    if (line.find(" = ") < line.find(':')) {
+      node(in);
+    } else if (in.accept("graph ")) {
       graph_ = Graph(in.until(" "));
     } else if (in.accept("input ")) {
       std::string name = in.until(":");
