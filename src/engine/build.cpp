@@ -69,7 +69,7 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
   if (options.progress) options.progress(0, "importing");
   EngineData engine{load_source(source), kVersion, "cpu",
                     options.precision == Precision::kBf16 ? "bf16" : "fp32"};
-  const ImportReport report = report_of(engine.model);
+  ImportReport report = report_of(engine.model);
   apply_thresholds(engine.model.graph, options.thresholds);
   run_passes(engine.model.graph,
              {.disabled = options.disabled_passes,

@@ -254,7 +254,7 @@ class GraphReader {
   std::vector<ValueId> ids_;
 };
 
-EngineData read_mapped(std::shared_ptr<const MappedFile> file, HashCheck hashes) {
+EngineData read_mapped(const std::shared_ptr<const MappedFile>& file, HashCheck hashes) {
   ByteReader in(file->bytes(), "engine header");
   require(is_engine(file->bytes()), "is no Osprey engine");
   const auto header = in.read<Header>();

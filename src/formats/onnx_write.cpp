@@ -67,9 +67,11 @@ class NodeWriter {
     if (!scales_.insert(scale).second) return name;
     check(graph_.find(name) == kNoValue, "ONNX: the name {} is taken", name);
     const float s = static_cast<float>(scale);
-    const Tensor data = Tensor::from<float>(std::array<float, 4>{1, 1, s, s}, {4});
+    Tensor data = Tensor::from<float>(std::array<float, 4>{1, 1, s, s}, {4});
     to_.weights.push_back(
-        {.name = name, .dtype = DType::kF32, .shape = {4}, .load = [data] { return data; }});
+        {.name = name, .dtype = DType::kF32, .shape = {4}, .load = [data = std::move(data)] {
+           return data;
+         }});
     return name;
   }
 

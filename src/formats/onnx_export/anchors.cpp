@@ -16,9 +16,8 @@ void keep(Emitter& e, Candidates& c, const std::string& condition) {
 }
 
 // [1,C,H,W] -> channels last, flattened.
-std::string channels_last(Emitter& e, const std::string& x, std::vector<std::int64_t> shape) {
-  return e.reshape(e.op("Transpose", {x}, {{"perm", std::vector<std::int64_t>{0, 2, 3, 1}}}),
-                   std::move(shape));
+std::string channels_last(Emitter& e, const std::string& x, const std::vector<std::int64_t>& shape) {
+  return e.reshape(e.op("Transpose", {x}, {{"perm", std::vector<std::int64_t>{0, 2, 3, 1}}}), shape);
 }
 
 // The anchors f32[M,4] with the given indices in the order y, x, anchor; `map` is [1,C,H,W].
