@@ -215,7 +215,7 @@ Model build(const ImportRequest& request) {
       photo_input(net, input_options(config, trunk.multiple, request.height, request.width));
   const bool clip = request.height == 0;
   (retina ? retinanet : rcnn)(net, config, trunk, input, clip);
-  Model model{.graph = in_context(request.source, [&] { return net.finish(); }),
+  Model model{.graph = net.finish(),
               .family = "detectron2",
               .description = describe(config, trunk),
               .categories = choose_categories(request.categories, categories(config)),

@@ -50,7 +50,7 @@ std::string show(const ConfigTree& node) {
 
 ConfigTree read_changes(const std::string& config) {
   require(!config.empty(),
-          "a Detectron2 checkpoint needs its config: give the config.yaml of its training, or an "
+          "a Detectron2 checkpoint needs its config: give --config the config.yaml of its training, or an "
           "official name such as COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml");
   require(!config.ends_with(".py"), "{}: configs in Python are code, which is never run; use the YAML form",
           config);
