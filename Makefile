@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 BUILD := build/release
 JOBS ?= $(shell nproc)
+WERROR ?= OFF
 LAUNCHER := $(shell command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 
 .PHONY: build demo test bench fuzz format lint install clean
 
 build: ## install what is missing and build the command
 	@scripts/setup.sh
-	@cmake --preset release $(LAUNCHER) > /dev/null
+	@cmake --preset release -DOSPREY_WERROR=$(WERROR) $(LAUNCHER) > /dev/null
 	@cmake --build $(BUILD) -j $(JOBS) --target osprey
 
 demo: build ## import the demo checkpoint, build its engine, detect, draw, evaluate
@@ -16,7 +17,7 @@ demo: build ## import the demo checkpoint, build its engine, detect, draw, evalu
 
 test: ## build everything and run every test
 	@scripts/setup.sh
-	@cmake --preset release $(LAUNCHER) > /dev/null
+	@cmake --preset release -DOSPREY_WERROR=$(WERROR) $(LAUNCHER) > /dev/null
 	@cmake --build $(BUILD) -j $(JOBS)
 	@scripts/check_includes.py
 	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
