@@ -3,21 +3,26 @@
 # without sources yet is an interface only.
 
 add_library(osprey_flags INTERFACE)
-target_compile_options(osprey_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
+target_compile_options(osprey_flags INTERFACE
+                       $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wno-missing-field-initializers>
                        # GCC 12 raises false alarms on std::string operator+ (bug 105651) and on std::optional members.
-                       $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict;-Wno-maybe-uninitialized>
+                       $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict;-Wno-maybe-uninitialized>
                        # Exactness: a * b + c is two roundings unless a kernel says otherwise.
-                       -ffp-contract=off)
+                       $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>
+                       $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false;--expt-relaxed-constexpr;-Xcompiler=-Wall,-ffp-contract=off>
+                       # fmt 9 takes nvcc for a compiler without constexpr; nvcc warns of its long double (20208).
+                       $<$<COMPILE_LANGUAGE:CUDA>:-DFMT_USE_CONSTEXPR=1;--diag-suppress=20208>)
 if(OSPREY_WERROR)
-  target_compile_options(osprey_flags INTERFACE -Werror)
+  target_compile_options(osprey_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>
+                         $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
 endif()
 if(OSPREY_SANITIZE)
-  target_compile_options(osprey_flags INTERFACE -fsanitize=${OSPREY_SANITIZE} -fno-omit-frame-pointer
-                         -fno-sanitize-recover=all)
+  target_compile_options(osprey_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${OSPREY_SANITIZE};
+                         -fno-omit-frame-pointer;-fno-sanitize-recover=all>)
   target_link_options(osprey_flags INTERFACE -fsanitize=${OSPREY_SANITIZE})
 endif()
 if(OSPREY_FUZZ)
-  target_compile_options(osprey_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_compile_options(osprey_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
 endif()
 
 function(osprey_test NAME)
@@ -46,7 +51,7 @@ endfunction()
 function(osprey_module NAME)
   cmake_parse_arguments(arg "" "" "DEPS;LIBS;LABELS" ${ARGN})
   set(dir ${PROJECT_SOURCE_DIR}/src/${NAME})
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${dir}/*.cpp)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${dir}/*.cpp ${dir}/*.cu)
   set(tests ${sources})
   list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")

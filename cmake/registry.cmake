@@ -3,6 +3,7 @@
 #
 #   src/ops/roi_align.h   -> RoiAlign in the table of ops         (graph/op_table.h)
 #   src/cpu/roi_align.cpp -> Kernel roi_align_cpu()               (cpu/kernel.h)   only where an op has the stem
+#   src/cuda/roi_align.cu -> CudaKernel roi_align_cuda()          (cuda/kernel.h)  likewise, .cu or .cpp
 #   src/arch/retinanet.cpp -> Family retinanet_family()           (arch/family.h)
 #   src/cli/bench.cpp     -> Verb bench_verb()                    (cli/support/verb.h)
 
@@ -82,6 +83,18 @@ function(osprey_registry MODULE OUT)
       endif()
     endforeach()
     osprey_function_table(cpu "cpu/kernel.h" CpuKernel cpu cpu_kernels "${stems}" file)
+    set(${OUT} ${file} PARENT_SCOPE)
+  elseif(MODULE STREQUAL "cuda")
+    osprey_stems(ops *.h ops)
+    osprey_stems(cuda *.cpp kernels)
+    osprey_stems(cuda *.cu device_kernels)
+    set(stems "")
+    foreach(stem ${ops})
+      if(stem IN_LIST kernels OR stem IN_LIST device_kernels)
+        list(APPEND stems ${stem})
+      endif()
+    endforeach()
+    osprey_function_table(cuda "cuda/kernel.h" CudaKernel cuda cuda_kernels "${stems}" file)
     set(${OUT} ${file} PARENT_SCOPE)
   elseif(MODULE STREQUAL "arch")
     osprey_stems(arch *.cpp stems)

@@ -44,7 +44,7 @@ def main():
     allowed = allowed_folders()
     wrong = []
     for file in sorted((ROOT / "src").rglob("*")):
-        if file.suffix not in (".h", ".cpp"):
+        if file.suffix not in (".h", ".cpp", ".cu", ".cuh"):
             continue
         folder = file.relative_to(ROOT / "src").parts[0]
         if folder == "cli":

@@ -37,3 +37,16 @@ if [[ ! -f .deps/onednn/lib/cmake/dnnl/dnnl-config.cmake ]]; then
   ln -sf libdnnl.so.3 .deps/onednn.new/lib/libdnnl.so
   rm -rf .deps/onednn; mv .deps/onednn.new .deps/onednn
 fi
+
+# The CUDA executor's one dependency that the toolkit does not bring: cudnn-frontend, headers only.
+nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
+if [[ -n $nvcc && ! -f .deps/cudnn_frontend/include/cudnn_frontend.h ]]; then
+  echo "setup: fetching cudnn-frontend (headers), for $nvcc"
+  work_cuda=$(mktemp -d); trap 'rm -rf "${work:-}" "$work_cuda"' EXIT
+  python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+    --python-version 3.11 --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 \
+    -r scripts/wheels-cuda.txt -d "$work_cuda"
+  unzip -q -o "$work_cuda"/*.whl -d "$work_cuda/unpacked"
+  mkdir -p .deps/cudnn_frontend.new; cp -a "$work_cuda/unpacked/include" .deps/cudnn_frontend.new/
+  rm -rf .deps/cudnn_frontend; mv .deps/cudnn_frontend.new .deps/cudnn_frontend
+fi

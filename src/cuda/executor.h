@@ -1,0 +1,61 @@
+// Runs graphs on one NVIDIA GPU: cuDNN for convolutions, cuBLASLt for matrix products, our own kernels for
+// the rest.
+//
+// A session plans once for each class of shapes: it places all values in one arena, makes each kernel ready,
+// and captures the launches of a whole run, from the photos in device memory to the detections, in one CUDA
+// graph. Running a planned class uploads the photos, replays the graph and downloads the outputs: nothing is
+// allocated, and the host waits only for the outputs.
+//
+// A class of shapes is the batch, the network's input size, and the photos' sizes rounded up to powers of
+// two: the true sizes are read from device memory, so that photos of different sizes share one graph.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "backends/executor.h"
+#include "cuda/kernel.h"
+
+namespace osprey {
+
+struct CudaOptions {
+  int device = 0;
+  bool tf32 = false;
+  bool graph =
+      true;  // replay a CUDA graph; off: launch kernel by kernel, as runs that observe values do anyway
+  bool guards = false;  // for tests: words between values, checked after every step
+  // Choosing implementations by measuring them: at most this many seconds for a class of shapes, 0 for never
+  // (then the library's first choice runs). What was measured before, on the same device and libraries, is
+  // read from `tuning_cache` and added to it; empty: $XDG_CACHE_HOME/osprey or ~/.cache/osprey.
+  double tuning_budget = 60;
+  std::filesystem::path tuning_cache = {};
+  std::function<void(double done, const std::string& what)> progress = {};
+};
+
+class CudaSession : public ExecutorSession {
+ public:
+  // For graphs that take tensors instead of photos; outputs as with photos. Not from a CUDA graph.
+  virtual RunTimes run_tensors(const std::map<std::string, Tensor>& inputs, const RunOptions& options) = 0;
+  // The last run's work once more on what is already on the device, without transfers: its time on the device
+  // in seconds, by events around `replays` runs one after the other, divided.
+  virtual double replay(int replays) = 0;
+};
+
+class CudaExecutor : public Executor {
+ public:
+  virtual std::unique_ptr<CudaSession> cuda_session() const = 0;
+  virtual const CudaDevice& device() const = 0;
+};
+
+// Error(kDevice) when there is no driver, no such device, or one that this build has no code for; refuses a
+// graph with an op that has no CUDA kernel, or not for its element type, naming both.
+std::unique_ptr<CudaExecutor> make_cuda_executor(std::shared_ptr<const Graph> graph,
+                                                 const CudaOptions& options = {});
+
+// The devices there are; none without a driver, in which case `why` says so.
+std::vector<CudaDevice> cuda_devices(std::string* why = nullptr);
+
+}  // namespace osprey
