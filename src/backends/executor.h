@@ -33,6 +33,8 @@ struct NodeTime {
 // Where a run spent its time, in seconds.
 struct RunTimes {
   double preprocess = 0, network = 0, postprocess = 0;
+  // On a GPU: its own time for the whole run, and that of the copies before and after it (0 on the CPU).
+  double device = 0, upload = 0, download = 0;
   std::vector<NodeTime> nodes;  // only when asked for
 };
 
