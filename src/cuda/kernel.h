@@ -11,8 +11,8 @@
 //
 // Rows: where dims[0] depends on the data, memory holds all rows of the bound, and `rows` points to the live
 // count on the device. Work beyond it is skipped where that is cheap; what the spare rows hold means nothing,
-// but is never read as an index. An output whose bound is that of an input shares that input's count; kernels
-// that select rows write their own (CudaRun::out(i).rows).
+// but is never read as an index. An output whose bound is that of an input shares that input's count, except
+// of a kernel that selects rows (CudaKernel::selects_rows): it writes CudaRun::out(i).rows of every output.
 #pragma once
 
 #include <cstdint>
@@ -75,6 +75,9 @@ struct CudaKernel {
   const OpInfo* op = nullptr;
   std::vector<DType> dtypes;  // element types of the first input that it takes; others are declined by name
   std::unique_ptr<CudaStep> (*prepare)(CudaPrepare&) = nullptr;
+  // Whether it chooses rows and writes their number (select, NMS, dropping). The outputs of others keep the rows
+  // of the input that has the same bound, and share its count.
+  bool selects_rows = false;
   // Inputs whose memory output 0 may take over when they die here, in order of preference; granted where the
   // bytes are equal. CudaPrepare::in_place() tells.
   std::vector<int> in_place = {};
