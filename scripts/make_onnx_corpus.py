@@ -107,6 +107,8 @@ def main():
         "external_weight": model(simple + field(5, field(1, 1) + field(2, FLOAT) + field(8, "w") + field(14, 1))),
         "huge_extent": model(huge + value(11, "x", FLOAT, [1, 1, 2**62, 2**62])),
         "two_graphs": model(simple) + field(7, field(2, "other")),
+        "nameless_output": model(node("Add", ["x", "x"], ["y"], "sum") + value(11, "x", FLOAT, ["N"])
+                                 + value(12, "", FLOAT, ["N"])),
         "overlong_number": field(1, 8) + b"\x3a" + b"\xff" * 10,
     }
     ROOT.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,15 @@
 #include "engine/engine_file.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <random>
+#include <set>
 
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include "core/file.h"
+#include "graph/op_table.h"
 
 namespace osprey {
 namespace {
@@ -92,6 +95,94 @@ TEST_F(EngineFile, MutationsBehindTheHashesNeverCrash) {
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), ErrorCode::kBadInput);
     }
+  }
+}
+
+// A detector in miniature that uses every op: the richest seed of fuzz/engine.cpp.
+constexpr const char* kEveryOp = R"(graph every_op
+input photos: u8[N,H,W,3]
+input sizes: i32[N,2]
+weight stem: f32[2,3,1,1] = 1.0 0.5 0.25 -1.0 0.5 2.0
+weight pair: f32[2] = 1.0 0.5
+weight square: f32[2,2,1,1] = 1.0 2.0 3.0 4.0
+weight score: f32[1,2,1,1] = 1.0 -1.0
+weight delta: f32[4,2,1,1] = 0.5 0.5 0.25 0.25 -0.5 -0.5 1.0 1.0
+weight classes: f32[2,2] = 1.0 0.0 0.0 1.0
+weight boxes: f32[4,8] = )"
+                                 "0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 "
+                                 "0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5"
+                                 R"(
+resized, geometry = resize_image(photos, sizes) {shortest=64, longest=96, bgr=true}
+image = normalize_image(resized, geometry) {mean=[1.0, 2.0, 3.0], multiple=32}
+c1 = conv(image, stem, pair) {stride=[2, 2]} @stem
+n1 = batch_norm(c1, pair, pair, pair, pair)
+r1 = activate(n1)
+p1 = max_pool(r1) {kernel=[2, 2]}
+u1 = upsample(p1)
+s1 = add(u1, r1)
+f1 = conv(s1, square, pair, p1) {activation='relu', residual_scale=2}
+h1 = cast(f1) {to='bf16'}
+f2 = cast(h1)
+rpn_score = conv(f2, score)
+rpn_delta = conv(f2, delta)
+b1, v1, g1 = select_anchors(rpn_score, rpn_delta, geometry) {strides=[2], anchors=1, cells=[-8.0, -8.0, 8.0, 8.0], stage=1}
+rois, roi_scores, roi_groups = nms(b1, v1, g1, geometry) {iou=0.7, max_detections=5, stage=1}
+crops = roi_align(f2, p1, rois) {out=2, samples=1, scales=[0.5, 0.25]}
+pooled = global_average_pool(crops)
+flat = flatten(crops)
+logits = linear(pooled, classes, pair)
+chances = softmax(logits)
+means = mean(chances, chances)
+deltas = linear(flat, boxes)
+refined = decode_boxes(rois, deltas, geometry)
+b2, v2, g2 = select_boxes(refined, means, deltas, geometry)
+found, scores, labels = nms(b2, v2, g2, geometry) {max_detections=3}
+parts = roi_align(f2, found) {out=2, scales=[0.5]}
+maps = conv_transpose(parts, square)
+masks = select_class(maps, labels)
+final, rows = rescale_boxes(found, geometry)
+pasted, areas = paste_masks(masks, final, rows, geometry)
+points = decode_keypoints(maps, found)
+placed = rescale_keypoints(points, final, rows, geometry)
+output final
+output scores
+output labels
+output pasted
+output areas
+output placed
+)";
+
+EngineData seed(std::string_view text) {
+  EngineData out;
+  out.model.graph = parse_graph(text);
+  out.model.family = "test";
+  out.model.description = "a seed";
+  out.model.categories = {{"cat", 17}, {"dog", 18}};
+  out.model.metadata = {{"config", "small.yaml"}};
+  out.version = "0";
+  out.device = "cpu";
+  out.precision = "fp32";
+  return out;
+}
+
+TEST(EngineSeeds, OneUsesEveryOp) {
+  std::set<std::string_view> used, known;
+  const Graph graph = parse_graph(kEveryOp);
+  for (const Node& node : graph.nodes()) used.insert(node.op.name());
+  for (const OpInfo* op : op_table()) known.insert(op->name);
+  EXPECT_EQ(used, known) << "add the new op to kEveryOp, and write the seeds again";
+}
+
+// The seeds in fuzz/corpus/engine still say what they did when they were written: a change of the format
+// shows here. Where it is meant, OSPREY_WRITE_SEEDS=1 writes them again.
+TEST(EngineSeeds, StillRead) {
+  const std::filesystem::path folder = std::filesystem::path(OSPREY_SOURCE_DIR) / "fuzz/corpus/engine";
+  for (const auto& [name, text] : {std::pair{"small.osprey", kText}, {"every_op.osprey", kEveryOp}}) {
+    const EngineData wanted = seed(text);
+    if (std::getenv("OSPREY_WRITE_SEEDS")) write_engine(folder / name, wanted);
+    const EngineData read = read_engine(folder / name);
+    EXPECT_EQ(to_text(read.model.graph), to_text(wanted.model.graph));
+    EXPECT_EQ(read.model.metadata, wanted.model.metadata);
   }
 }
 

@@ -73,6 +73,7 @@ class GraphReader {
     for (const auto& n : from.node())
       in_context(fmt::format("node '{}'", printable(n.name())), [&] { node(n); });
     for (const auto& output : from.output()) {
+      require(!output.name().empty(), "an output has no name");
       const ValueId id = value(output.name());
       graph_.add_output(id);
       require(graph_.value(id).type == type_of_onnx(output), "output '{}' is {}, not {}",
