@@ -35,7 +35,7 @@ struct Keypoint {
 
 struct Detection {
   int class_index = 0;  // 0-based in the framework's own list, without background
-  float score = 0;
+  float score = 0;      // a probability; of proposals (no second stage) their objectness logit
   Box box;
   std::optional<Rle> mask;          // of the size of the original image
   std::vector<Keypoint> keypoints;  // empty where the model has none

@@ -5,6 +5,7 @@
 // Colours are palette.h's. The same input gives the same pixels, given the same fonts.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,8 @@ enum class ColorBy {
 };
 
 struct DrawOptions {
-  float min_score = 0;  // detections below are left out, as are those without a score (NaN)
+  // Detections below are left out, as are those without a score (NaN). Scores may be negative (objectness).
+  float min_score = -std::numeric_limits<float>::infinity();
   bool masks = true, boxes = true, labels = true, keypoints = true;
   ColorBy color_by = ColorBy::kClass;
   float mask_alpha = 0.4f;           // 0: outlines only; 1: opaque

@@ -1,6 +1,6 @@
 // Detectron2 (github.com/facebookresearch/detectron2): Faster, Mask, Keypoint and Cascade R-CNN on ResNets
-// with FPN, C4 or dilated C5, and RetinaNet, as its YAML configs describe them. Weight names are its
-// checkpoints'.
+// with FPN, C4 or dilated C5, RetinaNet, and region proposal networks alone, as its YAML configs describe
+// them. Weight names are its checkpoints'.
 #include <filesystem>
 
 #include "arch/detectron2/checkpoint.h"
@@ -114,7 +114,8 @@ void rcnn(Net& net, const Config& config, const Backbone& m, const NetworkInput&
   const ValueId rois =
       rpn(net, "proposal_generator.", rpn_options(config),
           select_features(features, config.texts("MODEL.RPN.IN_FEATURES"), "MODEL.RPN.IN_FEATURES"),
-          input.geometry);
+          input.geometry)
+          .boxes;
   const HeadInput in{
       config,
       select_features(features, config.texts("MODEL.ROI_HEADS.IN_FEATURES"), "MODEL.ROI_HEADS.IN_FEATURES"),
@@ -145,20 +146,34 @@ void retinanet(Net& net, const Config& config, const Backbone& m, const NetworkI
   photo_outputs(net, detected, {}, input.geometry, clip);
 }
 
-bool is_retinanet(const Config& config) {
+// The first stage alone: its proposals are what it detects, with their logits as scores and without classes.
+void proposal_network(Net& net, const Config& config, const Backbone& m, const NetworkInput& input,
+                      bool clip) {
+  Rpn options = rpn_options(config);
+  options.last = true;
+  const Features levels = select_features(backbone(net, m, input.image),
+                                          config.texts("MODEL.RPN.IN_FEATURES"), "MODEL.RPN.IN_FEATURES");
+  const Proposals found = rpn(net, "proposal_generator.", options, levels, input.geometry);
+  photo_outputs(net, {found.boxes, found.logits, kNoValue}, {}, input.geometry, clip);
+}
+
+enum class Meta : std::uint8_t { kRcnn, kRetinaNet, kProposals };
+
+Meta meta_architecture(const Config& config) {
   const std::string meta = config.text("MODEL.META_ARCHITECTURE");
-  if (meta == "ProposalNetwork")
-    config.refuse("MODEL.META_ARCHITECTURE", "it gives proposals, and Osprey imports detectors");
-  if (meta != "GeneralizedRCNN" && meta != "RetinaNet")
-    config.refuse("MODEL.META_ARCHITECTURE", "only GeneralizedRCNN and RetinaNet are");
-  return meta == "RetinaNet";
+  if (meta == "GeneralizedRCNN") return Meta::kRcnn;
+  if (meta == "RetinaNet") return Meta::kRetinaNet;
+  if (meta == "ProposalNetwork") return Meta::kProposals;
+  config.refuse("MODEL.META_ARCHITECTURE", "only GeneralizedRCNN, RetinaNet and ProposalNetwork are");
 }
 
 // The data set's names where the count fits, which it does not when somebody trained on their own data and
 // left the config's data set as it was.
 std::vector<Category> categories(const Config& config) {
-  const int count =
-      config.integer(is_retinanet(config) ? "MODEL.RETINANET.NUM_CLASSES" : "MODEL.ROI_HEADS.NUM_CLASSES");
+  const Meta meta = meta_architecture(config);
+  if (meta == Meta::kProposals) return {{"object", 1}};  // anything at all
+  const int count = config.integer(meta == Meta::kRetinaNet ? "MODEL.RETINANET.NUM_CLASSES"
+                                                            : "MODEL.ROI_HEADS.NUM_CLASSES");
   auto data = config.texts("DATASETS.TRAIN");
   if (data.empty()) data = config.texts("DATASETS.TEST");
   const std::string name = data.empty() ? "" : data[0];
@@ -175,7 +190,7 @@ std::string describe(const Config& config, const Backbone& m) {
   const std::string neck = m.pyramid ? "FPN" : m.trunk.res5_dilation == 2 ? "DC5" : "C4";
   std::string text =
       fmt::format("{}, {}-{} {}", config.text("MODEL.META_ARCHITECTURE"), trunk, m.trunk.depth, neck);
-  if (is_retinanet(config)) return text;
+  if (meta_architecture(config) != Meta::kRcnn) return text;
   if (config.text("MODEL.ROI_HEADS.NAME") == "CascadeROIHeads") text += ", cascade";
   if (config.flag("MODEL.MASK_ON")) text += ", masks";
   if (config.flag("MODEL.KEYPOINT_ON")) text += ", keypoints";
@@ -205,7 +220,7 @@ int recognise(const ImportRequest& request) {
 
 Model build(const ImportRequest& request) {
   const Config config = load(request.config, request.overrides);
-  const bool retina = is_retinanet(config);
+  const Meta meta = meta_architecture(config);
   const Backbone trunk = backbone_options(config);
   const auto tensors = tensors_of(request.checkpoint, config, trunk);
   Net net("detectron2", tensors);
@@ -214,7 +229,10 @@ Model build(const ImportRequest& request) {
   const NetworkInput input =
       photo_input(net, input_options(config, trunk.multiple, request.height, request.width));
   const bool clip = request.height == 0;
-  (retina ? retinanet : rcnn)(net, config, trunk, input, clip);
+  const auto family = meta == Meta::kRetinaNet   ? retinanet
+                      : meta == Meta::kProposals ? proposal_network
+                                                 : rcnn;
+  family(net, config, trunk, input, clip);
   Model model{.graph = net.finish(),
               .family = "detectron2",
               .description = describe(config, trunk),

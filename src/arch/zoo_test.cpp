@@ -84,11 +84,12 @@ TEST(ZooTable, HoldsEveryRowOfTheOfficialTables) {
   const auto expect = [&](const std::string& folder, std::initializer_list<const char*> rows) {
     for (const char* row : rows) EXPECT_TRUE(names.contains(folder + "/" + row)) << folder << "/" << row;
   };
-  expect("COCO-Detection", {"faster_rcnn_R_50_C4_1x", "faster_rcnn_R_50_DC5_1x", "faster_rcnn_R_50_FPN_1x",
-                            "faster_rcnn_R_50_C4_3x", "faster_rcnn_R_50_DC5_3x", "faster_rcnn_R_50_FPN_3x",
-                            "faster_rcnn_R_101_C4_3x", "faster_rcnn_R_101_DC5_3x", "faster_rcnn_R_101_FPN_3x",
-                            "faster_rcnn_X_101_32x8d_FPN_3x", "retinanet_R_50_FPN_1x",
-                            "retinanet_R_50_FPN_3x", "retinanet_R_101_FPN_3x"});
+  expect("COCO-Detection",
+         {"faster_rcnn_R_50_C4_1x", "faster_rcnn_R_50_DC5_1x", "faster_rcnn_R_50_FPN_1x",
+          "faster_rcnn_R_50_C4_3x", "faster_rcnn_R_50_DC5_3x", "faster_rcnn_R_50_FPN_3x",
+          "faster_rcnn_R_101_C4_3x", "faster_rcnn_R_101_DC5_3x", "faster_rcnn_R_101_FPN_3x",
+          "faster_rcnn_X_101_32x8d_FPN_3x", "retinanet_R_50_FPN_1x", "retinanet_R_50_FPN_3x",
+          "retinanet_R_101_FPN_3x", "rpn_R_50_C4_1x", "rpn_R_50_FPN_1x"});
   expect("COCO-InstanceSegmentation",
          {"mask_rcnn_R_50_C4_1x", "mask_rcnn_R_50_DC5_1x", "mask_rcnn_R_50_FPN_1x", "mask_rcnn_R_50_C4_3x",
           "mask_rcnn_R_50_DC5_3x", "mask_rcnn_R_50_FPN_3x", "mask_rcnn_R_101_C4_3x", "mask_rcnn_R_101_DC5_3x",
@@ -109,6 +110,19 @@ TEST(ZooTable, SizesAreThoseOfTheArchitectures) {
   EXPECT_EQ(parameters(zeros("faster_rcnn_X_101_32x8d_FPN_3x").graph), 104'784'480);
 }
 
+TEST(ZooTable, SizesOfProposalNetworks) {
+  // ResNet-50's convolutions (torchvision's 25,557,032 less its classifier and batch norms), the pyramid's
+  // laterals and outputs, and the head's three convolutions of 256 channels and 3 anchors a cell.
+  const std::int64_t trunk = 25'557'032 - (2048 + 1) * 1000 - 53'120;
+  const std::int64_t pyramid = (256 + 512 + 1024 + 2048 + 4) * 256 + 4 * (256 * 9 + 1) * 256;
+  const std::int64_t head = (256 * 9 + 1) * 256 + (256 + 1) * 3 * (1 + 4);
+  EXPECT_EQ(parameters(zeros("rpn_R_50_FPN_1x").graph), trunk + pyramid + head);
+  // C4 ends with res4, whose 1024 channels its head keeps; 15 anchors a cell.
+  const std::int64_t res5 = 3 * (512 * 512 * 9 + 512 * 2048) + (1024 + 2 * 2048) * 512 + 1024 * 2048;
+  const std::int64_t c4_head = (1024 * 9 + 1) * 1024 + (1024 + 1) * 15 * (1 + 4);
+  EXPECT_EQ(parameters(zeros("rpn_R_50_C4_1x").graph), trunk - res5 + c4_head);
+}
+
 TEST(ZooTable, NamesMayLackFolderAndExtension) {
   using detectron2::find_official;
   const auto* full = find_official("COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml");
@@ -126,7 +140,6 @@ TEST(ZooTable, NamesMayLackFolderAndExtension) {
 TEST(ZooTable, WhatIsNotSupportedIsRefusedByName) {
   for (const auto& row :
        {std::pair{"COCO-Detection/fast_rcnn_R_50_FPN_1x", "MODEL.LOAD_PROPOSALS"},
-        {"COCO-Detection/rpn_R_50_FPN_1x", "MODEL.META_ARCHITECTURE"},
         {"COCO-PanopticSegmentation/panoptic_fpn_R_50_3x", "MODEL.META_ARCHITECTURE"},
         {"Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5", "MODEL.RESNETS.DEFORM_ON_PER_STAGE"},
         {"Misc/cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv", "MODEL.RESNETS.DEFORM_ON_PER_STAGE"},
@@ -193,6 +206,28 @@ TEST(ZooGraphs, TypesAreThoseOfThePapers) {
   EXPECT_EQ(type(zeros("faster_rcnn_R_50_DC5_1x"), "rpn_logits_res5"), "f32[N,15,(h+15)/16,(w+15)/16]");
   EXPECT_EQ(type(zeros("keypoint_rcnn_R_50_FPN_1x"), "keypoint_logits"), "f32[<=100*N,17,56,56]");
   EXPECT_EQ(type(zeros("retinanet_R_50_FPN_1x"), "cls_logits_p7"), "f32[N,720,(h+3)/4,(w+3)/4]");
+}
+
+// Proposals are detections without classes: their limits are those of the config, their thresholds those of
+// detections.
+TEST(ZooGraphs, ProposalNetworksDetectObjects) {
+  const Model fpn = zeros("rpn_R_50_FPN_1x");
+  EXPECT_THAT(output_names(fpn.graph),
+              testing::ElementsAre("proposal_boxes", "proposal_logits", "det_boxes", "det_rows"));
+  EXPECT_EQ(to_string(fpn.graph.value(fpn.graph.find("det_boxes")).type), "f32[<=2000*N,5]");
+  ASSERT_THAT(fpn.categories, SizeIs(1));
+  EXPECT_EQ(fpn.categories[0].name, "object");
+  const std::string text = to_text(fpn.graph);
+  EXPECT_THAT(line_of(text, " nms("), AllOf(HasSubstr("iou=0.7"), HasSubstr("max_detections=2000")));
+  EXPECT_EQ(to_string(fpn.graph.value(fpn.graph.find("proposal_generator.select")).type), "f32[<=5000*N,5]");
+  EXPECT_THAT(text, testing::Not(HasSubstr("stage=1")));
+  const std::string c4 = to_text(zeros("rpn_R_50_C4_1x").graph);
+  EXPECT_THAT(line_of(c4, "select_anchors"), HasSubstr("top=12000"));
+  EXPECT_THAT(line_of(c4, " nms("), HasSubstr("max_detections=2000"));
+  EXPECT_THAT(error_of([&] {
+                zeros("rpn_R_50_FPN_1x", {{"MODEL.META_ARCHITECTURE", "SemanticSegmentor"}});
+              }),
+              HasSubstr("only GeneralizedRCNN, RetinaNet and ProposalNetwork are"));
 }
 
 TEST(ZooGraphs, ResNeXtStridesInItsGroupedConvolution) {

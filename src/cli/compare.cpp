@@ -102,9 +102,11 @@ Departure first_departure(Side& a, Side& b, const ImageView& photo, double bound
 // Ground truth by the file's name, for pictures.
 class Truth {
  public:
-  explicit Truth(const std::string& file, const std::vector<Category>& classes) {
+  Truth(const std::string& file, const LoadedEngine& engine) {
     if (file.empty()) return;
     data_ = load_coco_annotations(file, {.masks = true});
+    const std::vector<Category>& classes = engine.data().model.categories;
+    if (!engine.has_classes()) pool_categories(data_, classes.at(0));
     const auto ids = match_categories(classes, data_);
     for (std::size_t i = 0; i < ids.size(); ++i) class_of_[ids[i]] = static_cast<int>(i);
   }
@@ -172,7 +174,7 @@ int compare(const Options& o, const CommonOptions& common) {
           o.second, b.engine->labels().size());
   const bool exact = a.engine->data().precision == "fp32" && b.engine->data().precision == "fp32";
   const AgreementBounds bounds = exact ? bounds_for_fp32() : bounds_for_reduced_precision();
-  const Truth truth(o.annotations, a.engine->data().model.categories);
+  const Truth truth(o.annotations, *a.engine);
   if (!o.output.empty()) make_folder(o.output);
 
   Agreement total;

@@ -10,6 +10,7 @@
 #include "eval/confusion.h"
 #include "eval/detections_io.h"
 #include "eval/plots.h"
+#include "eval/proposal_recall.h"
 #include "eval/report.h"
 
 namespace osprey {
@@ -42,15 +43,17 @@ std::vector<CocoType> chosen_types(const Options& o, std::vector<CocoType> defau
 struct Evaluated {
   std::vector<CocoEval> evals;
   std::vector<CocoResults> results;
+  std::vector<ProposalRecall> recall;  // of an engine without classes
 };
 
 void finish(const Options& o, const CommonOptions& common, const CocoAnnotations& truth,
             const Evaluated& done) {
   if (common.json) {
-    fmt::print("{}\n", eval_json(done.evals));
+    fmt::print("{}\n", eval_json(done.evals, done.recall));
   } else {
     for (const CocoEval& eval : done.evals)
       fmt::print("{}:\n{}\n{}\n", name_of(eval.type), summary_text(eval), class_table_text(eval));
+    if (!done.recall.empty()) fmt::print("box_proposals, %:\n{}\n", recall_text(done.recall));
   }
   if (o.plots.empty()) return;
   for (std::size_t i = 0; i < done.evals.size(); ++i)
@@ -75,6 +78,7 @@ Evaluated evaluate_engine(const Options& o, const CommonOptions& common, CocoAnn
     if (!asks_for(types_of(*engine), type))
       fail(ErrorCode::kUsage, "--type {}: the engine gives none", name_of(type));
   truth = load_coco_annotations(o.annotations, parts_for(types));
+  if (!engine->has_classes()) pool_categories(truth, engine->data().model.categories.at(0));
   const std::vector<std::int64_t> ids = match_categories(engine->data().model.categories, truth);
 
   Evaluated out;
@@ -97,6 +101,7 @@ Evaluated evaluate_engine(const Options& o, const CommonOptions& common, CocoAnn
   if (saved) saved->commit();
   for (std::size_t t = 0; t < types.size(); ++t)
     out.evals.push_back(evaluate(truth, out.results[t], types[t]));
+  if (!engine->has_classes()) out.recall = proposal_recall(truth, out.results.front());
   return out;
 }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -22,12 +23,23 @@ void change_op(Node& node, Change change) {
   }
 }
 
+// Detections that are anchors by raw score, as a proposal network's are: their scores are logits.
+bool is_raw_detector(const SelectAnchors& op) { return op.stage == 2 && op.activation == Activation::kNone; }
+
+bool scores_are_logits(const Graph& graph) {
+  return std::any_of(graph.nodes().begin(), graph.nodes().end(), [](const Node& node) {
+    const auto* op = node.op.as<SelectAnchors>();
+    return op != nullptr && is_raw_detector(*op);
+  });
+}
+
 void set_anchor_threshold(SelectAnchors& op, const Thresholds& t) {
   const auto& wanted = op.stage == 1 ? t.first_score : t.score;
   if (!wanted) return;
   op.has_threshold = true;
-  // Raw logits are compared with the logit of the probability asked for.
-  op.threshold = op.activation == Activation::kSigmoid ? *wanted : std::log(*wanted / (1 - *wanted));
+  // Proposals of a first stage are asked for by probability, and their logits compared with its logit.
+  const bool as_it_is = op.activation == Activation::kSigmoid || is_raw_detector(op);
+  op.threshold = as_it_is ? *wanted : std::log(*wanted / (1 - *wanted));
 }
 
 void check_probability(std::string_view name, const std::optional<float>& value) {
@@ -39,7 +51,7 @@ void check_probability(std::string_view name, const std::optional<float>& value)
 
 void apply_thresholds(Graph& graph, const Thresholds& t) {
   check_probability("the first score threshold", t.first_score);
-  check_probability("the score threshold", t.score);
+  if (!scores_are_logits(graph)) check_probability("the score threshold", t.score);
   check_probability("the NMS overlap", t.nms_iou);
   check_probability("the mask threshold", t.mask);
   if (t.max_detections && *t.max_detections < 1)

@@ -18,14 +18,18 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::open(const std::filesystem::pa
          file.string(), out->data_.device);
   for (const Category& c : out->data_.model.categories) out->labels_.push_back(c.name);
   out->graph_ = std::make_shared<const Graph>(std::move(out->data_.model.graph));
-  for (const char* name : {"det_boxes", "det_rows", "det_scores", "det_classes"})
+  for (const char* name : {"det_boxes", "det_rows", out->score_output()})
     require(out->has_output(name), "{}: has no output '{}': it is no detector", file.string(), name);
   out->executor_ =
       in_context(file.string(), [&] { return make_cpu_executor(out->graph_, {.threads = options.threads}); });
   return out;
 }
 
-bool LoadedEngine::has_output(const std::string& name) const {
+const char* LoadedEngine::score_output() const {
+  return has_output("proposal_logits") ? "proposal_logits" : "det_scores";
+}
+
+bool LoadedEngine::has_output(std::string_view name) const {
   const ValueId id = graph_->find(name);
   return id != kNoValue && graph_->is_output(id);
 }
@@ -113,7 +117,8 @@ std::vector<Keypoint> keypoints_of(const Tensor& all, std::size_t row) {
 
 std::vector<Detections> DetectionSession::collect(std::span<const ImageView> photos) const {
   const Tensor boxes = session_->output("det_boxes"), rows = session_->output("det_rows");
-  const Tensor scores = session_->output("det_scores"), classes = session_->output("det_classes");
+  const Tensor scores = session_->output(engine_->score_output());
+  const Tensor classes = engine_->has_classes() ? session_->output("det_classes") : Tensor();
   const Masks masks(*session_, engine_->has_output("mask_ends"));
   const Tensor keypoints = engine_->has_output("keypoints") ? session_->output("keypoints") : Tensor();
 
@@ -124,7 +129,7 @@ std::vector<Detections> DetectionSession::collect(std::span<const ImageView> pho
     const auto row = static_cast<std::size_t>(rows.values<std::int32_t>()[e]);
     const auto image = static_cast<std::size_t>(box[0]);
     Detection d;
-    d.class_index = classes.values<std::int32_t>()[row];
+    if (!classes.empty()) d.class_index = classes.values<std::int32_t>()[row];
     d.score = scores.values<float>()[row];
     d.box = {box[1], box[2], box[3], box[4]};
     d.mask = masks.of(e, photos[image]);

@@ -22,7 +22,9 @@ class LoadedEngine {
   const Graph& graph() const { return *graph_; }
   const Executor& executor() const { return *executor_; }
   const std::vector<std::string>& labels() const { return labels_; }
-  bool has_output(const std::string& name) const;
+  bool has_output(std::string_view name) const;
+  bool has_classes() const { return has_output("det_classes"); }  // proposals have none
+  const char* score_output() const;  // of detections: proposals have logits in their place
 
  private:
   LoadedEngine() = default;

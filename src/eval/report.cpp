@@ -40,7 +40,7 @@ std::string class_table_text(const CocoEval& eval) {
   return out;
 }
 
-std::string eval_json(std::span<const CocoEval> evals) {
+std::string eval_json(std::span<const CocoEval> evals, std::span<const ProposalRecall> recall) {
   std::string out = "{";
   for (const auto& eval : evals) {
     if (out.size() > 1) out += ", ";
@@ -55,6 +55,12 @@ std::string eval_json(std::span<const CocoEval> evals) {
           c.instances);
     }
     out += "]}";
+  }
+  if (!recall.empty()) {
+    std::string numbers;
+    for (const ProposalRecall& r : recall)
+      numbers += fmt::format("{}\"{}\": {}", numbers.empty() ? "" : ", ", r.name, r.value);
+    out += fmt::format(", \"box_proposals\": {{{}}}", numbers);
   }
   return out + "}\n";
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "eval/coco_eval.h"
+#include "eval/proposal_recall.h"
 
 namespace osprey {
 
@@ -17,6 +18,7 @@ std::string class_table_text(const CocoEval& eval);
 
 // {"bbox": {"stats": [...], "classes": [{"id", "name", "AP", "AP50", "AP75", "images", "instances"}]},
 // "segm": ...}: what `osprey eval --json` prints. -1 where a value is undefined.
-std::string eval_json(std::span<const CocoEval> evals);
+// Proposals add "box_proposals": {"AR@100": ..., ...}.
+std::string eval_json(std::span<const CocoEval> evals, std::span<const ProposalRecall> recall = {});
 
 }  // namespace osprey

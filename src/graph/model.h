@@ -3,6 +3,7 @@
 // The graph of every detector has these inputs and outputs, by name:
 //   inputs   photos u8[N,H,W,3], sizes i32[N,2]                     (ops/resize_image.h)
 //   outputs  det_boxes_net f32[D,5], det_scores f32[D], det_classes i32[D]   network pixels, by score
+//            (a network of proposals alone: proposal_boxes and proposal_logits instead, and no classes)
 //            det_boxes f32[E,5], det_rows i32[E]                    original pixels; row of the above
 //            mask_runs i32[?], mask_ends i32[E]                     with masks (ops/paste_masks.h)
 //            keypoints f32[E,K,3]                                   with keypoints (ops/rescale_keypoints.h)

@@ -38,18 +38,6 @@ bool follows_detections(const std::string& name) {
   return starts_with_any(name, {"mask_logits", "mask_pooler_out", "mask_probs"});
 }
 
-// Rows of (image, x0, y0, x1, y1), or of bare corners.
-std::vector<Corners> corners_of(const Tensor& boxes) {
-  std::vector<Corners> out;
-  const auto values = boxes.values<float>();
-  const auto width = static_cast<std::size_t>(boxes.dim(1));
-  for (std::size_t i = 0; i + width <= values.size(); i += width) {
-    const float* b = &values[i + width - 4];
-    out.push_back({b[0], b[1], b[2], b[3]});
-  }
-  return out;
-}
-
 class Detectron2 : public testing::TestWithParam<ModelCase> {
  protected:
   void SetUp() override { OSPREY_NEEDS_FIXTURE(fixture("detectron2") / GetParam().name) }

@@ -16,6 +16,17 @@ double area(const Corners& b) { return (b[2] - b[0]) * (b[3] - b[1]); }
 
 }  // namespace
 
+std::vector<Corners> corners_of(const Tensor& boxes) {
+  std::vector<Corners> out;
+  const auto values = boxes.values<float>();
+  const auto width = static_cast<std::size_t>(boxes.dim(1));
+  for (std::size_t i = 0; i + width <= values.size(); i += width) {
+    const float* b = &values[i + width - 4];
+    out.push_back({b[0], b[1], b[2], b[3]});
+  }
+  return out;
+}
+
 double corners_iou(const Corners& a, const Corners& b) {
   const double w = std::min(a[2], b[2]) - std::max(a[0], b[0]),
                h = std::min(a[3], b[3]) - std::max(a[1], b[1]);

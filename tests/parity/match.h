@@ -7,11 +7,15 @@
 #include <utility>
 #include <vector>
 
+#include "core/tensor.h"
 #include "osprey/detections.h"
 
 namespace osprey {
 
 using Corners = std::array<double, 4>;
+
+// Rows of (image, x0, y0, x1, y1), or of bare corners.
+std::vector<Corners> corners_of(const Tensor& boxes);
 
 double corners_iou(const Corners& a, const Corners& b);
 

@@ -28,7 +28,8 @@ CaseEngine::CaseEngine(const ModelCase& c, const BuildOptions& options)
   const std::string command = "tar -xJf '" + archive.string() + "' -C '" + scratch_.path().string() + "'";
   if (std::system(command.c_str()) != 0) throw std::runtime_error("cannot unpack " + archive.string());
   build_engine({.source = scratch_.path() / c.checkpoint,
-                .config = (folder / "config.yaml").string(),
+                .config = c.config.empty() ? (folder / "config.yaml").string() : c.config,
+                .overrides = c.overrides,
                 .height = c.canvas,
                 .width = c.canvas},
                options, file_);

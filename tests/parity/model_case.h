@@ -33,6 +33,8 @@ struct ModelCase {
   std::string checkpoint = "model_final.pkl";  // within the archive
   std::string weights_of = {};                 // the case whose archive it is; empty: its own
   int canvas = 0;                              // side of a fixed square input; 0: as the config says
+  std::string config = {};                     // an official name instead of the case's own config
+  std::vector<std::pair<std::string, std::string>> overrides = {};  // keys changed, as --set does
 };
 
 // The case's engine, in a scratch folder that lives as long as this.

@@ -3,6 +3,9 @@
 
     onnxruntime_check.py EXPORTED.onnx CASE_FOLDER
     onnxruntime_check.py --osprey COMMAND CASE_FOLDER     exports the case's own checkpoint first
+    onnxruntime_check.py --osprey COMMAND --proposals CASE_FOLDER
+                                                          exports it as a region proposal network: its detections
+                                                          must be the golden proposals
 
 CASE_FOLDER is one of the fixtures (case.json, golden.npz); its photo is found beside the families. Every golden
 detection must be there, of the same class and with IoU >= 0.99, none extra; scores within 1e-3, boxes within
@@ -25,6 +28,7 @@ except ImportError as missing:
     sys.exit(77)
 
 SCORE, BOX, OVERLAP, MASK = 1e-3, 0.05, 0.99, 5e-3
+PROPOSAL, PROPOSALS = 0.03, 0.995  # pixels within which a proposal is the same; the share that must be there
 
 
 def resize_rule(height, width, shortest, longest):
@@ -89,13 +93,13 @@ def sampled(golden, name):
     return None, None
 
 
-def export(osprey, case, folder):
+def export(osprey, case, folder, *flags):
     archive = case / json.loads((case / "case.json").read_text())["checkpoint"]
     with tarfile.open(archive) as files:
         files.extractall(folder, filter="data")
     model = pathlib.Path(folder) / "exported.onnx"
-    subprocess.run([osprey, "export", f"{folder}/model_final.pkl", "--config", str(case / "config.yaml"), "--target",
-                    "onnxruntime", "-o", str(model), "--quiet"], check=True)
+    subprocess.run([osprey, "export", f"{folder}/model_final.pkl", "--config", str(case / "config.yaml"), *flags,
+                    "--target", "onnxruntime", "-o", str(model), "--quiet"], check=True)
     return model
 
 
@@ -126,6 +130,24 @@ def compare(model, case):
     return 0 if good else 1
 
 
+def compare_proposals(model, case):
+    photo = case.parent.parent / json.loads((case / "case.json").read_text())["image"]
+    golden = np.load(case / "golden.npz")
+    boxes, logits = golden["proposal_boxes"], golden["proposal_logits"]
+    out = run(model, photo)
+    found, scores = out["detection_boxes"][0], out["detection_scores"][0]
+    distance = np.abs(boxes[:, None] - found[None]).max(axis=2)
+    nearest = distance.argmin(axis=1)
+    there = distance.min(axis=1) <= PROPOSAL
+    score = np.abs(scores[nearest] - logits)[there].max(initial=0) / np.abs(logits).max()
+    print(f"{case.name}: {there.sum()} of {len(boxes)} golden proposals among {len(found)}, logits within {score:.2g} "
+          f"of the largest, classes {set(out['detection_classes'][0])}")
+    good = (there.mean() >= PROPOSALS and len(found) == len(boxes) and score <= SCORE and
+            out["num_detections"][0, 0] == len(found) and not out["detection_classes"].any())
+    print("  agrees" if good else "  DISAGREES")
+    return 0 if good else 1
+
+
 def main():
     case = pathlib.Path(sys.argv[-1])
     if not (case / "golden.npz").exists():
@@ -134,6 +156,9 @@ def main():
     if sys.argv[1] != "--osprey":
         return compare(pathlib.Path(sys.argv[1]), case)
     with tempfile.TemporaryDirectory() as folder:
+        if sys.argv[3] == "--proposals":
+            flags = ("--set", "MODEL.META_ARCHITECTURE=ProposalNetwork")
+            return compare_proposals(export(sys.argv[2], case, folder, *flags), case)
         return compare(export(sys.argv[2], case, folder), case)
 
 

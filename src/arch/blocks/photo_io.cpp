@@ -51,7 +51,8 @@ NetworkInput photo_input(Net& net, const PhotoInput& m) {
 
 void photo_outputs(Net& net, const Detected& detected, const Instances& instances, ValueId geometry,
                    bool clip) {
-  for (const ValueId v : {detected.boxes, detected.scores, detected.classes}) net.graph().add_output(v);
+  for (const ValueId v : {detected.boxes, detected.scores, detected.classes})
+    if (v != kNoValue) net.graph().add_output(v);
   const auto photo = net.add_all(RescaleBoxes{.clip = clip}, {detected.boxes, geometry}, "output.boxes");
   output(net, "det_boxes", photo.at(0));
   output(net, "det_rows", photo.at(1));

@@ -27,6 +27,7 @@ struct Instances {
   ValueId mask_logits = kNoValue;  // [D,K,S,S]
   ValueId heatmaps = kNoValue;     // f32[D,K,S,S]
 };
+// Without `classes` all detections are of one kind, and there is no det_classes.
 // `clip`: boxes end at the photo's edge (false with a canvas, whose border they may reach into).
 void photo_outputs(Net& net, const Detected& detected, const Instances& instances, ValueId geometry,
                    bool clip);

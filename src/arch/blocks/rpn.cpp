@@ -18,7 +18,7 @@ ValueId hidden(Net& net, const std::string& head, const Rpn& m, ValueId x) {
 
 }  // namespace
 
-ValueId rpn(Net& net, const std::string& prefix, const Rpn& m, const Features& features, ValueId geometry) {
+Proposals rpn(Net& net, const std::string& prefix, const Rpn& m, const Features& features, ValueId geometry) {
   const std::string head = prefix + "rpn_head.";
   SelectAnchors select{.anchors = m.anchors.per_cell(),
                        .cells = anchor_cells(m.anchors),
@@ -27,7 +27,7 @@ ValueId rpn(Net& net, const std::string& prefix, const Rpn& m, const Features& f
                        .weights = m.delta_weights,
                        .min_size = m.min_size,
                        .group = AnchorGroup::kLevel,
-                       .stage = 1};
+                       .stage = m.last ? 2 : 1};
   std::vector<ValueId> inputs;
   for (const Feature& f : features) {
     const ValueId x = hidden(net, head, m, f.value);
@@ -40,10 +40,9 @@ ValueId rpn(Net& net, const std::string& prefix, const Rpn& m, const Features& f
   inputs.push_back(geometry);
   auto candidates = net.add_all(std::move(select), std::move(inputs), prefix + "select");
   candidates.push_back(geometry);
-  const auto kept = net.add_all(Nms{.iou = m.iou, .max_detections = m.after_nms, .stage = 1},
+  const auto kept = net.add_all(Nms{.iou = m.iou, .max_detections = m.after_nms, .stage = m.last ? 2 : 1},
                                 std::move(candidates), prefix + "nms");
-  net.stage("proposal_logits", kept[1]);
-  return net.stage("proposal_boxes", kept[0]);
+  return {net.stage("proposal_boxes", kept[0]), net.stage("proposal_logits", kept[1])};
 }
 
 }  // namespace osprey

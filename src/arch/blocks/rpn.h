@@ -18,9 +18,13 @@ struct Rpn {
   int after_nms = 1000;   // proposals an image
   float iou = 0.7f;
   float min_size = 0;  // network pixels; boxes must be larger
+  bool last = false;   // there is no second stage: run-time thresholds of detections apply to the proposals
 };
 
-// The proposals f32[R,5], image by image, by descending logit.
-ValueId rpn(Net& net, const std::string& prefix, const Rpn& m, const Features& features, ValueId geometry);
+// Image by image, by descending logit.
+struct Proposals {
+  ValueId boxes = kNoValue, logits = kNoValue;  // f32[R,5] in network pixels, f32[R]
+};
+Proposals rpn(Net& net, const std::string& prefix, const Rpn& m, const Features& features, ValueId geometry);
 
 }  // namespace osprey

@@ -116,10 +116,10 @@ std::vector<Official> table() {
       {"COCO-Detection/retinanet_R_50_FPN_1x", kRetina, "RetinaNet R50-FPN 1x", {}},
       {"COCO-Detection/retinanet_R_50_FPN_3x", kRetina, "RetinaNet R50-FPN 3x", {}},
       {"COCO-Detection/retinanet_R_101_FPN_3x", kRetina, "RetinaNet R101-FPN 3x", kR101},
-      {"COCO-Detection/rpn_R_50_C4_1x", kC4, "",
+      {"COCO-Detection/rpn_R_50_C4_1x", kC4, "RPN R50-C4 1x",
        kProposals +
            Changes{{"MODEL.RPN.PRE_NMS_TOPK_TEST", "12000"}, {"MODEL.RPN.POST_NMS_TOPK_TEST", "2000"}}},
-      {"COCO-Detection/rpn_R_50_FPN_1x", kFpn, "",
+      {"COCO-Detection/rpn_R_50_FPN_1x", kFpn, "RPN R50-FPN 1x",
        kProposals + Changes{{"MODEL.RPN.POST_NMS_TOPK_TEST", "2000"}}},
       {"COCO-Detection/fast_rcnn_R_50_FPN_1x",
        kFpn,

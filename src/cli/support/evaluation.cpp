@@ -29,6 +29,14 @@ std::vector<std::int64_t> match_categories(const std::vector<Category>& classes,
   return ids;
 }
 
+void pool_categories(CocoAnnotations& truth, const Category& all) {
+  std::stable_sort(
+      truth.annotations.begin(), truth.annotations.end(),
+      [](const CocoAnnotation& a, const CocoAnnotation& b) { return a.category_id < b.category_id; });
+  for (CocoAnnotation& a : truth.annotations) a.category_id = all.id;
+  truth.categories = {{all.id, all.name}};
+}
+
 std::vector<CocoType> types_of(const LoadedEngine& engine) {
   std::vector<CocoType> out{CocoType::kBbox};
   if (engine.has_output("mask_ends")) out.push_back(CocoType::kSegm);

@@ -16,6 +16,10 @@ namespace osprey {
 std::vector<std::int64_t> match_categories(const std::vector<Category>& classes,
                                            const CocoAnnotations& truth);
 
+// For engines without classes: every annotation becomes one of this category, in the order in which COCO's
+// evaluator pools them.
+void pool_categories(CocoAnnotations& truth, const Category& all);
+
 // What an engine can be evaluated on: bbox, and segm or keypoints where it has them.
 std::vector<CocoType> types_of(const LoadedEngine& engine);
 

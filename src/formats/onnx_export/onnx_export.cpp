@@ -33,11 +33,16 @@ Ends find_ends(const Graph& graph) {
     if (node.op.name() == "paste_masks") out.masks = node.inputs[0];
     if (node.op.name() == "decode_keypoints") out.heatmaps = node.inputs[0];
   }
-  out.boxes = graph.find("det_boxes_net");
-  out.scores = graph.find("det_scores");
-  out.classes = graph.find("det_classes");
+  const auto output = [&](const char* name) {
+    const ValueId id = graph.find(name);
+    return id != kNoValue && graph.is_output(id) ? id : kNoValue;
+  };
+  const bool proposals = output("proposal_boxes") != kNoValue;  // a network of nothing else
+  out.boxes = output(proposals ? "proposal_boxes" : "det_boxes_net");
+  out.scores = output(proposals ? "proposal_logits" : "det_scores");
+  out.classes = output("det_classes");
   require(out.normalize && out.resize && out.boxes != kNoValue && out.scores != kNoValue &&
-              out.classes != kNoValue,
+              (proposals || out.classes != kNoValue),
           "only detectors can be exported, and this model has no photos or detections");
   return out;
 }
@@ -144,7 +149,10 @@ void emit_outputs(Emitter& e, const Ends& ends) {
   emit_output(e, "num_detections", e.cast(e.length(e.name(ends.scores)), DType::kI32), {DType::kI32, {1, 1}});
   emit_output(e, "detection_boxes", e.name(ends.boxes), {DType::kF32, {1, d, 4}});
   emit_output(e, "detection_scores", e.name(ends.scores), {DType::kF32, {1, d}});
-  emit_output(e, "detection_classes", e.cast(e.name(ends.classes), DType::kI32), {DType::kI32, {1, d}});
+  const std::string classes = ends.classes != kNoValue
+                                  ? e.name(ends.classes)
+                                  : e.op("Expand", {e.ints({0}), e.length(e.name(ends.scores))});
+  emit_output(e, "detection_classes", e.cast(classes, DType::kI32), {DType::kI32, {1, d}});
   if (ends.masks != kNoValue)
     emit_output(e, "detection_masks", e.name(ends.masks),
                 {DType::kF32, {1, d, extent(ends.masks, 1), extent(ends.masks, 2)}});

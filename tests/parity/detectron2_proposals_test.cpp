@@ -1,0 +1,114 @@
+// The two stages apart: the cases' checkpoints as region proposal networks, whose detections must be the
+// golden proposals as Detectron2's ProposalNetwork gives them.
+#include <algorithm>
+#include <cmath>
+
+#include <gmock/gmock.h>
+
+#include "parity/match.h"
+#include "parity/model_case.h"
+
+namespace osprey {
+namespace {
+
+using testing::Each;
+using testing::Field;
+using testing::SizeIs;
+
+// As detectron2_test.cpp has them.
+constexpr double kProposalPixels = 0.03;  // of the network's input
+constexpr double kLogit = 1e-3;           // of the largest magnitude
+constexpr double kMatchedProposals = 0.995;
+
+// What detector_postprocess makes of proposals: scaled, clipped, and dropped where nothing is left.
+struct Expected {
+  std::vector<Corners> boxes;
+  std::vector<double> logits;
+  double scale = 1;  // network pixels -> photo pixels, the larger of the two
+};
+
+Expected in_photo(const GoldenArrays& golden, const Image& photo) {
+  const auto network = golden.doubles("image_size_hw");
+  const double y = photo.height / network[0], x = photo.width / network[1];
+  const auto boxes = corners_of(golden.tensor("proposal_boxes"));
+  const auto logits = golden.doubles("proposal_logits");
+  Expected out{{}, {}, std::max(x, y)};
+  for (std::size_t i = 0; i < boxes.size(); ++i) {
+    const auto inside = [](double v, int extent) { return std::clamp(v, 0.0, static_cast<double>(extent)); };
+    const Corners box{inside(boxes[i][0] * x, photo.width), inside(boxes[i][1] * y, photo.height),
+                      inside(boxes[i][2] * x, photo.width), inside(boxes[i][3] * y, photo.height)};
+    if (box[2] <= box[0] || box[3] <= box[1]) continue;
+    out.boxes.push_back(box);
+    out.logits.push_back(logits[i]);
+  }
+  return out;
+}
+
+// `got` holds the golden proposals first; a proposal network may keep more of them than a detector.
+void expect_proposals(const Detections& got, const Expected& golden) {
+  ASSERT_GE(got.items.size(), golden.boxes.size());
+  EXPECT_THAT(got.items, Each(Field(&Detection::class_index, 0)));
+  EXPECT_TRUE(std::is_sorted(got.items.begin(), got.items.end(),
+                             [](const Detection& a, const Detection& b) { return a.score > b.score; }));
+  std::vector<Corners> boxes;
+  for (std::size_t i = 0; i < golden.boxes.size(); ++i) {
+    const Box& b = got.items[i].box;
+    boxes.push_back({b.x0, b.y0, b.x1, b.y1});
+  }
+  const auto rows = match_boxes(golden.boxes, boxes, kProposalPixels * golden.scale);
+  std::size_t matched = 0;
+  double largest = 0, worst = 0;
+  for (std::size_t g = 0; g < rows.size(); ++g) {
+    largest = std::max(largest, std::abs(golden.logits[g]));
+    if (!rows[g]) continue;
+    ++matched;
+    worst = std::max(worst, std::abs(golden.logits[g] - got.items[*rows[g]].score));
+  }
+  std::printf("  %zu of %zu proposals within %.3f px of the photo, logits within %.1e of the largest\n",
+              matched, rows.size(), kProposalPixels * golden.scale, worst / largest);
+  EXPECT_GE(static_cast<double>(matched), kMatchedProposals * static_cast<double>(rows.size()));
+  EXPECT_LE(worst, kLogit * largest);
+}
+
+struct ProposalCase {
+  ModelCase model;
+  std::size_t most = 0;  // proposals the config keeps, where these are more than the golden ones
+};
+
+class ProposalNetwork : public testing::TestWithParam<ProposalCase> {};
+
+TEST_P(ProposalNetwork, GivesTheGoldenProposals) {
+  const ModelCase& c = GetParam().model;
+  OSPREY_NEEDS_FIXTURE(fixture("detectron2") / c.name)
+  const CaseEngine engine(c);
+  const Image photo = read_image(fixture("images") / c.photo);
+  Session session{Engine(engine.file())};
+  const GoldenArrays golden(fixture("detectron2") / c.name / "golden.npz");
+  const Expected expected = in_photo(golden, photo);
+  const Detections found = session.detect(photo);
+  EXPECT_LE(found.items.size(), std::max(GetParam().most, expected.boxes.size()));
+  expect_proposals(found, expected);
+
+  // Thresholds compare logits, and the number kept is that of detections.
+  const float floor = found.items[20].score;
+  const Detections best = session.detect(photo, {.score = floor});
+  ASSERT_FALSE(best.items.empty());
+  EXPECT_THAT(best.items, Each(Field(&Detection::score, testing::Gt(floor))));
+  EXPECT_THAT(session.detect(photo, {.max_detections = 7}).items, SizeIs(7));
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, ProposalNetwork,
+                         testing::Values(
+                             // A detector's own config, with another architecture.
+                             ProposalCase{{.name = "mask_rcnn_narrow",
+                                           .photo = "chelsea.png",
+                                           .overrides = {{"MODEL.META_ARCHITECTURE", "ProposalNetwork"}}}},
+                             // The zoo's, which keeps twice as many.
+                             ProposalCase{{.name = "faster_rcnn_R_50_FPN",
+                                           .photo = "chelsea.png",
+                                           .config = "COCO-Detection/rpn_R_50_FPN_1x.yaml"},
+                                          2000}),
+                         [](const auto& c) { return c.param.model.name; });
+
+}  // namespace
+}  // namespace osprey
