@@ -1,0 +1,463 @@
+#include "cuda/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "backends/image_dims.h"
+#include "backends/network_size.h"
+
+namespace osprey {
+namespace {
+
+constexpr std::size_t kPlansKept = 16;
+constexpr int kGuardByte = 0xa5;
+
+using Clock = std::chrono::steady_clock;
+
+bool is_map(const CudaValue& v) {
+  return v.dims.size() == 4 && (v.dtype == DType::kF32 || v.dtype == DType::kF16 || v.dtype == DType::kBF16);
+}
+
+// Between channels last (device) and C order (host), of `dims` in C order.
+void permute(const std::byte* from, std::byte* to, const Shape& dims, std::size_t size,
+             bool to_channels_last) {
+  const std::int64_t channels = dims[1], pixels = dims[2] * dims[3];
+  for (std::int64_t n = 0; n < dims[0]; ++n)
+    for (std::int64_t c = 0; c < channels; ++c)
+      for (std::int64_t p = 0; p < pixels; ++p) {
+        const auto plain = static_cast<std::size_t>((n * channels + c) * pixels + p) * size;
+        const auto last = static_cast<std::size_t>((n * pixels + p) * channels + c) * size;
+        std::memcpy(to + (to_channels_last ? last : plain), from + (to_channels_last ? plain : last), size);
+      }
+}
+
+// The top-left corner of photos that lie in larger slots: u8 [N,H,W,3].
+Tensor cropped(const Tensor& from, std::int64_t height, std::int64_t width) {
+  Tensor out = Tensor::zeros(from.dtype(), {from.dim(0), height, width, from.dim(3)});
+  const std::int64_t pixel = from.dim(3) * static_cast<std::int64_t>(size_of(from.dtype()));
+  for (std::int64_t n = 0; n < from.dim(0); ++n)
+    for (std::int64_t y = 0; y < height; ++y)
+      std::memcpy(out.mutable_data() + (n * height + y) * width * pixel,
+                  from.bytes().data() + (n * from.dim(1) + y) * from.dim(2) * pixel,
+                  static_cast<std::size_t>(width * pixel));
+  return out;
+}
+
+}  // namespace
+
+CudaStream::CudaStream() {
+  cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a CUDA stream");
+}
+CudaStream::~CudaStream() { cudaStreamDestroy(stream_); }
+
+CudaEvent::CudaEvent() { cuda_check(cudaEventCreate(&event_), "making a CUDA event"); }
+CudaEvent::~CudaEvent() {
+  if (event_) cudaEventDestroy(event_);
+}
+CudaEvent::CudaEvent(CudaEvent&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+void CudaEvent::record(cudaStream_t stream) {
+  cuda_check(cudaEventRecord(event_, stream), "recording an event");
+}
+
+double seconds_between(const CudaEvent& from, const CudaEvent& to) {
+  float milliseconds = 0;
+  cuda_check(cudaEventElapsedTime(&milliseconds, from.get(), to.get()), "reading events");
+  return static_cast<double>(milliseconds) * 1e-3;
+}
+
+CudaGraph::~CudaGraph() {
+  if (exec_) cudaGraphExecDestroy(exec_);
+}
+CudaGraph::CudaGraph(CudaGraph&& other) noexcept
+    : exec_(std::exchange(other.exec_, nullptr)), nodes_(other.nodes_) {}
+CudaGraph& CudaGraph::operator=(CudaGraph&& other) noexcept {
+  std::swap(exec_, other.exec_);
+  std::swap(nodes_, other.nodes_);
+  return *this;
+}
+
+void CudaGraph::capture(cudaStream_t stream, const std::function<void()>& launches) {
+  cudaGraph_t graph = nullptr;
+  cuda_check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capturing a CUDA graph");
+  try {
+    launches();
+  } catch (...) {  // the stream must leave capture mode, whatever went wrong
+    cudaStreamEndCapture(stream, &graph);
+    if (graph) cudaGraphDestroy(graph);
+    throw;
+  }
+  cuda_check(cudaStreamEndCapture(stream, &graph), "capturing a CUDA graph");
+  cudaGraphGetNodes(graph, nullptr, &nodes_);
+  cudaGraphExec_t exec = nullptr;
+  const cudaError_t made = cudaGraphInstantiate(&exec, graph, 0);
+  cudaGraphDestroy(graph);
+  cuda_check(made, "instantiating a CUDA graph");
+  if (exec_) cudaGraphExecDestroy(exec_);
+  exec_ = exec;
+  cuda_check(cudaGraphUpload(exec_, stream), "uploading a CUDA graph");
+}
+
+void CudaGraph::replay(cudaStream_t stream) {
+  cuda_check(cudaGraphLaunch(exec_, stream), "running a CUDA graph");
+}
+
+// What a kernel sees of one step.
+class PlanCudaSession::Context final : public CudaRun {
+ public:
+  Context(PlanCudaSession& session, CudaPlan& plan) : session_(session), plan_(plan) {}
+
+  void enter(const CudaPlannedStep& step) { step_ = &step; }
+
+  const CudaValue& in(std::size_t i) const override { return value(step_->ins.at(i)); }
+  const CudaValue& out(std::size_t i) const override { return value(step_->outs.at(i)); }
+  bool has_input(std::size_t i) const override { return i < step_->ins.size() && step_->ins[i] >= 0; }
+  std::byte* scratch() const override { return session_.arena_.data() + plan_.scratch_offset; }
+  cudaStream_t stream() const override { return session_.stream_.get(); }
+  const CudaPhotos& photos() const override { return plan_.photos; }
+  const CudaParameters* parameters() const override { return session_.parameters_.as<CudaParameters>(); }
+
+ private:
+  const CudaValue& value(int index) const { return plan_.values.at(static_cast<std::size_t>(index)).value; }
+
+  PlanCudaSession& session_;
+  CudaPlan& plan_;
+  const CudaPlannedStep* step_ = nullptr;
+};
+
+PlanCudaSession::PlanCudaSession(std::shared_ptr<const CudaShared> shared)
+    : shared_(std::move(shared)),
+      parameters_(sizeof(CudaParameters)),
+      host_parameters_(sizeof(CudaParameters)) {}
+
+// Work on the device may still read what the members own.
+PlanCudaSession::~PlanCudaSession() { cudaStreamSynchronize(stream_.get()); }
+
+// The current device belongs to the calling thread.
+void PlanCudaSession::enter() { cuda_check(cudaSetDevice(shared_->device().index), shared_->device().name); }
+
+// Finds or makes the plan, brings it to the front, and makes room for it.
+void PlanCudaSession::use_plan(const CudaShapeClass& shapes) {
+  const auto it =
+      std::find_if(plans_.begin(), plans_.end(), [&](const CachedPlan& p) { return p.shapes == shapes; });
+  if (it != plans_.end()) {
+    plans_.splice(plans_.begin(), plans_, it);
+  } else {
+    plans_.push_front({shapes, make_cuda_plan(*shared_, shapes, stream_.get()), {}, -1});
+    if (plans_.size() > kPlansKept) plans_.pop_back();
+  }
+  const auto batch = shapes.bindings.find("N");
+  reserve(plan(), batch == shapes.bindings.end() ? 0 : batch->second);
+}
+
+// Graphs that were captured with memory which has moved are captured again when they are next used.
+void PlanCudaSession::reserve(const CudaPlan& plan, std::int64_t photos) {
+  const auto photo_bytes = static_cast<std::size_t>(photos * plan.photos.slot_bytes);
+  const auto grow = [&](auto& buffer, std::size_t bytes) {
+    if (buffer.size() >= bytes) return;
+    cuda_check(cudaStreamSynchronize(stream_.get()), "waiting for the GPU");
+    buffer = {};  // the old one first: both may not fit
+    buffer = std::remove_reference_t<decltype(buffer)>(bytes);
+    ++memory_version_;
+  };
+  grow(arena_, plan.arena_bytes);
+  grow(photos_, photo_bytes);
+  grow(staging_, photo_bytes + static_cast<std::size_t>(photos) * 2 * sizeof(std::int32_t));
+  grow(outputs_, plan.output_bytes);
+}
+
+// Points the values into the arena, which a larger plan may have moved.
+void PlanCudaSession::place_values(CudaPlan& plan) {
+  for (CudaPlaced& v : plan.values) {
+    if (v.home == CudaHome::kArena) v.value.data = arena_.data() + v.offset;
+    if (v.count >= 0) v.value.rows = arena_.as<int>() + v.count;
+  }
+  plan.photos.data = photos_.as<std::uint8_t>();
+}
+
+// Through page-locked memory, from which the copies run by themselves.
+void PlanCudaSession::upload_photos(std::span<const ImageView> photos) {
+  const std::int64_t slot = plan().photos.slot_bytes;
+  sizes_.clear();
+  for (std::size_t i = 0; i < photos.size(); ++i) {
+    const ImageView& photo = photos[i];
+    std::byte* const staged = staging_.data() + static_cast<std::int64_t>(i) * slot;
+    const auto row = static_cast<std::size_t>(photo.width) * 3;
+    for (int y = 0; y < photo.height; ++y)
+      std::memcpy(staged + static_cast<std::size_t>(y) * row, photo.row(y), row);
+    cuda_check(
+        cudaMemcpyAsync(photos_.data() + static_cast<std::int64_t>(i) * slot, staged,
+                        row * static_cast<std::size_t>(photo.height), cudaMemcpyHostToDevice, stream_.get()),
+        "uploading a photo");
+    sizes_.emplace_back(photo.height, photo.width);
+  }
+  const ValueId sizes = shared_->graph().find("sizes");
+  if (sizes == kNoValue) return;
+  auto* staged =
+      reinterpret_cast<std::int32_t*>(staging_.data() + static_cast<std::int64_t>(photos.size()) * slot);
+  const auto* const begin = staged;
+  for (const auto& [height, width] : sizes_) {
+    *staged++ = height;
+    *staged++ = width;
+  }
+  cuda_check(cudaMemcpyAsync(plan().values[static_cast<std::size_t>(sizes)].value.data, begin,
+                             photos.size() * 2 * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
+             "uploading sizes");
+}
+
+void PlanCudaSession::upload_parameters(const RunParameters& p) {
+  const float unset = std::nanf("");
+  const CudaParameters now{p.first_score_threshold.value_or(unset), p.score_threshold.value_or(unset),
+                           p.nms_iou.value_or(unset), p.mask_threshold.value_or(unset),
+                           p.max_detections.value_or(-1)};
+  std::memcpy(host_parameters_.data(), &now, sizeof now);
+  cuda_check(cudaMemcpyAsync(parameters_.data(), host_parameters_.data(), sizeof now, cudaMemcpyHostToDevice,
+                             stream_.get()),
+             "uploading thresholds");
+}
+
+RunTimes PlanCudaSession::run(std::span<const ImageView> photos, const RunOptions& options) {
+  enter();
+  use_plan(shape_class(shared_->graph(), photos));
+  place_values(plan());
+  start_.record(stream_.get());
+  upload_photos(photos);
+  upload_parameters(options.parameters);
+  uploaded_.record(stream_.get());
+  const bool eagerly =
+      options.time_nodes || !options.wanted.empty() || !shared_->options().graph || shared_->options().guards;
+  return eagerly ? run_eagerly(options) : run_graph();
+}
+
+RunTimes PlanCudaSession::run_tensors(const std::map<std::string, Tensor>& inputs,
+                                      const RunOptions& options) {
+  enter();
+  const Graph& graph = shared_->graph();
+  CudaShapeClass shapes;
+  for (const ValueId id : graph.inputs()) {
+    const Value& v = graph.value(id);
+    const auto fed = inputs.find(v.name);
+    require(fed != inputs.end(), "input {}: no tensor was given", v.name);
+    require(fed->second.dtype() == v.type.dtype, "input {}: {} where {} is needed", v.name,
+            name_of(fed->second.dtype()), to_string(v.type));
+    bind_dims(v.type, fed->second.shape(), v.name, shapes.bindings);
+  }
+  use_plan(shapes);
+  place_values(plan());
+  start_.record(stream_.get());
+  for (const ValueId id : graph.inputs()) {
+    const Tensor& fed = inputs.at(graph.value(id).name);
+    const CudaPlaced& placed = plan().values[static_cast<std::size_t>(id)];
+    Tensor ordered = fed;
+    if (is_map(placed.value)) {
+      ordered = Tensor::zeros(fed.dtype(), fed.shape());
+      permute(fed.bytes().data(), ordered.mutable_data(), fed.shape(), size_of(fed.dtype()), true);
+    }
+    if (!ordered.empty())
+      cuda_check(cudaMemcpy(placed.value.data, ordered.bytes().data(), ordered.bytes().size(),
+                            cudaMemcpyHostToDevice),
+                 "uploading a tensor");
+    if (placed.count >= 0) {
+      const int live = static_cast<int>(fed.dim(0));
+      cuda_check(cudaMemcpy(placed.value.rows, &live, sizeof live, cudaMemcpyHostToDevice),
+                 "uploading a count");
+    }
+  }
+  upload_parameters(options.parameters);
+  uploaded_.record(stream_.get());
+  return run_eagerly(options);
+}
+
+void PlanCudaSession::launch_all() {
+  Context context(*this, plan());
+  for (const CudaPlannedStep& step : plan().steps) {
+    context.enter(step);
+    in_context(step.node->name, [&] { step.step->launch(context); });
+  }
+}
+
+RunTimes PlanCudaSession::run_graph() {
+  CachedPlan& cached = plans_.front();
+  if (cached.graph.empty() || cached.memory_version != memory_version_) {
+    cached.graph.capture(stream_.get(), [&] { launch_all(); });
+    cached.memory_version = memory_version_;
+  }
+  cached.graph.replay(stream_.get());
+  done_.record(stream_.get());
+  download_outputs();
+  RunTimes times;
+  times.upload = seconds_between(start_, uploaded_);
+  times.device = times.network = seconds_between(uploaded_, done_);
+  times.download = seconds_between(done_, downloaded_);
+  return times;
+}
+
+RunTimes PlanCudaSession::run_eagerly(const RunOptions& options) {
+  RunTimes times;
+  Context context(*this, plan());
+  std::vector<CudaEvent> events(options.time_nodes ? plan().steps.size() + 1 : 0);
+  if (options.time_nodes) events[0].record(stream_.get());
+  for (std::size_t s = 0; s < plan().steps.size(); ++s) {
+    const CudaPlannedStep& step = plan().steps[s];
+    if (shared_->options().guards) fill_guards(step);
+    context.enter(step);
+    in_context(step.node->name, [&] { step.step->launch(context); });
+    if (options.time_nodes) events[s + 1].record(stream_.get());
+    if (shared_->options().guards) check_guards(step);
+    if (!options.wanted.empty()) in_context(step.node->name, [&] { observe(step, options); });
+  }
+  done_.record(stream_.get());
+  download_outputs();
+  times.upload = seconds_between(start_, uploaded_);
+  times.device = times.network = seconds_between(uploaded_, done_);
+  times.download = seconds_between(done_, downloaded_);
+  if (!options.time_nodes) return times;
+  times.network = 0;
+  for (std::size_t s = 0; s < plan().steps.size(); ++s) {
+    const CudaPlannedStep& step = plan().steps[s];
+    times.nodes.push_back(node_time(step, seconds_between(events[s], events[s + 1])));
+    double& sum = step.phase == CudaPhase::kPreprocess ? times.preprocess
+                  : step.phase == CudaPhase::kNetwork  ? times.network
+                                                       : times.postprocess;
+    sum += times.nodes.back().seconds;
+  }
+  return times;
+}
+
+double PlanCudaSession::replay(int replays) {
+  check(!plans_.empty(), "replay: nothing has run yet");
+  enter();
+  CachedPlan& cached = plans_.front();
+  if (shared_->options().graph && (cached.graph.empty() || cached.memory_version != memory_version_)) {
+    cached.graph.capture(stream_.get(), [&] { launch_all(); });
+    cached.memory_version = memory_version_;
+  }
+  start_.record(stream_.get());
+  for (int i = 0; i < replays; ++i) {
+    if (shared_->options().graph)
+      cached.graph.replay(stream_.get());
+    else
+      launch_all();
+  }
+  done_.record(stream_.get());
+  cuda_check(cudaStreamSynchronize(stream_.get()), "running on the GPU");
+  return seconds_between(start_, done_) / std::max(replays, 1);
+}
+
+// One copy of counts and outputs; of mask runs the beginning, and the rest when there is more.
+void PlanCudaSession::download_outputs() {
+  cuda_check(cudaMemcpyAsync(outputs_.data(), arena_.data(), plan().output_bytes, cudaMemcpyDeviceToHost,
+                             stream_.get()),
+             "downloading detections");
+  downloaded_.record(stream_.get());
+  cuda_check(cudaStreamSynchronize(stream_.get()), "running on the GPU");
+  runs_ = {};
+  for (const ValueId id : shared_->graph().outputs()) {
+    const CudaPlaced& v = plan().values[static_cast<std::size_t>(id)];
+    const auto& dims = shared_->graph().value(id).type.dims;
+    if (dims.empty() || dims[0].kind() != Dim::Kind::kUnknown) continue;
+    const std::int64_t live = rows(v);
+    check(live <= v.value.dims[0], "{}: {} entries, and room for {}", shared_->graph().value(id).name, live,
+          v.value.dims[0]);
+    const auto bytes = static_cast<std::size_t>(live) * size_of(v.value.dtype);
+    if (v.offset + bytes <= plan().output_bytes) continue;
+    runs_ = Tensor::zeros(v.value.dtype, {live});
+    cuda_check(cudaMemcpy(runs_.mutable_data(), v.value.data, bytes, cudaMemcpyDeviceToHost),
+               "downloading masks");
+  }
+}
+
+// The live rows of an output after its download.
+std::int64_t PlanCudaSession::rows(const CudaPlaced& v) const {
+  if (v.value.dims.empty()) return 1;
+  if (v.count < 0) return v.value.dims[0];
+  return reinterpret_cast<const int*>(outputs_.data())[v.count];
+}
+
+NodeTime PlanCudaSession::node_time(const CudaPlannedStep& step, double seconds) const {
+  NodeTime out{step.node->name, std::string(step.node->op.name()), step.step->detail(), seconds,
+               step.step->flops()};
+  for (const auto* list : {&step.ins, &step.outs})
+    for (const int i : *list)
+      if (i >= 0) out.bytes += static_cast<double>(plan().values[static_cast<std::size_t>(i)].value.bytes());
+  return out;
+}
+
+void PlanCudaSession::observe(const CudaPlannedStep& step, const RunOptions& options) {
+  if (!options.observe) return;
+  for (const int o : step.outs) {
+    const std::string& name = shared_->graph().value(o).name;
+    if (std::find(options.wanted.begin(), options.wanted.end(), name) == options.wanted.end()) continue;
+    options.observe(name, fetch(plan().values[static_cast<std::size_t>(o)]));
+  }
+}
+
+// A value in C order, its live rows, from the device.
+Tensor PlanCudaSession::fetch(const CudaPlaced& placed) {
+  cuda_check(cudaStreamSynchronize(stream_.get()), "running on the GPU");
+  Shape dims = placed.value.dims;
+  if (placed.count >= 0) {
+    int live = 0;
+    cuda_check(cudaMemcpy(&live, placed.value.rows, sizeof live, cudaMemcpyDeviceToHost), "reading a count");
+    dims[0] = std::min<std::int64_t>(live, dims[0]);
+  }
+  Tensor raw = Tensor::zeros(placed.value.dtype, dims);
+  if (raw.empty()) return raw;
+  cuda_check(cudaMemcpy(raw.mutable_data(), placed.value.data, raw.bytes().size(), cudaMemcpyDeviceToHost),
+             "reading a value");
+  if (is_map(placed.value)) {
+    Tensor plain = Tensor::zeros(raw.dtype(), dims);
+    permute(raw.bytes().data(), plain.mutable_data(), dims, size_of(raw.dtype()), false);
+    return plain;
+  }
+  const auto& type = shared_->graph().value(placed.id).type.dims;
+  if (type.size() == 4 && type[1] == Dim::symbol("rh") && type[2] == Dim::symbol("rw")) {
+    std::vector<ImageView> photos;
+    for (const auto& [height, width] : sizes_) photos.push_back({nullptr, width, height, 0});
+    const DimBindings exact = bind_image_dims(shared_->graph(), photos);
+    return cropped(raw, exact.at("rh"), exact.at("rw"));
+  }
+  return raw;
+}
+
+void PlanCudaSession::fill_guards(const CudaPlannedStep& step) {
+  for (const int o : step.outs) {
+    const CudaPlaced& v = plan().values[static_cast<std::size_t>(o)];
+    cuda_check(cudaMemsetAsync(v.value.data + v.value.bytes(), kGuardByte, kCudaGuardBytes, stream_.get()),
+               "guards");
+  }
+}
+
+void PlanCudaSession::check_guards(const CudaPlannedStep& step) {
+  cuda_check(cudaStreamSynchronize(stream_.get()), step.node->name);
+  for (const int o : step.outs) {
+    const CudaPlaced& v = plan().values[static_cast<std::size_t>(o)];
+    std::array<std::uint8_t, kCudaGuardBytes> guard{};
+    cuda_check(cudaMemcpy(guard.data(), v.value.data + v.value.bytes(), guard.size(), cudaMemcpyDeviceToHost),
+               "guards");
+    check(std::all_of(guard.begin(), guard.end(), [](std::uint8_t b) { return b == kGuardByte; }),
+          "{}: wrote past the end of {}", step.node->name, shared_->graph().value(v.id).name);
+  }
+}
+
+Tensor PlanCudaSession::output(const std::string& name) const {
+  check(!plans_.empty(), "output {}: nothing has run yet", name);
+  const ValueId id = shared_->graph().find(name);
+  if (id == kNoValue || !shared_->graph().is_output(id))
+    fail(ErrorCode::kUsage, "the graph has no output {}", name);
+  const CudaPlaced& v = plan().values[static_cast<std::size_t>(id)];
+  const auto& type = shared_->graph().value(id).type.dims;
+  if (!type.empty() && type[0].kind() == Dim::Kind::kUnknown && !runs_.shape().empty()) return runs_;
+  Shape dims = v.value.dims;
+  if (!dims.empty()) dims[0] = rows(v);
+  const auto bytes = static_cast<std::size_t>(element_count(dims)) * size_of(v.value.dtype);
+  const Bytes data{outputs_.data() + v.offset, bytes};
+  if (!is_map(v.value)) return Tensor::borrow(v.value.dtype, dims, data, nullptr);
+  Tensor plain = Tensor::zeros(v.value.dtype, dims);
+  permute(data.data(), plain.mutable_data(), dims, size_of(v.value.dtype), false);
+  return plain;
+}
+
+}  // namespace osprey
