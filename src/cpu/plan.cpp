@@ -119,13 +119,15 @@ class Planner {
     return out;
   }
 
-  // Preprocessing ends with the last normalize_image, postprocessing begins with the first rescale_boxes.
+  // Preprocessing ends with the last normalize_image, postprocessing begins with the first rescale_boxes
+  // that leaves the network.
   void set_phases() {
     std::size_t network = 0, post = plan_.steps.size();
     for (std::size_t i = plan_.steps.size(); i-- > 0;) {
       const Node* node = plan_.steps[i].node;
       if (node && node->op.as<NormalizeImage>()) network = std::max(network, i + 1);
-      if (node && node->op.as<RescaleBoxes>()) post = i;
+      if (const auto* rescale = node ? node->op.as<RescaleBoxes>() : nullptr; rescale && !rescale->to_network)
+        post = i;
     }
     for (std::size_t i = 0; i < plan_.steps.size(); ++i)
       plan_.steps[i].phase = i < network ? CpuPhase::kPreprocess
