@@ -12,7 +12,7 @@
 namespace osprey {
 
 struct KernelInput {
-  Tensor data;  // C order
+  Tensor data;  // C order; without a shape: an optional input that is left out
   CpuLayout layout{};
   std::int64_t bound =
       0;  // above 0: the first extent is data-dependent, at most this, and data has the live rows

@@ -1,0 +1,528 @@
+#include "cuda/cuda_harness.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <memory>
+
+#include <cuda_runtime_api.h>
+
+#include "cuda/check.h"
+#include "cuda/device_buffer.h"
+#include "cuda/kernel.h"
+#include "ops/flatten.h"
+#include "ops/paste_masks.h"
+#include "ops/resize_image.h"
+
+namespace osprey {
+namespace {
+
+constexpr std::size_t kGuard = 256;  // bytes on each side, so that alignment stays
+constexpr std::byte kGuardByte{0xA5};
+
+bool is_float(DType type) { return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16; }
+
+// NaN in floats; in integers a number that no memory lies behind.
+std::byte garbage(DType type) { return is_float(type) ? std::byte{0xFF} : std::byte{0xCD}; }
+
+// Device memory between guard words.
+class GuardedDevice {
+ public:
+  GuardedDevice(std::size_t size, std::byte fill) : size_(size), fill_(fill), memory_(size + 2 * kGuard) {
+    std::vector<std::byte> host(memory_.size(), kGuardByte);
+    cuda_check(cudaMemcpy(memory_.data(), host.data(), host.size(), cudaMemcpyHostToDevice), "guard words");
+    reset();
+  }
+  std::byte* data() const { return memory_.data() + kGuard; }
+  std::size_t size() const { return size_; }
+
+  void reset() { cuda_check(cudaMemset(data(), static_cast<int>(fill_), size_), "garbage"); }
+  void upload(Bytes from) {
+    check(from.size() <= size_, "harness: {} bytes into {}", from.size(), size_);
+    if (from.empty()) return;
+    cuda_check(cudaMemcpy(data(), from.data(), from.size(), cudaMemcpyHostToDevice), "upload");
+  }
+  std::vector<std::byte> download(std::size_t bytes) const {
+    std::vector<std::byte> out(bytes);
+    cuda_check(cudaMemcpy(out.data(), data(), bytes, cudaMemcpyDeviceToHost), "download");
+    return out;
+  }
+  bool intact() const {
+    std::vector<std::byte> all(memory_.size());
+    cuda_check(cudaMemcpy(all.data(), memory_.data(), all.size(), cudaMemcpyDeviceToHost), "guard words");
+    const auto ok = [](std::byte b) { return b == kGuardByte; };
+    return std::all_of(all.begin(), all.begin() + kGuard, ok) &&
+           std::all_of(all.end() - kGuard, all.end(), ok);
+  }
+
+ private:
+  std::size_t size_;
+  std::byte fill_;
+  DeviceBuffer memory_;
+};
+
+// 4-D floats between C order and channels last.
+std::vector<std::byte> reordered(Bytes from, DType dtype, const Shape& dims, bool to_channels_last) {
+  std::vector<std::byte> out(from.begin(), from.end());
+  if (dims.size() != 4 || !is_float(dtype)) return out;
+  const std::size_t size = size_of(dtype);
+  const auto count = static_cast<std::size_t>(element_count(dims));
+  const auto channels = static_cast<std::size_t>(dims[1]),
+             pixels = static_cast<std::size_t>(dims[2] * dims[3]);
+  for (std::size_t i = 0; i < count; ++i) {  // i counts in C order
+    const std::size_t n = i / (channels * pixels), c = i / pixels % channels, p = i % pixels;
+    const std::size_t last = (n * pixels + p) * channels + c;
+    const std::size_t a = to_channels_last ? i : last, b = to_channels_last ? last : i;
+    std::memcpy(&out[b * size], &from[a * size], size);
+  }
+  return out;
+}
+
+struct Slot {
+  CudaValue value;
+  bool absent = false, counted = false;
+  int start_rows = 0;              // what the count holds before a run
+  std::vector<std::byte> content;  // of an input
+  std::unique_ptr<GuardedDevice> buffer, rows;
+
+  void allocate() {
+    buffer = std::make_unique<GuardedDevice>(value.bytes(), garbage(value.dtype));
+    value.data = buffer->data();
+    if (!counted) return;
+    rows = std::make_unique<GuardedDevice>(sizeof(int), garbage(DType::kI32));
+    value.rows = reinterpret_cast<int*>(rows->data());
+  }
+  void reset() {
+    if (absent) return;
+    buffer->reset();
+    buffer->upload(content);
+    if (counted) rows->upload(Bytes(reinterpret_cast<const std::byte*>(&start_rows), sizeof(int)));
+  }
+  std::int64_t live_rows() const {
+    if (!counted) return value.dims.empty() ? 1 : value.dims[0];
+    int live = 0;
+    std::memcpy(&live, rows->download(sizeof(int)).data(), sizeof(int));
+    return live;
+  }
+  void expect_intact(const std::string& what) const {
+    if (absent) return;
+    EXPECT_TRUE(buffer->intact()) << "written outside " << what;
+    EXPECT_TRUE(!rows || rows->intact()) << "written beside the row count of " << what;
+  }
+};
+
+class Stream {
+ public:
+  Stream() { cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream"); }
+  ~Stream() { cudaStreamDestroy(stream_); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+// Work captured from a stream.
+class CapturedGraph {
+ public:
+  template <class Body>
+  CapturedGraph(cudaStream_t stream, Body&& body) {
+    cuda_check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "begin of a capture");
+    try {
+      body();
+    } catch (...) {
+      cudaStreamEndCapture(stream, &graph_);
+      cudaGraphDestroy(graph_);
+      throw;
+    }
+    cuda_check(cudaStreamEndCapture(stream, &graph_), "end of a capture");
+    cuda_check(cudaGraphInstantiate(&executable_, graph_, 0), "instantiating a graph");
+  }
+  ~CapturedGraph() {
+    cudaGraphExecDestroy(executable_);
+    cudaGraphDestroy(graph_);
+  }
+  CapturedGraph(const CapturedGraph&) = delete;
+  CapturedGraph& operator=(const CapturedGraph&) = delete;
+  void launch(cudaStream_t stream) { cuda_check(cudaGraphLaunch(executable_, stream), "replaying a graph"); }
+
+ private:
+  cudaGraph_t graph_ = nullptr;
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+CudaDevice describe_device() {
+  cudaDeviceProp p{};
+  cuda_check(cudaGetDeviceProperties(&p, 0), "device 0");
+  CudaDevice out{.index = 0,
+                 .name = p.name,
+                 .major = p.major,
+                 .minor = p.minor,
+                 .multiprocessors = p.multiProcessorCount,
+                 .memory = p.totalGlobalMem,
+                 .l2_bytes = static_cast<std::size_t>(p.l2CacheSize),
+                 .shared_bytes_optin = p.sharedMemPerBlockOptin};
+  cuda_check(cudaDriverGetVersion(&out.driver), "driver version");
+  cuda_check(cudaRuntimeGetVersion(&out.runtime), "runtime version");
+  return out;
+}
+
+class Harness final : public CudaPrepare, public CudaRun {
+ public:
+  // in_place: the input whose memory output 0 takes over, or -1.
+  explicit Harness(const KernelCase& test, int in_place = -1)
+      : test_(test), in_place_(in_place), graph_("test"), device_(describe_device()) {
+    std::vector<ValueId> ids;
+    for (std::size_t i = 0; i < test.inputs.size(); ++i) ids.push_back(add_input(i));
+    node_ = &graph_.add_node(test.op, ids, "node");
+    for (const ValueId output : node_->outputs) graph_.add_output(output);
+    kernel_ = find_kernel();
+    EXPECT_TRUE(std::ranges::count(kernel_->dtypes, inputs_.at(0).value.dtype))
+        << "the kernel declines this type";
+    make_photos();
+    make_parameters();
+    for (std::size_t i = 0; i < node_->outputs.size(); ++i) add_output(i);
+  }
+
+  std::vector<int> places() const {
+    std::vector<int> out;
+    for (const int i : kernel_->in_place)
+      if (const auto at = static_cast<std::size_t>(i);
+          has_input(at) && inputs_[at].value.bytes() == outputs_[0].value.bytes() && !reorders())
+        out.push_back(i);
+    return out;
+  }
+
+  std::vector<Tensor> run_every_way() {
+    const auto step = prepare();
+    const std::vector<Tensor> first = run_once([&] { step->launch(*this); });
+    expect_same(run_once([&] { step->launch(*this); }), first, "a second run");
+    reset();
+    CapturedGraph graph(stream(), [&] { step->launch(*this); });
+    expect_same(run_once([&] { graph.launch(stream()); }), first, "a replayed graph");
+    return first;
+  }
+
+  std::vector<Tensor> run_eagerly() {
+    const auto step = prepare();
+    return run_once([&] { step->launch(*this); });
+  }
+
+  static void expect_same(const std::vector<Tensor>& got, const std::vector<Tensor>& want,
+                          const std::string& what) {
+    ASSERT_EQ(got.size(), want.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      EXPECT_EQ(got[i].shape(), want[i].shape()) << "output " << i << " of " << what;
+      EXPECT_TRUE(std::ranges::equal(got[i].bytes(), want[i].bytes())) << "output " << i << " of " << what;
+    }
+  }
+
+  const Graph& graph() const override { return graph_; }
+  const Node& node() const override { return *node_; }
+  bool has_input(std::size_t i) const override { return i < inputs_.size() && !inputs_[i].absent; }
+  const CudaValue& input(std::size_t i) const override { return planned_.at(i); }
+  const CudaValue& output(std::size_t i) const override { return planned_outputs_.at(i); }
+  const CudaPhotos& photos() const override { return running_ ? photos_ : planned_photos_; }
+  Tensor weight(std::size_t i) const override {
+    weights_.at(i) = true;
+    return test_.inputs.at(i).data;
+  }
+  std::shared_ptr<const DeviceBuffer> shared(const std::string& key,
+                                             const std::function<DeviceBuffer()>& make) const override {
+    auto& made = shared_[key];
+    if (!made) made = std::make_shared<const DeviceBuffer>(make());
+    return made;
+  }
+  bool in_place(std::size_t i) const override { return static_cast<int>(i) == in_place_; }
+  void request_scratch(std::size_t bytes) override { scratch_bytes_ = std::max(scratch_bytes_, bytes); }
+  bool tf32() const override { return false; }
+  const CudaDevice& device() const override { return device_; }
+  CudaTuner& tuner() const override { fail(ErrorCode::kInternal, "harness: no tuner yet"); }
+  cudaStream_t stream() const override { return stream_.get(); }
+
+  const CudaValue& in(std::size_t i) const override { return inputs_.at(i).value; }
+  const CudaValue& out(std::size_t i) const override { return outputs_.at(i).value; }
+  std::byte* scratch() const override { return scratch_->data(); }
+  const CudaParameters* parameters() const override {
+    return reinterpret_cast<const CudaParameters*>(parameters_->data());
+  }
+
+ private:
+  ValueId add_input(std::size_t i) {
+    const KernelInput& in = test_.inputs[i];
+    weights_.push_back(false);
+    if (in.data.shape().empty()) {
+      inputs_.push_back({.absent = true});
+      planned_.push_back({});
+      return kNoValue;
+    }
+    TensorType type{in.data.dtype(), {in.data.shape().begin(), in.data.shape().end()}};
+    Slot slot{.value = {in.data.dtype(), in.data.shape()}};
+    if (in.bound > 0) {
+      type.dims[0] = Dim::at_most(in.bound);
+      slot.counted = true;
+      slot.start_rows = static_cast<int>(in.data.shape()[0]);
+      slot.value.dims[0] = in.bound;
+    }
+    slot.content = reordered(in.data.bytes(), in.data.dtype(), in.data.shape(), true);
+    planned_.push_back(slot.value);
+    slot.allocate();
+    if (slot.counted) planned_.back().rows = slot.value.rows;
+    inputs_.push_back(std::move(slot));
+    return graph_.add_input("in" + std::to_string(i), std::move(type));
+  }
+
+  void add_output(std::size_t i) {
+    const TensorType& type = graph_.value(node_->outputs[i]).type;
+    Slot slot{.value = {type.dtype, {}}};
+    for (const Dim& dim : type.dims)
+      slot.value.dims.push_back(dim.kind() == Dim::Kind::kUnknown ? capacity()
+                                                                  : dim.evaluate(test_.bindings));
+    const Dim& rows = type.dims.at(0);
+    slot.counted = !rows.is_exact();
+    slot.start_rows = std::bit_cast<int>(0xCDCDCDCDu);
+    for (std::size_t k = 0; k < inputs_.size() && slot.counted; ++k)
+      if (inputs_[k].counted && graph_.value(node_->inputs[k]).type.dims.at(0) == rows)
+        slot.start_rows = inputs_[k].start_rows;
+    planned_outputs_.push_back(slot.value);
+    slot.allocate();
+    planned_outputs_.back().rows = slot.value.rows;
+    outputs_.push_back(std::move(slot));
+  }
+
+  // Of an output without a bound: the runs of pasted masks.
+  std::int64_t capacity() const {
+    check(test_.op.as<PasteMasks>() != nullptr, "harness: {} has an output without a bound", test_.op.name());
+    const std::int64_t masks = planned_.at(1).dims[0], side = planned_.at(0).dims[1];
+    const std::int64_t columns = planned_photos_.max_width;
+    return std::min<std::int64_t>(masks * (2 + columns * (side + 2)), 16 << 20);
+  }
+
+  // The photos in their slots, and their sizes in the op's second input.
+  void make_photos() {
+    int height = 512, width = 512;
+    const auto make_room = [&](double h, double w) {
+      while (height < h) height *= 2;
+      while (width < w) width *= 2;
+    };
+    for (const ImageView& photo : test_.photos) make_room(photo.height, photo.width);
+    for (const KernelInput& in : test_.inputs)  // geometry
+      if (test_.photos.empty() && in.data.dtype() == DType::kF32 && in.data.shape().size() == 2 &&
+          in.data.dim(1) == 6)
+        for (std::int64_t n = 0; n < in.data.dim(0); ++n) {
+          const float* row = in.data.values<float>().data() + 6 * n;
+          make_room(row[4], row[5]);
+        }
+    const std::int64_t slot = std::int64_t{3} * height * width;
+    planned_photos_ = {nullptr, slot, height, width};
+    photos_ = planned_photos_;
+    if (!test_.op.as<ResizeImage>()) return;
+    inputs_.at(0).value.data = nullptr;  // photos are no value in memory
+    std::vector<std::byte> pixels(static_cast<std::size_t>(slot) * test_.photos.size(), kGuardByte);
+    std::vector<std::int32_t> sizes;
+    for (std::size_t n = 0; n < test_.photos.size(); ++n) {
+      const ImageView& photo = test_.photos[n];
+      std::byte* to = pixels.data() + n * static_cast<std::size_t>(slot);
+      const std::size_t row = static_cast<std::size_t>(photo.width) * 3;
+      for (int y = 0; y < photo.height; ++y)
+        to = std::copy_n(reinterpret_cast<const std::byte*>(photo.row(y)), row, to);
+      sizes.push_back(photo.height), sizes.push_back(photo.width);
+    }
+    photo_memory_ = std::make_unique<GuardedDevice>(pixels.size(), kGuardByte);
+    photo_memory_->upload(pixels);
+    photos_.data = reinterpret_cast<const std::uint8_t*>(photo_memory_->data());
+    const auto bytes = std::as_bytes(std::span<const std::int32_t>(sizes));
+    inputs_.at(1).content.assign(bytes.begin(), bytes.end());
+  }
+
+  // A flatten of more than one pixel and channel cannot work in place.
+  bool reorders() const {
+    const Shape& dims = planned_.at(0).dims;
+    return test_.op.as<Flatten>() && dims[1] > 1 && dims[2] * dims[3] > 1;
+  }
+
+  void make_parameters() {
+    const RunParameters& p = test_.parameters;
+    constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+    const CudaParameters values{p.first_score_threshold.value_or(kNone), p.score_threshold.value_or(kNone),
+                                p.nms_iou.value_or(kNone), p.mask_threshold.value_or(kNone),
+                                p.max_detections.value_or(-1)};
+    parameters_ = std::make_unique<GuardedDevice>(sizeof(values), kGuardByte);
+    parameters_->upload(Bytes(reinterpret_cast<const std::byte*>(&values), sizeof(values)));
+  }
+
+  const CudaKernel* find_kernel() const {
+    for (const CudaKernel& kernel : cuda_kernels())
+      if (kernel.op == &node_->op.info()) return &kernel;
+    fail(ErrorCode::kInternal, "no CUDA kernel for {}", node_->op.name());
+  }
+
+  std::unique_ptr<CudaStep> prepare() {
+    auto step = kernel_->prepare(*this);
+    scratch_ = std::make_unique<GuardedDevice>(scratch_bytes_, std::byte{0xFF});
+    // The executor keeps weights on the host: what a kernel needs of them it has packed for itself.
+    for (std::size_t i = 0; i < inputs_.size(); ++i)
+      if (weights_[i]) inputs_[i].value.data = nullptr;
+    if (in_place_ >= 0) outputs_[0].value.data = inputs_[static_cast<std::size_t>(in_place_)].value.data;
+    running_ = true;
+    return step;
+  }
+
+  void reset() {
+    for (Slot& slot : outputs_) slot.reset();
+    for (Slot& slot : inputs_) slot.reset();
+    scratch_->reset();
+    cuda_check(cudaDeviceSynchronize(), "before a run");
+  }
+
+  template <class Body>
+  std::vector<Tensor> run_once(Body&& body) {
+    reset();
+    body();
+    cuda_check(cudaStreamSynchronize(stream()), "running the kernel");
+    std::vector<Tensor> out;
+    for (std::size_t i = 0; i < outputs_.size(); ++i) out.push_back(result(i));
+    for (std::size_t i = 0; i < outputs_.size(); ++i)
+      outputs_[i].expect_intact("output " + std::to_string(i));
+    for (std::size_t i = 0; i < inputs_.size(); ++i) check_input(i);
+    EXPECT_TRUE(scratch_->intact()) << "written outside the scratch";
+    EXPECT_TRUE(parameters_->intact()) << "written beside the parameters";
+    EXPECT_TRUE(!photo_memory_ || photo_memory_->intact()) << "written beside the photos";
+    return out;
+  }
+
+  void check_input(std::size_t i) const {
+    const Slot& slot = inputs_[i];
+    const std::string name = "input " + std::to_string(i);
+    slot.expect_intact(name);
+    if (slot.absent || static_cast<int>(i) == in_place_) return;
+    EXPECT_TRUE(slot.buffer->download(slot.content.size()) == slot.content) << name << " was changed";
+    EXPECT_TRUE(!slot.counted || slot.live_rows() == slot.start_rows)
+        << "the row count of " << name << " was changed";
+  }
+
+  Tensor result(std::size_t i) const {
+    const Slot& slot = outputs_[i];
+    CudaValue live = slot.value;
+    live.dims[0] = slot.live_rows();
+    if (live.dims[0] < 0 || live.dims[0] > slot.value.dims[0]) {
+      ADD_FAILURE() << live.dims[0] << " live rows of output " << i << ", whose bound is "
+                    << slot.value.dims[0];
+      live.dims[0] = 0;
+    }
+    const GuardedDevice& memory =
+        i == 0 && in_place_ >= 0 ? *inputs_[static_cast<std::size_t>(in_place_)].buffer : *slot.buffer;
+    const std::vector<std::byte> bytes =
+        reordered(memory.download(live.bytes()), live.dtype, live.dims, false);
+    Tensor out = Tensor::zeros(live.dtype, live.dims);
+    if (!bytes.empty()) std::memcpy(out.mutable_data(), bytes.data(), bytes.size());
+    return out;
+  }
+
+  const KernelCase& test_;
+  int in_place_;
+  Graph graph_;
+  const Node* node_ = nullptr;
+  const CudaKernel* kernel_ = nullptr;
+  CudaDevice device_;
+  Stream stream_;
+  std::vector<Slot> inputs_, outputs_;
+  std::vector<CudaValue> planned_, planned_outputs_;
+  mutable std::vector<bool> weights_;  // inputs that the kernel asked for on the host
+  mutable std::map<std::string, std::shared_ptr<const DeviceBuffer>> shared_;
+  CudaPhotos planned_photos_, photos_;
+  bool running_ = false;
+  std::size_t scratch_bytes_ = 0;
+  std::unique_ptr<GuardedDevice> scratch_, parameters_, photo_memory_;
+};
+
+double largest_finite(std::span<const float> values) {
+  double out = 0;
+  for (const float v : values)
+    if (std::isfinite(v)) out = std::max(out, std::abs(double{v}));
+  return out;
+}
+
+bool close(float got, float want, double allowed) {
+  if (std::isnan(want) || std::isnan(got)) return std::isnan(want) && std::isnan(got);
+  if (std::isinf(want) || std::isinf(got)) return got == want;
+  return std::abs(double{got} - double{want}) <= allowed;
+}
+
+void expect_close(const Tensor& got, const Tensor& want, double tolerance, const std::string& what) {
+  ASSERT_EQ(got.shape(), want.shape()) << what;
+  if (!is_float(got.dtype())) {
+    ASSERT_EQ(got.dtype(), want.dtype()) << what;
+    EXPECT_TRUE(std::ranges::equal(got.bytes(), want.bytes())) << what << ": other integers";
+    return;
+  }
+  const Tensor a = got.to_f32(), b = rounded_to(want.to_f32(), got.dtype()).to_f32();
+  const auto x = a.values<float>(), y = b.values<float>();
+  const double allowed = tolerance * largest_finite(y);
+  std::size_t wrong = 0, first = 0;
+  double worst = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    worst = std::max(worst, std::abs(double{x[i]} - double{y[i]}));  // NaN leaves it
+    if (close(x[i], y[i], allowed)) continue;
+    if (wrong++ == 0) first = i;
+  }
+  EXPECT_EQ(wrong, 0u) << what << ": " << wrong << " of " << x.size() << " elements of "
+                       << to_string(got.shape()) << " off by up to " << worst << " where " << allowed
+                       << " is allowed; the first, " << first << ", is " << (wrong ? x[first] : 0) << ", not "
+                       << (wrong ? y[first] : 0);
+}
+
+}  // namespace
+
+bool cuda_available(std::string* why) {
+  static const cudaError_t state = [] {
+    int count = 0;
+    const cudaError_t code = cudaGetDeviceCount(&count);
+    return code == cudaSuccess && count == 0 ? cudaErrorNoDevice : code;
+  }();
+  if (why && state != cudaSuccess) *why = std::string("no NVIDIA GPU here: ") + cudaGetErrorString(state);
+  return state == cudaSuccess;
+}
+
+std::vector<Tensor> run_cuda(const KernelCase& test) {
+  Harness harness(test);
+  std::vector<Tensor> out = harness.run_every_way();
+  for (const int i : harness.places())
+    Harness::expect_same(Harness(test, i).run_eagerly(), out, "a run in place of input " + std::to_string(i));
+  return out;
+}
+
+std::vector<Tensor> run_oracle(const KernelCase& test) {
+  KernelCase wide = test;
+  for (KernelInput& in : wide.inputs)
+    if (is_float(in.data.dtype()) && !in.data.shape().empty()) in.data = in.data.to_f32();
+  return run_kernel(wide);
+}
+
+Tensor rounded_to(const Tensor& values, DType type) {
+  if (values.dtype() != DType::kF32 || type == DType::kF32 || !is_float(type)) return values;
+  Tensor out = Tensor::zeros(type, values.shape());
+  const auto from = values.values<float>();
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    if (type == DType::kF16) out.mutable_values<Half>()[i] = to_half(from[i]);
+    if (type == DType::kBF16) out.mutable_values<BFloat16>()[i] = to_bfloat16(from[i]);
+  }
+  return out;
+}
+
+void expect_close(const std::vector<Tensor>& got, const std::vector<Tensor>& want, double tolerance,
+                  const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  for (std::size_t i = 0; i < got.size(); ++i)
+    expect_close(got[i], want[i], tolerance, what + ", output " + std::to_string(i));
+}
+
+void expect_as_on_cpu(const KernelCase& test, double tolerance, const std::string& what) {
+  expect_close(run_cuda(test), run_oracle(test), tolerance, what);
+}
+
+}  // namespace osprey
