@@ -1,18 +1,20 @@
 #include "cuda/cuda_harness.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include <cuda_runtime_api.h>
 
 #include "cuda/check.h"
 #include "cuda/device_buffer.h"
-#include "cuda/kernel.h"
+#include "cuda/executor.h"
+#include "cuda/tuner.h"
 #include "ops/flatten.h"
 #include "ops/paste_masks.h"
 #include "ops/resize_image.h"
@@ -84,22 +86,25 @@ std::vector<std::byte> reordered(Bytes from, DType dtype, const Shape& dims, boo
 struct Slot {
   CudaValue value;
   bool absent = false, counted = false;
-  int start_rows = 0;              // what the count holds before a run
+  std::optional<int> start_rows;   // of an input: what its count holds before a run
   std::vector<std::byte> content;  // of an input
-  std::unique_ptr<GuardedDevice> buffer, rows;
+  std::unique_ptr<GuardedDevice> buffer;
+  std::shared_ptr<GuardedDevice> rows;  // the count, which values of one bound share
 
   void allocate() {
     buffer = std::make_unique<GuardedDevice>(value.bytes(), garbage(value.dtype));
     value.data = buffer->data();
     if (!counted) return;
-    rows = std::make_unique<GuardedDevice>(sizeof(int), garbage(DType::kI32));
+    if (!rows) rows = std::make_shared<GuardedDevice>(sizeof(int), garbage(DType::kI32));
     value.rows = reinterpret_cast<int*>(rows->data());
   }
   void reset() {
     if (absent) return;
     buffer->reset();
     buffer->upload(content);
-    if (counted) rows->upload(Bytes(reinterpret_cast<const std::byte*>(&start_rows), sizeof(int)));
+    if (!counted) return;
+    rows->reset();
+    if (start_rows) rows->upload(Bytes(reinterpret_cast<const std::byte*>(&*start_rows), sizeof(int)));
   }
   std::int64_t live_rows() const {
     if (!counted) return value.dims.empty() ? 1 : value.dims[0];
@@ -155,27 +160,18 @@ class CapturedGraph {
   cudaGraphExec_t executable_ = nullptr;
 };
 
-CudaDevice describe_device() {
-  cudaDeviceProp p{};
-  cuda_check(cudaGetDeviceProperties(&p, 0), "device 0");
-  CudaDevice out{.index = 0,
-                 .name = p.name,
-                 .major = p.major,
-                 .minor = p.minor,
-                 .multiprocessors = p.multiProcessorCount,
-                 .memory = p.totalGlobalMem,
-                 .l2_bytes = static_cast<std::size_t>(p.l2CacheSize),
-                 .shared_bytes_optin = p.sharedMemPerBlockOptin};
-  cuda_check(cudaDriverGetVersion(&out.driver), "driver version");
-  cuda_check(cudaRuntimeGetVersion(&out.runtime), "runtime version");
-  return out;
+// One for all cases, so that what was measured for one is known to the next.
+CudaTuner& shared_tuner() {
+  static CudaTuner tuner(cuda_devices().at(0), 30,
+                         std::filesystem::temp_directory_path() / "osprey_test_cuda_tuning", {});
+  return tuner;
 }
 
 class Harness final : public CudaPrepare, public CudaRun {
  public:
   // in_place: the input whose memory output 0 takes over, or -1.
   explicit Harness(const KernelCase& test, int in_place = -1)
-      : test_(test), in_place_(in_place), graph_("test"), device_(describe_device()) {
+      : test_(test), in_place_(in_place), graph_("test"), device_(cuda_devices().at(0)) {
     std::vector<ValueId> ids;
     for (std::size_t i = 0; i < test.inputs.size(); ++i) ids.push_back(add_input(i));
     node_ = &graph_.add_node(test.op, ids, "node");
@@ -241,7 +237,7 @@ class Harness final : public CudaPrepare, public CudaRun {
   void request_scratch(std::size_t bytes) override { scratch_bytes_ = std::max(scratch_bytes_, bytes); }
   bool tf32() const override { return false; }
   const CudaDevice& device() const override { return device_; }
-  CudaTuner& tuner() const override { fail(ErrorCode::kInternal, "harness: no tuner yet"); }
+  CudaTuner& tuner() const override { return shared_tuner(); }
   cudaStream_t stream() const override { return stream_.get(); }
 
   const CudaValue& in(std::size_t i) const override { return inputs_.at(i).value; }
@@ -271,7 +267,6 @@ class Harness final : public CudaPrepare, public CudaRun {
     slot.content = reordered(in.data.bytes(), in.data.dtype(), in.data.shape(), true);
     planned_.push_back(slot.value);
     slot.allocate();
-    if (slot.counted) planned_.back().rows = slot.value.rows;
     inputs_.push_back(std::move(slot));
     return graph_.add_input("in" + std::to_string(i), std::move(type));
   }
@@ -282,16 +277,23 @@ class Harness final : public CudaPrepare, public CudaRun {
     for (const Dim& dim : type.dims)
       slot.value.dims.push_back(dim.kind() == Dim::Kind::kUnknown ? capacity()
                                                                   : dim.evaluate(test_.bindings));
-    const Dim& rows = type.dims.at(0);
-    slot.counted = !rows.is_exact();
-    slot.start_rows = std::bit_cast<int>(0xCDCDCDCDu);
-    for (std::size_t k = 0; k < inputs_.size() && slot.counted; ++k)
-      if (inputs_[k].counted && graph_.value(node_->inputs[k]).type.dims.at(0) == rows)
-        slot.start_rows = inputs_[k].start_rows;
     planned_outputs_.push_back(slot.value);
+    slot.counted = !type.dims.at(0).is_exact();
+    if (slot.counted) slot.rows = count_of(type.dims[0]);
     slot.allocate();
-    planned_outputs_.back().rows = slot.value.rows;
     outputs_.push_back(std::move(slot));
+  }
+
+  // The count that an output shares: an input's of the same bound, unless the kernel selects rows, or an
+  // earlier output's. Null: a new one.
+  std::shared_ptr<GuardedDevice> count_of(const Dim& rows) const {
+    if (rows.kind() == Dim::Kind::kUnknown) return nullptr;
+    const auto has_bound = [&](ValueId id) { return id >= 0 && graph_.value(id).type.dims.at(0) == rows; };
+    for (std::size_t k = 0; k < inputs_.size() && !kernel_->selects_rows; ++k)
+      if (has_bound(node_->inputs[k])) return inputs_[k].rows;
+    for (std::size_t k = 0; k < outputs_.size(); ++k)
+      if (has_bound(node_->outputs[k])) return outputs_[k].rows;
+    return nullptr;
   }
 
   // Of an output without a bound: the runs of pasted masks.
@@ -401,7 +403,7 @@ class Harness final : public CudaPrepare, public CudaRun {
     slot.expect_intact(name);
     if (slot.absent || static_cast<int>(i) == in_place_) return;
     EXPECT_TRUE(slot.buffer->download(slot.content.size()) == slot.content) << name << " was changed";
-    EXPECT_TRUE(!slot.counted || slot.live_rows() == slot.start_rows)
+    EXPECT_TRUE(!slot.counted || slot.live_rows() == *slot.start_rows)
         << "the row count of " << name << " was changed";
   }
 
@@ -478,15 +480,7 @@ void expect_close(const Tensor& got, const Tensor& want, double tolerance, const
 
 }  // namespace
 
-bool cuda_available(std::string* why) {
-  static const cudaError_t state = [] {
-    int count = 0;
-    const cudaError_t code = cudaGetDeviceCount(&count);
-    return code == cudaSuccess && count == 0 ? cudaErrorNoDevice : code;
-  }();
-  if (why && state != cudaSuccess) *why = std::string("no NVIDIA GPU here: ") + cudaGetErrorString(state);
-  return state == cudaSuccess;
-}
+bool cuda_available(std::string* why) { return !cuda_devices(why).empty(); }
 
 std::vector<Tensor> run_cuda(const KernelCase& test) {
   Harness harness(test);
