@@ -25,7 +25,8 @@ struct CudaOptions {
   int device = 0;
   bool tf32 = false;
   bool graph =
-      true;  // replay a CUDA graph; off: launch kernel by kernel, as runs that observe values do anyway
+      true;       // replay a CUDA graph; off: launch kernel by kernel, as runs that observe values do anyway
+  int lanes = 6;  // steps that may run side by side within a graph; 1: one after the other
   bool guards = false;  // for tests: words between values, checked after every step
   // Choosing implementations by measuring them: at most this many seconds for a class of shapes, 0 for never
   // (then the library's first choice runs). What was measured before, on the same device and libraries, is

@@ -72,10 +72,12 @@ class Planner {
       plan_.steps.push_back({&node, nullptr, node.inputs, node.outputs});
     set_phases();
     number_counts();
+    plan_.lanes = plan_lanes(dependencies(), shared_.options().lanes);
     place();
     for (std::size_t i = 0; i < plan_.steps.size(); ++i) prepare(i);
     plan_.scratch_offset = plan_.arena_bytes;
-    plan_.arena_bytes += aligned(plan_.scratch_bytes);
+    plan_.scratch_bytes = aligned(plan_.scratch_bytes);
+    plan_.arena_bytes += plan_.scratch_bytes * static_cast<std::size_t>(plan_.lanes.lanes);
     return std::move(plan_);
   }
 
@@ -155,6 +157,25 @@ class Planner {
     return plan_.counts++;
   }
 
+  std::vector<StepDependencies> dependencies() const {
+    std::vector<int> maker(plan_.values.size(), -1);
+    std::vector<StepDependencies> out;
+    for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
+      out.emplace_back();
+      for (const int i : plan_.steps[s].ins)
+        if (i >= 0 && maker[static_cast<std::size_t>(i)] >= 0)
+          out.back().push_back(maker[static_cast<std::size_t>(i)]);
+      for (const int o : plan_.steps[s].outs) maker[static_cast<std::size_t>(o)] = static_cast<int>(s);
+    }
+    return out;
+  }
+
+  // The steps of its section: what one of them makes or reads must last for all of them.
+  const LanePlan::Section& section(int step) const {
+    return plan_.lanes
+        .sections[static_cast<std::size_t>(plan_.lanes.steps[static_cast<std::size_t>(step)].section)];
+  }
+
   bool is_output(int index) const { return graph_.is_output(index); }
 
   // Counts, outputs, then the rest by lifetime. An output without a bound comes last of the outputs, and only
@@ -205,7 +226,8 @@ class Planner {
       for (std::size_t o = 0; o < step.outs.size(); ++o) {
         const int out = step.outs[o];
         if (is_output(out)) continue;
-        MemoryRequest request{value(out).value.bytes() + guard(), s, last[static_cast<std::size_t>(out)], -1};
+        MemoryRequest request{value(out).value.bytes() + guard(), first[static_cast<std::size_t>(out)],
+                              last[static_cast<std::size_t>(out)], -1};
         if (o == 0) {
           const int i = wanted[static_cast<std::size_t>(s)] = reusable_input(step, last, s);
           if (i >= 0)
@@ -232,7 +254,7 @@ class Planner {
       const int in =
           static_cast<std::size_t>(i) < step.ins.size() ? step.ins[static_cast<std::size_t>(i)] : -1;
       if (in < 0 || is_output(in) || value(in).home != CudaHome::kArena ||
-          last[static_cast<std::size_t>(in)] != now)
+          last[static_cast<std::size_t>(in)] != now || section(now).lanes > 1)
         continue;
       if (std::count(step.ins.begin(), step.ins.end(), in) == 1 &&
           value(in).value.bytes() == value(step.outs[0]).value.bytes() && keeps_order(*step.node))
