@@ -35,12 +35,20 @@ struct SourceOptions {
   int height = 0, width = 0;
 };
 
+// What one rewrite of the graph did during a build.
+struct PassReport {
+  std::string name;
+  double seconds = 0;
+  std::size_t nodes_before = 0, nodes_after = 0;
+};
+
 struct ImportReport {
   std::string family;                       // "detectron2"
   std::string description;                  // "GeneralizedRCNN R50-FPN, masks"
   std::vector<std::string> unused_weights;  // in the checkpoint, not in the model
   std::size_t weights = 0;                  // tensors used
   std::int64_t parameters = 0;              // numbers in them
+  std::vector<PassReport> passes;           // of a build, in their order
 };
 
 // Thresholds that can be set when building and changed for each run. Absent: the model's own.

@@ -236,7 +236,7 @@ Model build(const ImportRequest& request) {
   Model model{.graph = net.finish(),
               .family = "detectron2",
               .description = describe(config, trunk),
-              .categories = choose_categories(request.categories, categories(config)),
+              .categories = categories(config),
               .metadata = metadata(request)};
   model.weights = net.account();
   return model;

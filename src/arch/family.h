@@ -18,7 +18,6 @@ struct ImportRequest {
   Checkpoint checkpoint;
   std::string config;  // path of the config file, or an official name, or empty
   std::vector<std::pair<std::string, std::string>> overrides;  // --set KEY=VALUE, in the framework's spelling
-  std::vector<Category> categories;                            // of --labels; empty: the framework's own
   int height = 0, width = 0;                                   // a fixed input size; 0: as the config says
 };
 

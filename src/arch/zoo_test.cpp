@@ -265,14 +265,6 @@ TEST(ZooLabels, FollowTheDataSet) {
             "class 2");
 }
 
-TEST(ZooLabels, OfTheUserMustFitTheModel) {
-  ImportRequest request{.config = "faster_rcnn_R_50_FPN_1x", .categories = {{"cat", 1}, {"dog", 2}}};
-  EXPECT_THAT(error_of([&] { build_with_zeros(detectron2(), request); }),
-              HasSubstr("2 labels were given, but the model has 80"));
-  request.overrides = {{"MODEL.ROI_HEADS.NUM_CLASSES", "2"}};
-  EXPECT_EQ(build_with_zeros(detectron2(), request).categories.at(1).name, "dog");
-}
-
 TEST(Select, SaysWhatItSaw) {
   ImportRequest request{.source = "strange.pth", .checkpoint = {.format = "torch zip"}};
   request.checkpoint.tensors.push_back({.name = "encoder.weight"});

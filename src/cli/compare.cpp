@@ -165,63 +165,90 @@ json to_json(const Agreement& a) {
           {"most_different_mask_pixels", a.most_mask_pixels}};
 }
 
+// What a comparison found.
+struct Verdict {
+  bool exact = false;  // both engines compute in fp32
+  AgreementBounds bounds;
+  std::size_t images = 0;
+  Agreement total;
+  std::vector<std::string> violations;  // of the bounds; none: the same
+  std::optional<Departure> departure;   // where it was searched for; without a layer: there is none
+};
+
+bool is_exact(const Side& a, const Side& b) {
+  return a.engine->data().precision == "fp32" && b.engine->data().precision == "fp32";
+}
+
+void expect_same_classes(const Options& o, const Side& a, const Side& b) {
+  require(a.engine->labels().size() == b.engine->labels().size(),
+          "{} has {} classes, {} has {}: they cannot be compared", o.first, a.engine->labels().size(),
+          o.second, b.engine->labels().size());
+}
+
+// Adds up how far the sides agree on `files`. Returns the last photo on which they do not, else the first:
+// where a departing layer is looked for.
+Image compare_photos(const Options& o, const std::vector<fs::path>& files, Side& a, Side& b, bool quiet,
+                     Verdict& verdict) {
+  const Truth truth(o.annotations, *a.engine);
+  const RunOptions options{.parameters = run_parameters(o.thresholds.values)};
+  std::optional<Image> telling;
+  ProgressBar bar(!quiet);
+  for (const fs::path& file : files) {
+    Image photo = read_image(file);
+    const Detections x = a.detect(photo, options), y = b.detect(photo, options);
+    const Agreement here = compare_detections(x, y, verdict.bounds);
+    verdict.total.add(here);
+    if (!o.output.empty()) write_picture(o, file, photo, a, b, x, y, truth);
+    if (!telling || !violations(here, verdict.bounds).empty()) telling = std::move(photo);
+    bar.update(static_cast<double>(++verdict.images) / static_cast<double>(files.size()), "comparing");
+  }
+  return std::move(*telling);
+}
+
+void print_json(const Verdict& v) {
+  json out = to_json(v.total);
+  out["images"] = v.images;
+  out["same"] = v.violations.empty();
+  out["bounds"] = v.exact ? "fp32" : "reduced precision";
+  out["violations"] = v.violations;
+  if (v.departure)
+    out["first_departing_layer"] = v.departure->layer.empty() ? json()
+                                                              : json{{"name", v.departure->layer},
+                                                                     {"difference", v.departure->difference}};
+  fmt::print("{}\n", out.dump(2));
+}
+
+void print_text(const Verdict& v) {
+  const Agreement& t = v.total;
+  fmt::print("{} images: {} and {} detections, {} matched, {} missing, {} extra\n", v.images, t.first,
+             t.second, t.matched, t.missing(), t.extra());
+  fmt::print("largest differences: box {:.4f} px, score {:.2e}; masks: worst IoU {:.4f}, at most {} pixels\n",
+             t.largest_box, t.largest_score, t.worst_mask_iou, t.most_mask_pixels);
+  if (v.departure && v.departure->layer.empty())
+    fmt::print("layers: none departs by more than {} of its largest magnitude\n", v.bounds.stage);
+  if (v.departure && !v.departure->layer.empty())
+    fmt::print("layers: the first to depart is {}, by {:.2e} of its largest magnitude\n", v.departure->layer,
+               v.departure->difference);
+  for (const std::string& line : v.violations) fmt::print("  {}\n", line);
+  fmt::print("verdict: {} (bounds for {})\n", v.violations.empty() ? "the same" : "DIFFERENT",
+             v.exact ? "fp32" : "reduced precision");
+}
+
 int compare(const Options& o, const CommonOptions& common) {
   std::vector<fs::path> files = find_images(o.input);
   if (o.images > 0 && files.size() > o.images) files.resize(o.images);
   Side a(o.first, common), b(o.second, common);
-  require(a.engine->labels().size() == b.engine->labels().size(),
-          "{} has {} classes, {} has {}: they cannot be compared", o.first, a.engine->labels().size(),
-          o.second, b.engine->labels().size());
-  const bool exact = a.engine->data().precision == "fp32" && b.engine->data().precision == "fp32";
-  const AgreementBounds bounds = exact ? bounds_for_fp32() : bounds_for_reduced_precision();
-  const Truth truth(o.annotations, *a.engine);
+  expect_same_classes(o, a, b);
   if (!o.output.empty()) make_folder(o.output);
 
-  Agreement total;
-  std::optional<Image> worst;
-  const RunOptions options{.parameters = run_parameters(o.thresholds.values)};
-  {
-    ProgressBar bar(!common.quiet);
-    for (std::size_t i = 0; i < files.size(); ++i) {
-      Image photo = read_image(files[i]);
-      const Detections x = a.detect(photo, options), y = b.detect(photo, options);
-      const Agreement here = compare_detections(x, y, bounds);
-      total.add(here);
-      if (!o.output.empty()) write_picture(o, files[i], photo, a, b, x, y, truth);
-      if (!worst || !violations(here, bounds).empty()) worst = std::move(photo);
-      bar.update(static_cast<double>(i + 1) / static_cast<double>(files.size()), "comparing");
-    }
-  }
-  const std::vector<std::string> wrong = violations(total, bounds);
-  const bool search = o.layers || !wrong.empty();
-  const Departure departure = search ? first_departure(a, b, *worst, bounds.stage) : Departure{};
-
-  if (common.json) {
-    json out = to_json(total);
-    out["images"] = files.size();
-    out["same"] = wrong.empty();
-    out["bounds"] = exact ? "fp32" : "reduced precision";
-    out["violations"] = wrong;
-    if (search)
-      out["first_departing_layer"] =
-          departure.layer.empty() ? json()
-                                  : json{{"name", departure.layer}, {"difference", departure.difference}};
-    fmt::print("{}\n", out.dump(2));
-    return wrong.empty() ? 0 : 1;
-  }
-  fmt::print("{} images: {} and {} detections, {} matched, {} missing, {} extra\n", files.size(), total.first,
-             total.second, total.matched, total.missing(), total.extra());
-  fmt::print("largest differences: box {:.4f} px, score {:.2e}; masks: worst IoU {:.4f}, at most {} pixels\n",
-             total.largest_box, total.largest_score, total.worst_mask_iou, total.most_mask_pixels);
-  if (search && departure.layer.empty())
-    fmt::print("layers: none departs by more than {} of its largest magnitude\n", bounds.stage);
-  if (!departure.layer.empty())
-    fmt::print("layers: the first to depart is {}, by {:.2e} of its largest magnitude\n", departure.layer,
-               departure.difference);
-  for (const std::string& line : wrong) fmt::print("  {}\n", line);
-  fmt::print("verdict: {} (bounds for {})\n", wrong.empty() ? "the same" : "DIFFERENT",
-             exact ? "fp32" : "reduced precision");
-  return wrong.empty() ? 0 : 1;
+  Verdict verdict{.exact = is_exact(a, b)};
+  verdict.bounds = verdict.exact ? bounds_for_fp32() : bounds_for_reduced_precision();
+  const Image telling = compare_photos(o, files, a, b, common.quiet, verdict);
+  verdict.violations = violations(verdict.total, verdict.bounds);
+  if (o.layers || !verdict.violations.empty())
+    verdict.departure = first_departure(a, b, telling, verdict.bounds.stage);
+  common.json ? print_json(verdict) : print_text(verdict);
+  return verdict.violations.empty() ? 0 : 1;
 }
 
 }  // namespace

@@ -209,7 +209,7 @@ class Planner {
   void prepare(std::size_t index) {
     PlannedStep& step = plan_.steps[index];
     if (!step.node) {
-      step.step = reorder_step(value(step.ins[0]).value, value(step.outs[0]).value);
+      step.step = reorder_step();
       return;
     }
     const CpuKernel& kernel = *shared_.kernels()[static_cast<std::size_t>(step.node - graph_.nodes().data())];

@@ -60,9 +60,7 @@ void reorder(const CpuValue& in, const CpuValue& out, int threads) {
   }
 }
 
-std::unique_ptr<CpuStep> reorder_step(const CpuValue&, const CpuValue&) {
-  return std::make_unique<Reorder>();
-}
+std::unique_ptr<CpuStep> reorder_step() { return std::make_unique<Reorder>(); }
 
 Tensor c_order_copy(const CpuValue& value) {
   Tensor out = Tensor::zeros(value.dtype, value.dims);

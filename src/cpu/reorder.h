@@ -10,8 +10,8 @@ namespace osprey {
 // Writes `in` in the layout of `out`; extents and type are the same, padded channels become zero.
 void reorder(const CpuValue& in, const CpuValue& out, int threads);
 
-// The step that copies in(0) to out(0).
-std::unique_ptr<CpuStep> reorder_step(const CpuValue& in, const CpuValue& out);
+// The step that copies in(0) to out(0), whatever their layouts.
+std::unique_ptr<CpuStep> reorder_step();
 
 // A copy of the live rows in C order.
 Tensor c_order_copy(const CpuValue& value);

@@ -70,7 +70,10 @@ void apply_thresholds(Graph& graph, const Thresholds& t) {
 }
 
 ImportReport report_of(const Model& model) {
-  ImportReport out{model.family, model.description, model.weights.unused, model.graph.weights().size(), 0};
+  ImportReport out{.family = model.family,
+                   .description = model.description,
+                   .unused_weights = model.weights.unused,
+                   .weights = model.graph.weights().size()};
   for (const Weight& w : model.graph.weights())
     out.parameters += element_count(constant_shape(model.graph.value(w.value).type));
   return out;
@@ -83,9 +86,9 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
                     options.precision == Precision::kBf16 ? "bf16" : "fp32"};
   ImportReport report = report_of(engine.model);
   apply_thresholds(engine.model.graph, options.thresholds);
-  run_passes(engine.model.graph,
-             {.disabled = options.disabled_passes,
-              .precision = options.precision == Precision::kBf16 ? DType::kBF16 : DType::kF32});
+  report.passes = run_passes(
+      engine.model.graph, {.disabled = options.disabled_passes,
+                           .precision = options.precision == Precision::kBf16 ? DType::kBF16 : DType::kF32});
   write_engine(file, engine, [&](double done) {
     if (options.progress) options.progress(done, "writing " + file.filename().string());
   });

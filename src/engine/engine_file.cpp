@@ -71,36 +71,68 @@ flatbuffers::Offset<fb::Attribute> write_attribute(Builder& b, const Attribute& 
   return std::visit(Writer{b, name}, a.value);
 }
 
-flatbuffers::Offset<fb::Node> write_node(Builder& b, const Node& node) {
+// The values in the order that a reader makes them, inputs, weights, results: in what order the graph was put
+// together does not show, so a checkpoint and the Model imported from it give the same bytes.
+class ValueOrder {
+ public:
+  explicit ValueOrder(const Graph& graph) : index_(graph.values().size(), kNoValue) {
+    for (const ValueId id : graph.inputs()) place(id);
+    for (const Weight& w : graph.weights()) place(w.value);
+    for (const Node& node : graph.nodes())
+      for (const ValueId id : node.outputs) place(id);
+  }
+
+  const std::vector<ValueId>& ids() const { return ids_; }
+  int index(ValueId id) const { return id == kNoValue ? kNoValue : index_[static_cast<std::size_t>(id)]; }
+  std::vector<int> indices(const std::vector<ValueId>& ids) const {
+    std::vector<int> out;
+    for (const ValueId id : ids) out.push_back(index(id));
+    return out;
+  }
+
+ private:
+  void place(ValueId id) {
+    index_[static_cast<std::size_t>(id)] = static_cast<int>(ids_.size());
+    ids_.push_back(id);
+  }
+  std::vector<int> index_;
+  std::vector<ValueId> ids_;
+};
+
+flatbuffers::Offset<fb::Node> write_node(Builder& b, const Node& node, const ValueOrder& order) {
   std::vector<flatbuffers::Offset<fb::Attribute>> attributes;
   for (const Attribute& a : node.op.attributes()) attributes.push_back(write_attribute(b, a));
   return fb::CreateNode(b, b.CreateString(std::string(node.op.name())), b.CreateString(node.name),
-                        b.CreateVector(attributes), b.CreateVector(node.inputs),
-                        b.CreateVector(node.outputs));
+                        b.CreateVector(attributes), b.CreateVector(order.indices(node.inputs)),
+                        b.CreateVector(order.indices(node.outputs)));
 }
 
 std::vector<std::uint8_t> write_graph(const EngineData& engine, const std::vector<fb::WeightT>& weights) {
   const Graph& graph = engine.model.graph;
   Builder b;
   std::vector<flatbuffers::Offset<fb::Value>> values;
-  for (const Value& v : graph.values())
+  const ValueOrder order(graph);
+  for (const ValueId id : order.ids()) {
+    const Value& v = graph.value(id);
     values.push_back(fb::CreateValue(b, b.CreateString(v.name), b.CreateString(to_string(v.type))));
+  }
   std::vector<flatbuffers::Offset<fb::Node>> nodes;
-  for (const Node& node : graph.nodes()) nodes.push_back(write_node(b, node));
+  for (const Node& node : graph.nodes()) nodes.push_back(write_node(b, node, order));
   std::vector<flatbuffers::Offset<fb::Weight>> placed;
-  for (const fb::WeightT& w : weights) placed.push_back(fb::CreateWeight(b, w.value, w.offset, w.size));
+  for (const fb::WeightT& w : weights)
+    placed.push_back(fb::CreateWeight(b, order.index(w.value), w.offset, w.size));
   std::vector<flatbuffers::Offset<fb::Category>> categories;
   for (const Category& c : engine.model.categories)
     categories.push_back(fb::CreateCategory(b, b.CreateString(c.name), c.id));
   std::vector<flatbuffers::Offset<fb::Entry>> metadata;
   for (const auto& [key, value] : engine.model.metadata)
     metadata.push_back(fb::CreateEntry(b, b.CreateString(key), b.CreateString(value)));
-  b.Finish(fb::CreateEngine(b, b.CreateString(engine.version), b.CreateString(engine.device),
-                            b.CreateString(engine.precision), b.CreateString(engine.model.family),
-                            b.CreateString(engine.model.description), b.CreateString(graph.name()),
-                            b.CreateVector(values), b.CreateVector(nodes), b.CreateVector(placed),
-                            b.CreateVector(graph.inputs()), b.CreateVector(graph.outputs()),
-                            b.CreateVector(categories), b.CreateVector(metadata)));
+  b.Finish(fb::CreateEngine(
+      b, b.CreateString(engine.version), b.CreateString(engine.device), b.CreateString(engine.precision),
+      b.CreateString(engine.model.family), b.CreateString(engine.model.description),
+      b.CreateString(graph.name()), b.CreateVector(values), b.CreateVector(nodes), b.CreateVector(placed),
+      b.CreateVector(order.indices(graph.inputs())), b.CreateVector(order.indices(graph.outputs())),
+      b.CreateVector(categories), b.CreateVector(metadata)));
   return {b.GetBufferPointer(), b.GetBufferPointer() + b.GetSize()};
 }
 

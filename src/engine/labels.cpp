@@ -45,12 +45,14 @@ std::vector<Category> from_lines(std::string_view text) {
 
 }  // namespace
 
-std::vector<Category> read_labels(const std::filesystem::path& file) {
+std::vector<Category> read_labels(const std::filesystem::path& file, std::size_t classes) {
   const std::string text = read_text(file, std::size_t{1} << 30);
   return in_context(file.string(), [&] {
     const auto first = text.find_first_not_of(" \t\r\n");
     require(first != std::string::npos, "holds no class names");
-    return text[first] == '{' ? from_coco(text) : from_lines(text);
+    std::vector<Category> out = text[first] == '{' ? from_coco(text) : from_lines(text);
+    require(out.size() == classes, "has {} class names, but the model has {} classes", out.size(), classes);
+    return out;
   });
 }
 

@@ -1,6 +1,5 @@
 #include "engine/source.h"
 
-#include "arch/family/categories.h"
 #include "arch/family/select.h"
 #include "core/error.h"
 #include "engine/engine_file.h"
@@ -10,17 +9,24 @@
 namespace osprey {
 namespace {
 
-// A Model file holds what its config said; only the names of its classes can still be changed.
+// A Model file holds what its config said; only the names of its classes can still be changed (load_source).
 Model load_model(const Source& file, const SourceOptions& source) {
   if (!source.config.empty() || !source.overrides.empty() || source.height > 0)
     fail(ErrorCode::kUsage,
          "{}: is a model, whose config and size were settled when it was imported; give them to "
          "`osprey import`, with the checkpoint",
          file.name);
-  Model model = read_model_onnx(file);
-  if (!source.labels.empty())
-    model.categories = choose_categories(read_labels(source.labels), model.categories);
-  return model;
+  return read_model_onnx(file);
+}
+
+Model import_checkpoint(const Source& file, const SourceOptions& source) {
+  ImportRequest request{.source = file.name,
+                        .checkpoint = read_checkpoint(file),
+                        .config = source.config,
+                        .overrides = source.overrides,
+                        .height = source.height,
+                        .width = source.width};
+  return in_context(file.name, [&] { return import_model(request); });
 }
 
 }  // namespace
@@ -29,15 +35,9 @@ Model load_source(const SourceOptions& source) {
   const Source file = open_source(source.source);
   require(!is_engine(file.bytes),
           "{}: is an engine already; give the checkpoint or model that it was built from", file.name);
-  if (is_onnx_model(file.bytes)) return load_model(file, source);
-  ImportRequest request{.source = file.name,
-                        .checkpoint = read_checkpoint(file),
-                        .config = source.config,
-                        .overrides = source.overrides,
-                        .height = source.height,
-                        .width = source.width};
-  if (!source.labels.empty()) request.categories = read_labels(source.labels);
-  return in_context(file.name, [&] { return import_model(request); });
+  Model model = is_onnx_model(file.bytes) ? load_model(file, source) : import_checkpoint(file, source);
+  if (!source.labels.empty()) model.categories = read_labels(source.labels, model.categories.size());
+  return model;
 }
 
 }  // namespace osprey

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "osprey/engine.h"
 
 namespace osprey {
 
@@ -28,12 +29,6 @@ struct Pass {
 
 // Every pass, in the order in which they run.
 const std::vector<Pass>& pipeline();
-
-struct PassReport {
-  std::string_view name;
-  double seconds = 0;
-  std::size_t nodes_before = 0, nodes_after = 0;
-};
 
 std::vector<PassReport> run_passes(Graph& graph, const PassOptions& options = {});
 

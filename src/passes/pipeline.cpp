@@ -37,7 +37,7 @@ std::vector<PassReport> run_passes(Graph& graph, const PassOptions& options) {
       verify(graph);
     });
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    reports.push_back({pass.name, took.count(), before, graph.nodes().size()});
+    reports.push_back({std::string(pass.name), took.count(), before, graph.nodes().size()});
   }
   return reports;
 }

@@ -118,7 +118,8 @@ class BadInput(CommandTest):
         for name in ("roi_heads.box_predictor.cls_score.weight", "roi_heads.box_predictor.bbox_pred.weight", "25", "4"):
             self.assertIn(name, wrong)
         (self.folder / "names.txt").write_text("cat\ndog\n")
-        self.refused("build", PKL, "--config", YAML, "--labels", "names.txt", "-o", "m.osprey", names=["2 labels", "24"])
+        self.refused("build", PKL, "--config", YAML, "--labels", "names.txt", "-o", "m.osprey",
+                     names=["names.txt: has 2 class names", "24"])
         self.refused("infer", self.engine(), self.photo(), "--labels", "names.txt", "-o", "out", names=["names.txt", "2", "24"])
 
     def test_missing_misshapen_and_leftover_weights_in_one_message(self):

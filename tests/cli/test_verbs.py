@@ -39,6 +39,10 @@ class Build(CommandTest):
         self.assertEqual(loud.out, "")
         self.assertIn("307 weights", loud.err)
         self.assertEqual((quiet.out, quiet.err), ("", ""))
+        self.assertNotIn("fold_batch_norm", loud.err)
+        verbose = self.run_osprey(*arguments, "--verbose", "--disable-pass", "fuse_upsample").err
+        self.assertRegex(verbose, r"pass fold_batch_norm +[0-9.]+ ms +237 -> 184 nodes")
+        self.assertNotIn("fuse_upsample", verbose)
 
     def test_overrides_and_thresholds(self):
         few = self.engine("--max-detections", "3")

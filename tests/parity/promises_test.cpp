@@ -136,6 +136,16 @@ SourceOptions demo_model() {
   return {.source = demo / "demo_mask_rcnn.pkl", .config = (demo / "demo_mask_rcnn.yaml").string()};
 }
 
+TEST(Determinism, AModelGivesTheEngineBytesOfItsCheckpoint) {
+  const ScratchFolder scratch;
+  const auto direct = scratch.path() / "direct.osprey", model = scratch.path() / "model.onnx",
+             through = scratch.path() / "through.osprey";
+  build_engine(demo_model(), {}, direct);
+  import_model(demo_model(), model);
+  build_engine({.source = model}, {}, through);
+  EXPECT_TRUE(read_text(direct) == read_text(through));
+}
+
 // Under the preset tsan this is the test of what sessions share. One thread each there: ThreadSanitizer does
 // not see into libgomp's barriers, and would take every parallel loop for a race.
 TEST(Concurrency, TwoSessionsOfOneEngineInTwoThreads) {

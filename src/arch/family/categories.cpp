@@ -73,11 +73,4 @@ std::vector<Category> numbered_categories(int count) {
   return out;
 }
 
-std::vector<Category> choose_categories(const std::vector<Category>& users, std::vector<Category> own) {
-  if (users.empty()) return own;
-  require(users.size() == own.size(), "{} labels were given, but the model has {} classes", users.size(),
-          own.size());
-  return users;
-}
-
 }  // namespace osprey

@@ -15,7 +15,4 @@ std::vector<Category> voc_categories();                // 20, alphabetical
 std::vector<Category> cityscapes_categories();         // the 8 with instances
 std::vector<Category> numbered_categories(int count);  // "class 0", ...
 
-// The user's, whose count must match, or else the framework's.
-std::vector<Category> choose_categories(const std::vector<Category>& users, std::vector<Category> own);
-
 }  // namespace osprey

@@ -64,6 +64,10 @@ void print_report(const ImportReport& report, bool quiet, bool verbose) {
   if (quiet) return;
   fmt::print(stderr, "{}: {}, {} weights, {:.1f} million parameters\n", report.family, report.description,
              report.weights, static_cast<double>(report.parameters) / 1e6);
+  if (verbose)
+    for (const PassReport& pass : report.passes)
+      fmt::print(stderr, "  pass {:<22} {:>8.3f} ms  {:>4} -> {} nodes\n", pass.name, pass.seconds * 1e3,
+                 pass.nodes_before, pass.nodes_after);
   if (report.unused_weights.empty()) return;
   constexpr std::size_t kShown = 20;
   const std::size_t shown =

@@ -25,7 +25,7 @@ struct ThresholdFlags {
   void declare(CLI::App& app);
 };
 
-// One line on what was imported, and what was left over, on stderr.
+// One line on what was imported, and what was left over, on stderr; verbose: the passes of a build as well.
 void print_report(const ImportReport& report, bool quiet, bool verbose);
 
 }  // namespace osprey
