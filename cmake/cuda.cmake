@@ -1,6 +1,6 @@
 # The CUDA executor is optional: built where nvcc, cuDNN 9, cuBLASLt and cudnn-frontend (scripts/setup.sh unpacks its
-# headers into .deps) are found. The command starts on a machine without a driver: the CUDA runtime is linked
-# statically, and nothing links the driver's own library.
+# headers into .deps) are found. The command starts on a machine without any of them: the CUDA runtime is linked
+# statically, cuDNN and cuBLASLt are opened when they are first needed, and nothing links the driver's own library.
 #
 # CMAKE_CUDA_ARCHITECTURES: what GPUs the kernels are compiled for; the default runs on compute capability 8.0
 # (Ampere) and newer, with Hopper's own machine code.
@@ -26,13 +26,12 @@ if(NOT OSPREY_CUDA STREQUAL "OFF" AND NOT OSPREY_SANITIZE AND NOT OSPREY_FUZZ)
     get_filename_component(cuda_root ${CMAKE_CUDA_COMPILER} DIRECTORY)
     get_filename_component(cuda_root ${cuda_root} DIRECTORY)
     find_path(CUDNN_INCLUDE cudnn_graph.h HINTS ${cuda_root}/include ENV CUDNN_ROOT PATH_SUFFIXES include)
-    find_library(CUDNN_LIBRARY cudnn HINTS ${cuda_root}/lib ${cuda_root}/lib64 ENV CUDNN_ROOT PATH_SUFFIXES lib)
-    find_library(CUBLASLT_LIBRARY cublasLt HINTS ${cuda_root}/lib ${cuda_root}/lib64)
+    find_path(CUBLASLT_INCLUDE cublasLt.h HINTS ${cuda_root}/include)
     find_library(CUDART_LIBRARY cudart_static HINTS ${cuda_root}/lib ${cuda_root}/lib64)
   endif()
   set(OSPREY_CUDA_MISSING "")
-  foreach(pair "CMAKE_CUDA_COMPILER:nvcc (the CUDA 12 or 13 toolkit)" "CUDNN_INCLUDE:cuDNN 9's headers" "CUDNN_LIBRARY:libcudnn"
-               "CUBLASLT_LIBRARY:libcublasLt" "CUDNN_FRONTEND_INCLUDE:cudnn-frontend (scripts/setup.sh)")
+  foreach(pair "CMAKE_CUDA_COMPILER:nvcc (the CUDA 12 or 13 toolkit)" "CUDNN_INCLUDE:cuDNN 9's headers"
+               "CUBLASLT_INCLUDE:cuBLASLt's headers" "CUDNN_FRONTEND_INCLUDE:cudnn-frontend (scripts/setup.sh)")
     string(REGEX REPLACE ":.*" "" variable ${pair})
     string(REGEX REPLACE "^[^:]*:" "" what ${pair})
     if(NOT ${variable})
@@ -43,7 +42,7 @@ if(NOT OSPREY_CUDA STREQUAL "OFF" AND NOT OSPREY_SANITIZE AND NOT OSPREY_FUZZ)
     set(OSPREY_CUDA_FOUND ON)
     add_library(osprey_cuda_libraries INTERFACE)
     target_include_directories(osprey_cuda_libraries SYSTEM INTERFACE ${CUDNN_INCLUDE} ${CUDNN_FRONTEND_INCLUDE} ${cuda_root}/include)
-    target_link_libraries(osprey_cuda_libraries INTERFACE ${CUDNN_LIBRARY} ${CUBLASLT_LIBRARY} ${CUDART_LIBRARY} dl rt pthread)
+    target_link_libraries(osprey_cuda_libraries INTERFACE ${CUDART_LIBRARY} dl rt pthread)
     target_compile_definitions(osprey_cuda_libraries INTERFACE OSPREY_HAS_CUDA=1)
   elseif(OSPREY_CUDA STREQUAL "ON")
     message(FATAL_ERROR "OSPREY_CUDA=ON, but there is no${OSPREY_CUDA_MISSING}")

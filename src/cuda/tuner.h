@@ -1,18 +1,76 @@
-// Chooses among implementations by measuring them. (The measuring itself lands next; until then the executor has a
-// tuner that is never asked.)
+// Chooses among implementations by measuring them, within a budget of seconds, and remembers what it chose in
+// a file of the user's cache. The file's name holds the GPU and the libraries' versions, so that choices made
+// elsewhere are simply not found. It only ever says which of several equivalent programs runs: losing it, or
+// damage to it, costs another measurement.
+//
+// Thread-safe; processes that share the file add to each other's choices.
 #pragma once
 
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "cuda/kernel.h"
 
 namespace osprey {
 
+struct TunedChoice {
+  std::string name;   // of the implementation
+  std::string saved;  // what it is restored from sooner than from its name; may be empty
+};
+
 class CudaTuner {
  public:
-  CudaTuner(const CudaDevice&, double, std::filesystem::path, std::function<void(double, const std::string&)>) {}
+  using Progress = std::function<void(double done, const std::string& what)>;
+
+  // `folder` empty: $XDG_CACHE_HOME/osprey or ~/.cache/osprey.
+  CudaTuner(const CudaDevice& device, double budget, std::filesystem::path folder, Progress progress);
+  // For `machine`, which names a device and its libraries.
+  CudaTuner(std::string machine, double budget, std::filesystem::path folder, Progress progress);
+
+  // What is being made ready, and how much of all of it is done, for the reports of progress.
+  void announce(double done, std::string layer);
+
+  std::optional<TunedChoice> find(const std::string& key);
+
+  // Seconds that implementation `i` takes, or none when it does not work.
+  using Measure = std::function<std::optional<double>(std::size_t i)>;
+  // The index of the fastest of `names`, which is remembered; 0, and nothing is remembered, when the budget
+  // is spent before all were measured, unless those that were allow a better guess, or when none works.
+  std::size_t choose(const std::string& key, const std::vector<std::string>& names, const Measure& measure);
+
+  void remember(const std::string& key, const std::string& name);
+  void forget(const std::string& key);                           // a choice that turned out not to work
+  void save(const std::string& key, const TunedChoice& choice);  // beside a choice that is remembered
+
+  const std::filesystem::path& file() const { return file_; }
+  double seconds_left() const { return budget_; }
+
+ private:
+  struct Entry {
+    std::string name;
+    double seconds = 0;  // 0: not measured
+  };
+  using Entries = std::map<std::string, Entry>;
+
+  Entries read();
+  void write(const std::string& key, const Entry* entry);
+  std::filesystem::path saved_file(const std::string& key) const;
+  void report(const std::string& what) const;
+
+  std::string machine_;
+  double budget_;
+  std::filesystem::path file_;
+  Progress progress_;
+  std::mutex mutex_;
+  Entries entries_;
+  double done_ = 0;
+  std::string layer_;
+  bool writable_ = true;
 };
 
 }  // namespace osprey

@@ -160,9 +160,9 @@ class CapturedGraph {
   cudaGraphExec_t executable_ = nullptr;
 };
 
-// One for all cases, so that what was measured for one is known to the next.
+// Without a budget: what the libraries put first runs.
 CudaTuner& shared_tuner() {
-  static CudaTuner tuner(cuda_devices().at(0), 30,
+  static CudaTuner tuner(cuda_devices().at(0), 0,
                          std::filesystem::temp_directory_path() / "osprey_test_cuda_tuning", {});
   return tuner;
 }

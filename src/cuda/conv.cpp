@@ -1,0 +1,153 @@
+// Convolutions through cuDNN, and 1x1 ones through cuBLASLt where that is faster. What a library does not
+// fuse (a coarser residual, an activation in exact f32) our own kernel adds where the result lies.
+#include "ops/conv.h"
+
+#include "cuda/cudnn.h"
+#include "cuda/gemm.h"
+#include "cuda/matrix_kernels.h"
+#include "cuda/packed_weights.h"
+
+namespace osprey {
+namespace {
+
+// What happens to a convolution's sums before they are first stored.
+struct Fused {
+  bool bias = false, residual = false, activation = false;
+};
+
+std::array<std::int64_t, 4> dims4(const Shape& dims) { return {dims[0], dims[1], dims[2], dims[3]}; }
+
+CudnnConv cudnn_conv(const CudaPrepare& p, const Fused& fused) {
+  const Conv& op = p.op<Conv>();
+  const CudaValue &x = p.input(0), &y = p.output(0);
+  return {.type = x.dtype,
+          .out_type = y.dtype,
+          .x = dims4(x.dims),
+          .weight = dims4(p.input(1).dims),
+          .y = dims4(y.dims),
+          .stride = {op.stride[0], op.stride[1]},
+          .dilation = {op.dilation[0], op.dilation[1]},
+          .pads_before = {op.pads[0], op.pads[1]},
+          .pads_after = {op.pads[2], op.pads[3]},
+          .bias = fused.bias,
+          .residual = fused.residual,
+          .tf32 = p.tf32(),
+          .activation = fused.activation ? op.activation : Activation::kNone};
+}
+
+bool is_product(const CudaPrepare& p) {
+  const Conv& op = p.op<Conv>();
+  const Shape& weight = p.input(1).dims;
+  return weight[2] == 1 && weight[3] == 1 && op.groups == 1 && op.stride == std::vector<int>{1, 1} &&
+         op.pads == std::vector<int>{0, 0, 0, 0};
+}
+
+Gemm product(const CudaPrepare& p, const Fused& fused) {
+  const Shape &x = p.input(0).dims, &y = p.output(0).dims;
+  const DType out_type = p.output(0).dtype;
+  return {.rows = x[0] * x[2] * x[3],
+          .inputs = x[1],
+          .outputs = y[1],
+          .type = p.input(0).dtype,
+          .out_type = out_type,
+          .residual = fused.residual,
+          .tf32 = p.tf32(),
+          .activation = fused.activation ? p.op<Conv>().activation : Activation::kNone,
+          .bias = fused.bias ? packed_vector(p, 2, out_type) : nullptr};
+}
+
+class ConvStep final : public CudaStep {
+ public:
+  explicit ConvStep(CudaPrepare& p) : op_(p.op<Conv>()), residual_(p.has_input(3)) {
+    const Shape &w = p.input(1).dims, &y = p.output(0).dims;
+    flops_ = 2.0 * static_cast<double>(w[1] * w[2] * w[3]) * static_cast<double>(element_count(y));
+    const DType type = p.input(0).dtype;
+    weight_ = packed_weight(p, 1, fmt::format("channels last {}", name_of(type)), [&](const Tensor& f32) {
+      return as_type(permuted(f32, {0, 2, 3, 1}), type);
+    });
+    if (p.has_input(2)) bias_ = packed_vector(p, 2, DType::kF32);
+    find_call(p);
+    p.request_scratch(call_->workspace());
+  }
+
+  void launch(CudaRun& run) override {
+    const CudaValue& y = run.out(0);
+    const void* residual = residual_ ? run.in(3).data : nullptr;
+    call_->run({.x = run.in(0).data,
+                .weight = weight_->data(),
+                .bias = fused_.bias ? bias_->data() : nullptr,
+                .residual = fused_.residual ? residual : nullptr,
+                .y = y.data},
+               run.scratch(), run.stream());
+    if (!needs_epilogue()) return;
+    launch_epilogue({.rows = y.dims[0],
+                     .height = y.dims[2],
+                     .width = y.dims[3],
+                     .channels = y.dims[1],
+                     .scale = op_.residual_scale,
+                     .activation = fused_.activation ? Activation::kNone : op_.activation},
+                    y.dtype, y.data, bias_ && !fused_.bias ? bias_->as<float>() : nullptr,
+                    fused_.residual ? nullptr : residual, run.stream());
+  }
+
+  std::string detail() const override { return call_->name() + (needs_epilogue() ? " + epilogue" : ""); }
+  double flops() const override { return flops_; }
+
+ private:
+  bool needs_epilogue() const {
+    return (bias_ && !fused_.bias) || (residual_ && !fused_.residual) ||
+           (op_.activation != Activation::kNone && !fused_.activation);
+  }
+
+  // The more is fused the better, but no library fuses everything in every type, and none enlarges a
+  // residual.
+  void find_call(CudaPrepare& p) {
+    const bool bias = bias_ != nullptr, enlarge = residual_ && op_.residual_scale != 1;
+    std::vector<Fused> ways{{bias, false, false}, {}};
+    if (!enlarge) ways.insert(ways.begin(), {bias, residual_, true});
+    for (const Fused& fused : ways) {
+      fused_ = fused;
+      if ((call_ = fastest(p))) return;
+    }
+    fail(ErrorCode::kDevice, "{}: cuDNN has nothing for {}", p.node().name, cudnn_conv(p, {}).key());
+  }
+
+  std::unique_ptr<MatrixCall> fastest(CudaPrepare& p) const {
+    const CudnnConv conv = cudnn_conv(p, fused_);
+    return fastest_call(
+        p, {.key = conv.key(),
+            .ways = [&] { return implementations(p, conv); },
+            .restore = [&](const TunedChoice& c) { return restored_cudnn_call(conv, c); },
+            .type = conv.type,
+            .out_type = conv.out_type,
+            .x_count = element_count(p.input(0).dims),
+            .y_count = element_count(p.output(0).dims),
+            .constants = {.weight = weight_->data(), .bias = conv.bias ? bias_->data() : nullptr},
+            .residual = conv.residual});
+  }
+
+  std::vector<MatrixWay> implementations(CudaPrepare& p, const CudnnConv& conv) const {
+    std::vector<MatrixWay> out;
+    if (is_product(p)) out = gemm_ways(product(p, fused_));
+    for (MatrixWay& way : cudnn_ways(conv)) out.push_back(std::move(way));
+    return out;
+  }
+
+  const Conv& op_;
+  const bool residual_;
+  Fused fused_;
+  std::shared_ptr<const DeviceBuffer> weight_, bias_;
+  std::unique_ptr<MatrixCall> call_;
+  double flops_ = 0;
+};
+
+}  // namespace
+
+CudaKernel conv_cuda() {
+  return {
+      .op = &kOpInfo<Conv>,
+      .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
+      .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> { return std::make_unique<ConvStep>(p); }};
+}
+
+}  // namespace osprey

@@ -1,0 +1,52 @@
+// Convolutions and matrix products by libraries: several ways to compute the same, of which the tuner picks
+// one.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda/kernel.h"
+#include "cuda/tuner.h"
+
+namespace osprey {
+
+// In device memory; bias (f32) and residual are null where the call has none.
+struct MatrixOperands {
+  const void *x = nullptr, *weight = nullptr, *bias = nullptr, *residual = nullptr;
+  void* y = nullptr;
+};
+
+// One way made ready.
+class MatrixCall {
+ public:
+  virtual ~MatrixCall() = default;
+  virtual void run(const MatrixOperands& operands, std::byte* workspace, cudaStream_t stream) const = 0;
+  virtual std::size_t workspace() const = 0;
+  virtual std::string name() const = 0;  // the same whenever device and libraries are
+  // What restores the call sooner than its name does, if anything: compiled code.
+  virtual std::string saved() const { return ""; }
+};
+
+struct MatrixWay {
+  std::string name;
+  std::function<std::unique_ptr<MatrixCall>()> make;  // null when the library refuses after all
+};
+
+struct MatrixSearch {
+  std::string key;  // everything that speed depends on
+  std::function<std::vector<MatrixWay>()>
+      ways;  // most promising first; asked only when nothing is remembered
+  std::function<std::unique_ptr<MatrixCall>(const TunedChoice&)> restore;  // null when it cannot
+  DType type = DType::kF32, out_type = DType::kF32;                        // of x, and of residual and y
+  std::int64_t x_count = 0, y_count = 0;
+  MatrixOperands constants;  // weight and bias
+  bool residual = false;
+};
+
+// The way remembered for the key, or else the fastest by measurement, within the tuner's budget; null when
+// there is none. Weight and bias must be on the device; everything else is measured on random numbers.
+std::unique_ptr<MatrixCall> fastest_call(CudaPrepare& p, const MatrixSearch& search);
+
+}  // namespace osprey
