@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Packs what was built here for a GPU machine that cannot build it: programs, the libraries they need (all but the
+# C and C++ runtimes and NVIDIA's, which that machine has), fixtures, and the scripts.
+#   scripts/gpu_bundle.sh [--build build/release] [--output carry/gpu.tar.xz] [PROGRAM...]
+# There:
+#   tar -xJf gpu.tar.xz -C /tmp && /tmp/osprey-gpu/run.sh all      (run.sh alone lists what else there is)
+# PROGRAM: of the build folder, besides osprey, test_cuda and test_parity. OSPREY_FIXTURES: where fixtures are.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+build=build/release output=carry/gpu.tar.xz
+while [[ "${1:-}" == --* ]]; do
+  case $1 in
+    --build) build=$2 ;;
+    --output) output=$2 ;;
+    *) echo "gpu_bundle: unknown option $1" >&2; exit 2 ;;
+  esac
+  shift 2
+done
+fixtures=${OSPREY_FIXTURES:-../shared/fixtures}
+programs=("$build/osprey" "$build/tests/test_cuda" "$build/tests/test_parity" "${@/#/$build/}")
+for program in "${programs[@]}"; do
+  [[ -x $program ]] || { echo "gpu_bundle: $program is not built" >&2; exit 1; }
+done
+
+work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+stage=$work/osprey-gpu
+mkdir -p "$stage"/{bin,lib,fixtures/detectron2,bench}
+
+# Libraries by the names they are asked for. glibc's, libstdc++ and libgcc_s are newer there, and must be the
+# system's own: other libraries there need them.
+theirs='^(ld-linux|linux-vdso|lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s)\.so|libcu|libnv)'
+for program in "${programs[@]}"; do ldd "$program"; done |
+  awk '$2 == "=>" && $3 ~ /^\// {print $1, $3} $3 == "not" {print "gpu_bundle: not found: " $1 > "/dev/stderr"}' |
+  sort -u | grep -Ev "$theirs" | while read -r name file; do
+    cp -L "$file" "$stage/lib/$name"; chmod u+w "$stage/lib/$name"
+    strip --strip-unneeded "$stage/lib/$name" 2>/dev/null || true
+  done
+for program in "${programs[@]}"; do strip -o "$stage/bin/${program##*/}" "$program"; done
+
+# Compressing the libraries takes most of the time and they rarely change, so they are a stream of their own
+# that is kept. Streams of xz may follow one another; the first archive goes without its end marker.
+key=$(cd "$stage/lib" && sha256sum -- * | sha256sum | cut -c1-16)
+libraries=$build/gpu-libraries-$key.tar.xz
+if [[ ! -f $libraries ]]; then
+  rm -f "$build"/gpu-libraries-*.tar.xz
+  tar -C "$work" -cf "$work/lib.tar" osprey-gpu/lib
+  python3 - "$work/lib.tar" <<'PYTHON'
+import sys, tarfile
+with tarfile.open(sys.argv[1]) as archive:
+    last = archive.getmembers()[-1]
+with open(sys.argv[1], "r+b") as file:
+    file.truncate((last.offset_data + last.size + 511) // 512 * 512)
+PYTHON
+  xz -6 -T2 -c "$work/lib.tar" > "$libraries.new"; mv "$libraries.new" "$libraries"
+fi
+rm -r "$stage/lib" "$work/lib.tar" 2>/dev/null || rm -r "$stage/lib"
+
+cp -rL "$fixtures"/detectron2/. "$stage/fixtures/detectron2/"
+cp -rL "$fixtures/images" "$stage/fixtures/"
+chmod -R u+w "$stage"
+mkdir -p "$stage/assets"; cp -r assets/demo "$stage/assets/"
+cp -r bench/*.py "$stage/bench/"
+mkdir "$stage/scripts"; cp scripts/gpu.sh "$stage/scripts/"
+git log -1 --format=%h > "$stage/commit"
+cp scripts/gpu_bundle_run.sh "$stage/run.sh"; chmod +x "$stage/run.sh"
+
+mkdir -p "$(dirname "$output")"
+{ cat "$libraries"; tar -C "$work" -c osprey-gpu | xz -6 -T2; } > "$output.new"
+mv "$output.new" "$output"
+printf 'gpu_bundle: %s, %s MiB\n' "$output" "$(($(stat -c %s "$output") / 1048576))" >&2
