@@ -60,7 +60,7 @@ function(osprey_module NAME)
 
   set(links "")
   foreach(dep ${arg_DEPS})
-    list(APPEND links osprey_${dep})
+    list(APPEND links $<$<BOOL:${dep}>:osprey_${dep}>)  # of a dependency that is itself $<condition:name>
   endforeach()
   if(sources)
     add_library(osprey_${NAME} STATIC ${sources})

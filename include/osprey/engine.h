@@ -49,6 +49,7 @@ struct ImportReport {
   std::size_t weights = 0;                  // tensors used
   std::int64_t parameters = 0;              // numbers in them
   std::vector<PassReport> passes;           // of a build, in their order
+  std::vector<std::string> remarks;         // what else a user should know of a build, one line each
 };
 
 // Thresholds that can be set when building and changed for each run. Absent: the model's own.
@@ -60,13 +61,28 @@ struct Thresholds {
   std::optional<float> mask;          // probability from which a pixel belongs to the mask; default 0.5
 };
 
-enum class Precision : std::uint8_t { kFp32, kBf16 };
+// Of activations and weights between preprocessing and scores, which are fp32 always. tf32: fp32 in memory,
+// operands of convolutions and matrix products rounded to 11 bits. The CPU has fp32 and bf16.
+enum class Precision : std::uint8_t { kFp32, kTf32, kBf16, kFp16 };
 
 // Called with the part done so far (0..1) and what is being done.
 using Progress = std::function<void(double fraction, const std::string& what)>;
 
+// On a GPU, implementations are chosen by measuring them, once for each class of image sizes. What was
+// measured lives in a file of its own, keyed by GPU and library versions, never in the engine file.
+struct TuningOptions {
+  double budget = 60;           // seconds at most for a class of sizes; 0: never measure
+  std::filesystem::path cache;  // empty: in $XDG_CACHE_HOME/osprey or ~/.cache/osprey
+};
+
 struct BuildOptions {
+  std::string device = "cpu";  // "cpu", "cuda" or "cuda:N": which GPU is for tuning only, not for the engine
   Precision precision = Precision::kFp32;
+  TuningOptions tuning;
+  int tuning_batch = 1;  // photos a run that tuning prepares for
+  // Photos like those to come, for the check that no layer overflows in fp16; empty: noise alone.
+  std::filesystem::path calibration_images;
+  int threads = 0;  // of that check; 0: one for each core
   Thresholds thresholds;
   std::vector<std::string> disabled_passes;  // for finding out which rewrite matters
   Progress progress;
@@ -83,11 +99,17 @@ OSPREY_API ImportReport export_model(const SourceOptions& source, const std::str
                                      const std::filesystem::path& file, const Progress& progress = {});
 
 // Builds an engine file, in memory bounded by the model's size. Nothing is written unless all of it succeeds.
+// A build for CUDA needs no GPU; where there is one, implementations are chosen at once, otherwise when the
+// engine first runs. In fp16, layers that overflow stay fp32; the report's remarks name them.
 OSPREY_API ImportReport build_engine(const SourceOptions& source, const BuildOptions& options,
                                      const std::filesystem::path& engine);
 
 struct EngineOptions {
-  int threads = 0;  // 0: one for each core
+  int threads = 0;         // of the CPU; 0: one for each core
+  std::string device;      // "cpu", "cuda" or "cuda:N"; empty: what the engine was built for
+  TuningOptions tuning;    // for sizes of images that were not tuned before
+  bool cuda_graph = true;  // false: a GPU is given one kernel after the other, which is slower
+  Progress progress;       // of tuning
 };
 
 // An engine file, opened and checked. Copies share it; safe to use from several threads.
@@ -98,7 +120,7 @@ class OSPREY_API Engine {
   const std::vector<std::string>& labels() const;  // by class index
   std::vector<int> category_ids() const;           // of the same classes in COCO files
   std::string description() const;
-  std::string device() const;     // "cpu"
+  std::string device() const;     // where it runs: "cpu", "cuda:0"
   std::string precision() const;  // "fp32"
   bool has_masks() const;
   bool has_keypoints() const;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
+#include "cli/support/device_flags.h"
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
 #include "cli/support/statistics.h"
@@ -23,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   std::string engine, size = "800x1333", trace;
   std::vector<std::string> input;
+  DeviceFlags device;
   int iterations = 10, warm_up = 1, batch = 1, streams = 1;
   double duration = 0;
   bool layers = false, no_transfers = false, end_to_end = false;
@@ -109,7 +111,7 @@ Samples measure(const Options& o, const CommonOptions& common) {
   Samples out;
   Photos photos(o);
   const auto opening = Clock::now();
-  const auto engine = LoadedEngine::open(o.engine, {.threads = common.threads});
+  const auto engine = LoadedEngine::open(o.engine, o.device.options(common));
   DetectionSession session(engine);
   out.open = since(opening);
 
@@ -227,6 +229,7 @@ Verb bench_verb() {
       [](CLI::App& app, const CommonOptions& common) {
         auto o = std::make_shared<Options>();
         app.add_option("ENGINE", o->engine, "An engine file")->required();
+        o->device.declare(app);
         app.add_option("--iterations", o->iterations, "Timed runs")
             ->capture_default_str()
             ->check(CLI::Range(1, 1000000));

@@ -1,8 +1,13 @@
 // osprey build: a checkpoint or model becomes an engine file.
+#include <algorithm>
+#include <charconv>
+
+#include "cli/support/device_flags.h"
 #include "cli/support/progress.h"
 #include "cli/support/source_flags.h"
 #include "cli/support/verb.h"
 #include "core/error.h"
+#include "engine/devices.h"
 
 namespace osprey {
 namespace {
@@ -10,20 +15,43 @@ namespace {
 struct Options {
   SourceFlags source;
   ThresholdFlags thresholds;
-  std::string output, device = "cpu", precision = "fp32", batch;
+  std::string output, device = "cpu", precision = "fp32", batch, calibration;
+  TuningFlags tuning;
   std::vector<std::string> disabled;
 };
 
 Precision parse_precision(const std::string& text) {
-  if (text == "fp32") return Precision::kFp32;
-  if (text == "bf16") return Precision::kBf16;
-  fail(ErrorCode::kUsage, "--precision {}: on the CPU this version has fp32 and bf16", text);
+  for (const Precision p : {Precision::kFp32, Precision::kTf32, Precision::kBf16, Precision::kFp16})
+    if (text == name_of(p)) return p;
+  fail(ErrorCode::kUsage, "--precision {}: there are fp32, tf32, bf16 and fp16", text);
+}
+
+// The photos a run that are to be fast: N, or OPT of MIN,OPT,MAX. Engines take any number.
+int parse_batch(const std::string& text) {
+  if (text.empty()) return 1;
+  std::vector<int> numbers;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    int value = 0;
+    const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, value);
+    if (error != std::errc() || stop != text.data() + end || value < 1 || value > 256) break;
+    numbers.push_back(value);
+    begin = end + 1;
+  }
+  const bool commas = std::count(text.begin(), text.end(), ',') + 1 == std::ssize(numbers);
+  if (!commas || (numbers.size() != 1 && numbers.size() != 3) ||
+      !std::is_sorted(numbers.begin(), numbers.end()))
+    fail(ErrorCode::kUsage, "--batch {}: write N or MIN,OPT,MAX, each from 1 to 256", text);
+  return numbers[numbers.size() / 2];
 }
 
 int build(const Options& o, const CommonOptions& common) {
-  if (o.device != "cpu")
-    fail(ErrorCode::kDevice, "--device {}: this version builds for the CPU only; use --device cpu", o.device);
-  BuildOptions options{.precision = parse_precision(o.precision),
+  BuildOptions options{.device = o.device,
+                       .precision = parse_precision(o.precision),
+                       .tuning = o.tuning.values,
+                       .tuning_batch = parse_batch(o.batch),
+                       .calibration_images = o.calibration,
+                       .threads = common.threads,
                        .thresholds = o.thresholds.values,
                        .disabled_passes = o.disabled};
   ImportReport report;
@@ -43,6 +71,8 @@ Verb build_verb() {
           "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml -o m.osprey\n"
           "  osprey build model_final.pth --config config.yaml --precision bf16 -o m.osprey\n"
           "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml --size 1344x1344 -o m.osprey\n"
+          "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml --device cuda --precision fp16 "
+          "--calib-input photos/ -o m.osprey\n"
           "  osprey build model_final.pth --config config.yaml --set MODEL.ROI_HEADS.NUM_CLASSES=3 --labels "
           "names.txt -o m.osprey\n",
           [](CLI::App& app, const CommonOptions& common) {
@@ -50,11 +80,15 @@ Verb build_verb() {
             o->source.declare(app);
             o->thresholds.declare(app);
             app.add_option("-o,--output", o->output, "The engine file to write")->required();
-            app.add_option("--device", o->device, "cpu")->capture_default_str();
-            app.add_option("--precision", o->precision, "fp32 | bf16 (where the CPU computes in it)")
+            app.add_option("--device", o->device, "cpu | cuda | cuda:N; a build for cuda needs no GPU")
+                ->capture_default_str();
+            app.add_option("--precision", o->precision, "fp32 | bf16; on cuda also tf32 | fp16")
                 ->capture_default_str();
             app.add_option("--batch", o->batch,
-                           "N or MIN,OPT,MAX: accepted for other devices; on the CPU every batch runs");
+                           "N or MIN,OPT,MAX: what tuning prepares for (N, OPT); every batch runs");
+            o->tuning.declare(app);
+            app.add_option("--calib-input", o->calibration,
+                           "Folder of photos like those to come, for fp16's check that no layer overflows");
             app.add_option("--disable-pass", o->disabled,
                            "Leave a rewrite out, by name (see `osprey ops --passes`)")
                 ->allow_extra_args(false);

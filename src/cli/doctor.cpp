@@ -10,6 +10,7 @@
 #include "cli/support/verb.h"
 #include "cpu/isa.h"
 #include "draw/fonts.h"
+#include "engine/devices.h"
 #include "osprey/version.h"
 
 namespace osprey {
@@ -31,6 +32,31 @@ double memory_gib() {
          (1 << 30);
 }
 
+void examine_cuda(std::vector<Finding>& out) {
+  const CudaReport cuda = cuda_report();
+  const auto library = [&](const char* name, const std::string& version, const char* advice) {
+    out.push_back({name, version.empty() ? "not found" : version, version.empty() ? advice : ""});
+  };
+  if (!cuda.built) {
+    out.push_back(
+        {"cuda", "not in this build",
+         "to run on NVIDIA GPUs, build Osprey where nvcc (CUDA 12 or 13) and cuDNN 9 are installed; "
+         "cmake says what it misses"});
+    return;
+  }
+  out.push_back({"cuda", cuda.runtime, ""});
+  library("cudnn", cuda.cudnn,
+          "install cuDNN 9 (Debian: cudnn9-cuda-13 from NVIDIA; PyPI: nvidia-cudnn-cu13)");
+  library("cublaslt", cuda.cublaslt, "install cuBLAS of the same CUDA version (Debian: libcublas-13-0)");
+  library("driver", cuda.driver, "install NVIDIA's driver to run on a GPU");
+  if (cuda.gpus.empty()) out.push_back({"gpu", "none", cuda.why_none});
+  for (const Gpu& gpu : cuda.gpus)
+    out.push_back({fmt::format("gpu {}", gpu.index),
+                   fmt::format("{}, compute capability {}, {:.0f} GiB", gpu.name, gpu.architecture,
+                               static_cast<double>(gpu.memory) / (1 << 30)),
+                   ""});
+}
+
 std::vector<Finding> examine() {
   std::vector<Finding> out;
   out.push_back({"osprey", kVersion, ""});
@@ -44,7 +70,7 @@ std::vector<Finding> examine() {
   out.push_back({"onednn", onednn_version(), ""});
   out.push_back({"fonts", text_available() ? "found" : "none",
                  text_available() ? "" : "pictures come without names; install fonts-dejavu-core"});
-  out.push_back({"cuda", "not in this build", "this version runs on the CPU"});
+  examine_cuda(out);
   return out;
 }
 

@@ -1,6 +1,7 @@
 // osprey eval: COCO's metrics, of an engine over annotated images or of results in a file.
 #include <algorithm>
 
+#include "cli/support/device_flags.h"
 #include "cli/support/evaluation.h"
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
@@ -19,6 +20,7 @@ namespace {
 struct Options {
   std::string engine, images, annotations, detections, save, plots;
   std::vector<std::string> types;
+  DeviceFlags device;
   ThresholdFlags thresholds;
 };
 
@@ -72,7 +74,7 @@ Evaluated evaluate_file(const Options& o, CocoAnnotations& truth) {
 }
 
 Evaluated evaluate_engine(const Options& o, const CommonOptions& common, CocoAnnotations& truth) {
-  const auto engine = LoadedEngine::open(o.engine, {.threads = common.threads});
+  const auto engine = LoadedEngine::open(o.engine, o.device.options(common));
   const std::vector<CocoType> types = chosen_types(o, types_of(*engine));
   for (const CocoType type : types)
     if (!asks_for(types_of(*engine), type))
@@ -137,6 +139,7 @@ Verb eval_verb() {
             app.add_option("--save-detections", o->save, "Write the detections as COCO results");
             app.add_option("--plots", o->plots,
                            "Folder for precision-recall, per-class and confusion pictures");
+            o->device.declare(app);
             o->thresholds.declare(app);
             return [o, &common] { return eval(*o, common); };
           }};

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "cli/support/device_flags.h"
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
 #include "cli/support/source_flags.h"
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string engine, output, labels, dump, dump_to, format = "picture,tsv,json";
   std::vector<std::string> inputs;
+  DeviceFlags device;
   ThresholdFlags thresholds;
   int batch = 1;
   bool by_instance = false;
@@ -170,7 +172,7 @@ int infer(const Options& o, const CommonOptions& common) {
   const std::set<std::string> formats = parse_formats(o.format);
   const std::vector<fs::path> files = find_images(o.inputs);
   refuse_equal_stems(files);
-  const auto engine = LoadedEngine::open(o.engine, {.threads = common.threads});
+  const auto engine = LoadedEngine::open(o.engine, o.device.options(common));
   const std::vector<std::string> labels = labels_of(o, *engine);
   Dump dump(o, engine->graph());
   make_folder(o.output);
@@ -213,6 +215,7 @@ Verb infer_verb() {
         app.add_option("ENGINE", o->engine, "An engine file")->required();
         app.add_option("INPUT", o->inputs, "Images (jpg, png, bmp), folders of them, or globs")->required();
         app.add_option("-o,--output", o->output, "Folder to write to")->required();
+        o->device.declare(app);
         o->thresholds.declare(app);
         app.add_option("--labels", o->labels, "Other class names: one a line, or a COCO annotations file");
         app.add_option("--format", o->format, "What to write: picture, tsv, json, coco (COCO results), none")

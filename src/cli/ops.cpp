@@ -5,6 +5,7 @@
 
 #include "cli/support/verb.h"
 #include "cpu/kernel.h"
+#include "engine/devices.h"
 #include "graph/op_table.h"
 #include "passes/pass.h"
 
@@ -25,16 +26,18 @@ std::string cpu_types(const OpInfo& op) {
 
 int print_ops(bool as_json) {
   json rows = json::array();
-  if (!as_json) fmt::print("{:<22} {:<16} {}\n", "op", "cpu", "attributes and their defaults");
+  const char* const no_cuda = cuda_report().built ? "no kernel" : "not built";
+  if (!as_json) fmt::print("{:<22} {:<14} {:<14} {}\n", "op", "cpu", "cuda", "attributes and their defaults");
   for (const OpInfo* op : op_table()) {
     std::string attributes;
     for (const Attribute& a : op->attributes(op->make({}).get()))
       attributes += fmt::format("{}{}={}", attributes.empty() ? "" : ", ", a.name, to_string(a.value));
-    const std::string cpu = cpu_types(*op);
+    const std::string cpu = cpu_types(*op), cuda = cuda_types(*op);
     if (as_json)
-      rows.push_back({{"op", op->name}, {"cpu", cpu}, {"attributes", attributes}});
+      rows.push_back({{"op", op->name}, {"cpu", cpu}, {"cuda", cuda}, {"attributes", attributes}});
     else
-      fmt::print("{:<22} {:<16} {}\n", op->name, cpu.empty() ? "no cpu kernel" : cpu, attributes);
+      fmt::print("{:<22} {:<14} {:<14} {}\n", op->name, cpu.empty() ? "no kernel" : cpu,
+                 cuda.empty() ? no_cuda : cuda, attributes);
   }
   if (as_json) fmt::print("{}\n", rows.dump(2));
   return 0;

@@ -2,8 +2,10 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "engine/devices.h"
 #include "engine/engine_file.h"
 #include "engine/source.h"
+#include "engine/tune.h"
 #include "ops/nms.h"
 #include "ops/paste_masks.h"
 #include "ops/select_anchors.h"
@@ -79,19 +81,31 @@ ImportReport report_of(const Model& model) {
   return out;
 }
 
+namespace {
+
+DType lowered_type(Precision precision) {
+  return precision == Precision::kBf16   ? DType::kBF16
+         : precision == Precision::kFp16 ? DType::kF16
+                                         : DType::kF32;
+}
+
+}  // namespace
+
 ImportReport build_engine(const SourceOptions& source, const BuildOptions& options,
                           const std::filesystem::path& file) {
+  const DeviceName device = parse_device(options.device);
+  check_precision(device, options.precision);
   if (options.progress) options.progress(0, "importing");
-  EngineData engine{load_source(source), kVersion, "cpu",
-                    options.precision == Precision::kBf16 ? "bf16" : "fp32"};
+  EngineData engine{load_source(source), kVersion, device.cuda ? "cuda" : "cpu",
+                    std::string(name_of(options.precision))};
   ImportReport report = report_of(engine.model);
   apply_thresholds(engine.model.graph, options.thresholds);
-  report.passes = run_passes(
-      engine.model.graph, {.disabled = options.disabled_passes,
-                           .precision = options.precision == Precision::kBf16 ? DType::kBF16 : DType::kF32});
+  report.passes = run_passes(engine.model.graph, {.disabled = options.disabled_passes,
+                                                  .precision = lowered_type(options.precision)});
   write_engine(file, engine, [&](double done) {
     if (options.progress) options.progress(done, "writing " + file.filename().string());
   });
+  if (device.cuda) tune_engine(file, options, report);
   return report;
 }
 

@@ -4,7 +4,6 @@
 
 #include "backends/image_dims.h"
 #include "core/error.h"
-#include "cpu/executor.h"
 
 namespace osprey {
 
@@ -12,16 +11,16 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::open(const std::filesystem::pa
                                                        const EngineOptions& options) {
   std::shared_ptr<LoadedEngine> out(new LoadedEngine);
   out->data_ = read_engine(file);
-  if (out->data_.device != "cpu")
-    fail(ErrorCode::kDevice,
-         "{}: was built for {}, and this Osprey runs on the CPU only; build it with --device cpu",
-         file.string(), out->data_.device);
+  require(out->data_.device == "cpu" || out->data_.device == "cuda",
+          "{}: was built for '{}', a device that this Osprey does not know", file.string(),
+          out->data_.device);
+  out->device_ = parse_device(options.device.empty() ? out->data_.device : options.device);
   for (const Category& c : out->data_.model.categories) out->labels_.push_back(c.name);
   out->graph_ = std::make_shared<const Graph>(std::move(out->data_.model.graph));
   for (const char* name : {"det_boxes", "det_rows", out->score_output()})
     require(out->has_output(name), "{}: has no output '{}': it is no detector", file.string(), name);
-  out->executor_ =
-      in_context(file.string(), [&] { return make_cpu_executor(out->graph_, {.threads = options.threads}); });
+  out->executor_ = in_context(
+      file.string(), [&] { return make_executor(out->graph_, out->device_, out->data_.precision, options); });
   return out;
 }
 
@@ -75,6 +74,9 @@ std::vector<Detections> DetectionSession::run_group(std::span<const ImageView> p
   total.preprocess += took.preprocess;
   total.network += took.network;
   total.postprocess += took.postprocess;
+  total.device += took.device;
+  total.upload += took.upload;
+  total.download += took.download;
   total.nodes.insert(total.nodes.end(), took.nodes.begin(), took.nodes.end());
   return collect(photos);
 }
@@ -157,7 +159,7 @@ std::vector<int> Engine::category_ids() const {
 }
 
 std::string Engine::description() const { return engine_->data().model.description; }
-std::string Engine::device() const { return engine_->data().device; }
+std::string Engine::device() const { return to_string(engine_->device()); }
 std::string Engine::precision() const { return engine_->data().precision; }
 bool Engine::has_masks() const { return engine_->has_output("mask_ends"); }
 bool Engine::has_keypoints() const { return engine_->has_output("keypoints"); }

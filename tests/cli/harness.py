@@ -61,6 +61,9 @@ class CommandTest(unittest.TestCase):
             self.assertTrue(result.err.startswith("osprey: "), str(result))
         return result
 
+    def has_gpu(self):
+        return any(row["what"].startswith("gpu ") for row in self.run_osprey("doctor", "--json").json())
+
     @classmethod
     def engine(cls, *options):
         name = "demo" + "".join(o.strip("-").replace("/", "_") for o in options) + ".osprey"

@@ -203,11 +203,54 @@ class NeverExecutes(CommandTest):
 
 
 class Device(CommandTest):
-    def test_cuda_is_not_in_this_build(self):
-        for device in ("cuda", "cuda:0", "abacus"):
-            result = self.run_osprey("build", PKL, "--config", YAML, "--device", device, "-o", "m.osprey", expect=DEVICE)
-            self.assertIn(device, result.err)
+    def build(self, *options, name="m.osprey", expect=0):
+        return self.run_osprey("build", PKL, "--config", YAML, *options, "-o", name, expect=expect)
+
+    def one_line(self, result, *names):
+        self.assertEqual(len(result.err.strip().splitlines()), 1, result.err)
+        for name in names:
+            self.assertIn(name, result.err)
+
+    def test_devices_and_precisions_that_there_are_not(self):
+        for options in (["--device", "abacus"], ["--device", "cuda:"], ["--device", "cuda:-1"], ["--device", "cuda:x"],
+                        ["--precision", "fp16"], ["--precision", "tf32"], ["--device", "cuda", "--precision", "fp7"],
+                        ["--device", "cuda", "--batch", "0"], ["--device", "cuda", "--batch", "4,2,1"],
+                        ["--device", "cuda", "--tuning-budget", "-1"]):
+            with self.subTest(options):
+                self.one_line(self.build(*options, expect=USAGE), options[-1])
         self.assertEqual(self.only_files(self.folder), [])
+
+    def test_builds_for_cuda_need_no_gpu_and_repeat(self):
+        for precision in ("fp32", "tf32", "bf16", "fp16"):
+            with self.subTest(precision):
+                self.build("--device", "cuda", "--precision", precision, "--tuning-budget", "0", name="a.osprey")
+                self.build("--device", "cuda:1", "--precision", precision, "--tuning-budget", "0", name="b.osprey")
+                self.assertEqual((self.folder / "a.osprey").read_bytes(), (self.folder / "b.osprey").read_bytes())
+                told = self.run_osprey("inspect", "a.osprey", "--json").json()
+                self.assertEqual((told["device"], told["precision"]), ("cuda", precision))
+
+    def test_a_cuda_engine_without_a_gpu(self):
+        if self.has_gpu():
+            self.skipTest("this machine has a GPU")
+        photo = self.photo()
+        self.assertIn("not tuned", self.build("--device", "cuda").err)
+        for arguments in (["infer", "m.osprey", photo, "-o", "out"], ["bench", "m.osprey"],
+                          ["infer", self.engine(), photo, "-o", "out", "--device", "cuda:0"],
+                          ["eval", "m.osprey", "--images", SCENES, "--annotations", SCENES / "instances.json"],
+                          ["compare", self.engine(), "m.osprey", "--input", photo]):
+            with self.subTest(arguments[0]):
+                self.one_line(self.run_osprey(*arguments, expect=DEVICE), "osprey", "NVIDIA", "--device cpu")
+        self.assertFalse((self.folder / "out").exists())
+
+    def test_a_cuda_engine_on_the_cpu(self):
+        photo = self.photo()
+        self.run_osprey("infer", self.engine(), photo, "-o", "wanted", "--format", "tsv")
+        for precision in ("fp32", "tf32"):
+            self.build("--device", "cuda", "--precision", precision, "--tuning-budget", "0")
+            self.run_osprey("infer", "m.osprey", photo, "-o", "out", "--format", "tsv", "--device", "cpu")
+            self.assertEqual((self.folder / "out/photo.tsv").read_text(), (self.folder / "wanted/photo.tsv").read_text())
+        self.build("--device", "cuda", "--precision", "fp16", "--tuning-budget", "0")
+        self.one_line(self.run_osprey("infer", "m.osprey", photo, "-o", "half", "--device", "cpu", expect=USAGE), "m.osprey", "fp16")
 
 
 class Output(CommandTest):

@@ -68,6 +68,7 @@ void print_report(const ImportReport& report, bool quiet, bool verbose) {
     for (const PassReport& pass : report.passes)
       fmt::print(stderr, "  pass {:<22} {:>8.3f} ms  {:>4} -> {} nodes\n", pass.name, pass.seconds * 1e3,
                  pass.nodes_before, pass.nodes_after);
+  for (const std::string& remark : report.remarks) fmt::print(stderr, "{}\n", remark);
   if (report.unused_weights.empty()) return;
   constexpr std::size_t kShown = 20;
   const std::size_t shown =

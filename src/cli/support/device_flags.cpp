@@ -1,0 +1,23 @@
+#include "cli/support/device_flags.h"
+
+namespace osprey {
+
+void TuningFlags::declare(CLI::App& app) {
+  app.add_option("--tuning-budget", values.budget,
+                 "Seconds at most to choose implementations on a GPU by measuring them; 0: none")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 86400.0));
+  app.add_option("--tuning-cache", values.cache,
+                 "File for what was measured; default: in $XDG_CACHE_HOME/osprey or ~/.cache/osprey");
+}
+
+void DeviceFlags::declare(CLI::App& app) {
+  app.add_option("--device", device, "cpu | cuda | cuda:N; default: what the engine was built for");
+  tuning.declare(app);
+}
+
+EngineOptions DeviceFlags::options(const CommonOptions& common) const {
+  return {.threads = common.threads, .device = device, .tuning = tuning.values};
+}
+
+}  // namespace osprey

@@ -1,0 +1,135 @@
+#include "engine/devices.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/error.h"
+#include "cpu/executor.h"
+#ifdef OSPREY_HAS_CUDA
+#include "cuda/executor.h"
+#include "cuda/libraries.h"
+#endif
+
+namespace osprey {
+namespace {
+
+// What to do with an engine where no GPU can run it.
+std::string_view way_out(std::string_view precision) {
+  return precision == "fp16" ? "build it again with --device cpu, or run it on a machine with an NVIDIA GPU"
+                             : "run it with --device cpu, or on a machine with an NVIDIA GPU";
+}
+
+}  // namespace
+
+DeviceName parse_device(std::string_view text) {
+  if (text == "cpu") return {};
+  if (text == "cuda") return {.cuda = true};
+  DeviceName out{.cuda = true};
+  if (text.starts_with("cuda:")) {
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + 5, end, out.index);
+    if (error == std::errc() && stop == end && out.index >= 0) return out;
+  }
+  fail(ErrorCode::kUsage, "device '{}': there are cpu, cuda and cuda:N", text);
+}
+
+std::string to_string(const DeviceName& device) {
+  return device.cuda ? fmt::format("cuda:{}", device.index) : "cpu";
+}
+
+std::string_view name_of(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return "fp32";
+    case Precision::kTf32:
+      return "tf32";
+    case Precision::kBf16:
+      return "bf16";
+    case Precision::kFp16:
+      return "fp16";
+  }
+  fail(ErrorCode::kUsage, "precision {} does not exist", static_cast<int>(precision));
+}
+
+namespace {
+
+std::unique_ptr<Executor> make_cuda(const std::shared_ptr<const Graph>& graph, const DeviceName& device,
+                                    std::string_view precision, const EngineOptions& options) {
+#ifdef OSPREY_HAS_CUDA
+  std::string why;
+  const auto devices = cuda_devices(&why);
+  if (devices.empty()) fail(ErrorCode::kDevice, "needs an NVIDIA GPU: {}; {}", why, way_out(precision));
+  if (std::none_of(devices.begin(), devices.end(),
+                   [&](const CudaDevice& d) { return d.index == device.index; }))
+    fail(ErrorCode::kDevice, "needs GPU {}, and this machine has {}, numbered from 0", device.index,
+         devices.size());
+  return make_cuda_executor(graph, {.device = device.index,
+                                    .tf32 = precision == "tf32",
+                                    .graph = options.cuda_graph,
+                                    .tuning_budget = options.tuning.budget,
+                                    .tuning_cache = options.tuning.cache,
+                                    .progress = options.progress});
+#else
+  (void)graph, (void)device, (void)options;
+  fail(ErrorCode::kDevice,
+       "needs an NVIDIA GPU: this Osprey was built without CUDA (`osprey doctor` tells how to get it); {}",
+       way_out(precision));
+#endif
+}
+
+}  // namespace
+
+void check_precision(const DeviceName& device, Precision precision) {
+  if (device.cuda || precision == Precision::kFp32 || precision == Precision::kBf16) return;
+  fail(ErrorCode::kUsage, "precision {0}: the CPU computes in fp32 and bf16; {0} needs --device cuda",
+       name_of(precision));
+}
+
+std::unique_ptr<Executor> make_executor(const std::shared_ptr<const Graph>& graph, const DeviceName& device,
+                                        std::string_view precision, const EngineOptions& options) {
+  if (device.cuda) return make_cuda(graph, device, precision, options);
+  if (precision == "fp16")
+    fail(ErrorCode::kUsage,
+         "was built in fp16, which the CPU does not compute in; build it again with --precision fp32 or bf16 "
+         "to run it there");
+  return make_cpu_executor(graph, {.threads = options.threads});
+}
+
+CudaReport cuda_report() {
+  CudaReport out;
+#ifdef OSPREY_HAS_CUDA
+  out.built = true;
+  const CudaLibraries libraries = cuda_libraries();
+  out.runtime = libraries.runtime;
+  out.driver = libraries.driver;
+  out.cudnn = libraries.cudnn;
+  out.cublaslt = libraries.cublaslt;
+  for (const CudaDevice& d : cuda_devices(&out.why_none))
+    out.gpus.push_back({d.index, d.name, fmt::format("{}.{}", d.major, d.minor), d.memory});
+#else
+  out.why_none = "this Osprey was built without CUDA";
+#endif
+  return out;
+}
+
+std::string cuda_types([[maybe_unused]] const OpInfo& op) {
+  std::string out;
+#ifdef OSPREY_HAS_CUDA
+  const auto& kernels = cuda_kernels();
+  const auto it =
+      std::find_if(kernels.begin(), kernels.end(), [&](const CudaKernel& k) { return k.op == &op; });
+  if (it == kernels.end()) return out;
+  for (const DType type : it->dtypes) out += (out.empty() ? "" : " ") + std::string(name_of(type));
+  if (out.empty()) out = "any";
+#endif
+  return out;
+}
+
+double replay([[maybe_unused]] ExecutorSession& session, [[maybe_unused]] int replays) {
+#ifdef OSPREY_HAS_CUDA
+  if (auto* cuda = dynamic_cast<CudaSession*>(&session)) return cuda->replay(replays);
+#endif
+  fail(ErrorCode::kUsage, "only a GPU replays what it ran last");
+}
+
+}  // namespace osprey

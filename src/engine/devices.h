@@ -1,0 +1,64 @@
+// Where engines run, and what this build has for it. Everything that depends on whether Osprey was built with
+// CUDA is in devices.cpp.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/executor.h"
+#include "osprey/engine.h"
+
+namespace osprey {
+
+struct OpInfo;
+
+// "cpu", or "cuda:N".
+struct DeviceName {
+  bool cuda = false;
+  int index = 0;  // of the GPU; only for cuda
+};
+
+// From "cpu", "cuda" (the first GPU) or "cuda:N"; anything else is a usage error.
+DeviceName parse_device(std::string_view text);
+std::string to_string(const DeviceName& device);
+
+// "fp32", "tf32", "bf16", "fp16".
+std::string_view name_of(Precision precision);
+
+// A usage error, with the cure, where the device does not compute in the precision.
+void check_precision(const DeviceName& device, Precision precision);
+
+// The graph of an engine file, made ready on `device`. Error(kDevice) where there is no such device, or this
+// build has no code for it, naming the cure.
+std::unique_ptr<Executor> make_executor(const std::shared_ptr<const Graph>& graph, const DeviceName& device,
+                                        std::string_view precision, const EngineOptions& options);
+
+// --- For reports -------------------------------------------------------------------------------------------
+
+struct Gpu {
+  int index = 0;
+  std::string name;          // "NVIDIA H200"
+  std::string architecture;  // "9.0"
+  std::size_t memory = 0;
+};
+
+// What there is of CUDA, in this build and on this machine.
+struct CudaReport {
+  bool built = false;                            // this Osprey has the CUDA executor
+  std::string runtime, driver, cudnn, cublaslt;  // versions; empty: not found
+  std::vector<Gpu> gpus;                         // that engines can run on
+  std::string why_none;                          // where there are none
+};
+
+CudaReport cuda_report();
+
+// The element types that the CUDA kernel of an op takes: "f32 f16", "any"; empty where it has none.
+std::string cuda_types(const OpInfo& op);
+
+// The last run of a CUDA session once more, `replays` times, on what is on the device already: seconds for
+// one, by the device's clock. A usage error on another device.
+double replay(ExecutorSession& session, int replays);
+
+}  // namespace osprey
