@@ -186,6 +186,14 @@ Bytes read_section(ByteReader& table, Bytes file, std::uint32_t kind, HashCheck 
   return bytes;
 }
 
+// FlatBuffers' verifier does not look at how a vector's elements are aligned, which reading them relies on.
+std::vector<std::int64_t> integers_of(const fb::Attribute& a) {
+  if (!a.integers()) return {};
+  require(reinterpret_cast<std::uintptr_t>(a.integers()->Data()) % alignof(std::int64_t) == 0,
+          "attribute {}: its integers are misaligned", a.name()->str());
+  return {a.integers()->begin(), a.integers()->end()};
+}
+
 AttributeValue read_attribute(const fb::Attribute& a) {
   switch (a.kind()) {
     case fb::AttributeKind_Bool:
@@ -197,8 +205,7 @@ AttributeValue read_attribute(const fb::Attribute& a) {
     case fb::AttributeKind_String:
       return a.text() ? a.text()->str() : std::string();
     case fb::AttributeKind_Ints:
-      return a.integers() ? std::vector<std::int64_t>(a.integers()->begin(), a.integers()->end())
-                          : std::vector<std::int64_t>();
+      return integers_of(a);
     case fb::AttributeKind_Floats:
       return a.reals() ? std::vector<float>(a.reals()->begin(), a.reals()->end()) : std::vector<float>();
   }
