@@ -1,6 +1,8 @@
 // Whole models against Detectron2's own run: every stage it recorded and its final detections, within the
 // tolerances that the cases state (fixtures/detectron2/*/case.json). The measured figures are printed.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include <gmock/gmock.h>
 
@@ -12,15 +14,45 @@
 namespace osprey {
 namespace {
 
+using testing::Ge;
 using testing::SizeIs;
 
-constexpr double kMapTolerance = 3e-5;    // of the largest magnitude: feature maps, dense heads
-constexpr double kRowTolerance = 1e-3;    // of the largest magnitude: what follows the proposals' shifts
-constexpr double kProposalPixels = 0.03;  // within which a proposal counts as the same
-constexpr double kBoxPixels = 0.05, kScore = 1e-3, kMaskProbability = 5e-3, kMatchIou = 0.99;
-constexpr double kMaskIou = 0.995;       // of a pasted mask, or
-constexpr std::int64_t kMaskPixels = 8;  // at most so many pixels that differ
-constexpr double kMatchedProposals = 0.995;
+// What a run may differ by; "of the largest magnitude" of each tensor where nothing else is said.
+struct Bounds {
+  double maps = 3e-5;  // feature maps, dense heads
+  double rows = 1e-3;  // what follows the proposals' shifts
+  double mask_probability = 5e-3;
+  double proposal_pixels = 0.03;  // within which a proposal counts as the same
+  double matched_proposals = 0.995;
+  double match_iou = 0.99;  // from which a detection counts as the same
+  double matched = 1;       // of the golden detections, and of ours
+  double box_pixels = 0.05, score = 1e-3;
+  double mask_iou = 0.995;       // of a pasted mask, or
+  std::int64_t mask_pixels = 8;  // at most so many pixels that differ
+};
+
+constexpr double kAny = std::numeric_limits<double>::infinity();
+// A GPU sums in another order.
+constexpr Bounds kCudaFp32{.maps = 2e-4};
+// Rows are compared where the proposal hardly moved; how far the others do is printed.
+constexpr Bounds kCudaFp16{.maps = 0.02,
+                           .rows = 0.02,
+                           .mask_probability = 0.02,
+                           .proposal_pixels = 0.1,
+                           .matched_proposals = 0.01,
+                           .match_iou = 0.95,
+                           .matched = 0.98,
+                           .box_pixels = kAny,
+                           .score = kAny,
+                           .mask_iou = 0};
+
+// A case on a device.
+struct DeviceCase {
+  ModelCase model;
+  std::string device = "cpu";
+  Precision precision = Precision::kFp32;
+  Bounds bounds = {};
+};
 
 bool starts_with_any(const std::string& name, std::initializer_list<const char*> prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(), [&](const char* p) { return name.starts_with(p); });
@@ -38,9 +70,12 @@ bool follows_detections(const std::string& name) {
   return starts_with_any(name, {"mask_logits", "mask_pooler_out", "mask_probs"});
 }
 
-class Detectron2 : public testing::TestWithParam<ModelCase> {
+class Detectron2 : public testing::TestWithParam<DeviceCase> {
  protected:
-  void SetUp() override { OSPREY_NEEDS_FIXTURE(fixture("detectron2") / GetParam().name) }
+  void SetUp() override {
+    OSPREY_NEEDS_FIXTURE(fixture("detectron2") / model().name)
+    OSPREY_NEEDS_DEVICE(GetParam().device)
+  }
 
   void load();
   void expect_input();
@@ -53,6 +88,8 @@ class Detectron2 : public testing::TestWithParam<ModelCase> {
   void expect_masks(const std::vector<std::pair<std::size_t, std::size_t>>& pairs,
                     const std::vector<double>& rows);
 
+  static const ModelCase& model() { return GetParam().model; }
+  static const Bounds& bounds() { return GetParam().bounds; }
   const Tensor& stage(const std::string& name) const { return run_.stages.at(name); }
 
   std::unique_ptr<GoldenArrays> golden_;
@@ -61,8 +98,8 @@ class Detectron2 : public testing::TestWithParam<ModelCase> {
 };
 
 void Detectron2::load() {
-  golden_ = std::make_unique<GoldenArrays>(fixture("detectron2") / GetParam().name / "golden.npz");
-  const CaseEngine engine(GetParam());
+  golden_ = std::make_unique<GoldenArrays>(fixture("detectron2") / model().name / "golden.npz");
+  const CaseEngine engine(model(), {.device = GetParam().device, .precision = GetParam().precision});
   const auto opened = LoadedEngine::open(engine.file(), {});
   std::vector<std::string> wanted;
   for (const std::string& name : golden_->stage_names()) {
@@ -73,9 +110,9 @@ void Detectron2::load() {
     ASSERT_NE(opened->graph().find(name), kNoValue) << "the engine has no stage " << name;
     wanted.push_back(name);
   }
-  ASSERT_THAT(wanted, SizeIs(testing::Ge(18u)));
+  ASSERT_THAT(wanted, SizeIs(Ge(18u)));
   names_ = wanted;
-  run_ = run_with_stages(engine.file(), read_image(fixture("images") / GetParam().photo), wanted);
+  run_ = run_with_stages(engine.file(), read_image(fixture("images") / model().photo), wanted);
   expect_anchors(opened->graph());
 }
 
@@ -122,7 +159,7 @@ void Detectron2::expect_maps() {
       worst = std::max(worst, std::abs(got[i * static_cast<std::size_t>(golden.stride)] - golden.values[i]));
     worst /= golden.magnitude();
     std::printf("  %-18s %.1e of the largest magnitude\n", name.c_str(), worst);
-    EXPECT_LE(worst, kMapTolerance) << name;
+    EXPECT_LE(worst, bounds().maps) << name;
   }
 }
 
@@ -130,15 +167,17 @@ void Detectron2::expect_proposals() {
   if (!golden_->has("proposal_boxes")) return;  // RetinaNet has none
   const auto golden = corners_of(golden_->tensor("proposal_boxes")),
              got = corners_of(stage("proposal_boxes"));
-  EXPECT_EQ(got.size(), golden.size());
-  const auto rows = match_boxes(golden, got, kProposalPixels);
+  EXPECT_NEAR(static_cast<double>(got.size()), static_cast<double>(golden.size()),
+              (1 - bounds().matched) * static_cast<double>(golden.size()));
+  const auto rows = match_boxes(golden, got, bounds().proposal_pixels);
   const auto matched =
       std::count_if(rows.begin(), rows.end(), [](const auto& row) { return row.has_value(); });
-  std::printf("  proposals          %ld of %zu within %.2f px\n", matched, golden.size(), kProposalPixels);
-  EXPECT_GE(static_cast<double>(matched), kMatchedProposals * static_cast<double>(golden.size()));
-  expect_rows("proposal_logits", rows, kRowTolerance);
+  std::printf("  proposals          %ld of %zu within %.2f px\n", matched, golden.size(),
+              bounds().proposal_pixels);
+  EXPECT_GE(static_cast<double>(matched), bounds().matched_proposals * static_cast<double>(golden.size()));
+  expect_rows("proposal_logits", rows, bounds().rows);
   for (const std::string& name : names_)
-    if (follows_proposals(name)) expect_rows(name, rows, kRowTolerance);
+    if (follows_proposals(name)) expect_rows(name, rows, bounds().rows);
 
   // The first rows in full, where no sampling could hide an order of classes.
   const GoldenStage first = golden_stage(*golden_, "box_logits_first8_0");
@@ -146,7 +185,7 @@ void Detectron2::expect_proposals() {
   const auto classes = static_cast<std::size_t>(first.shape[1]);
   for (std::size_t i = 0; i < first.values.size(); ++i)
     if (const auto& row = rows[i / classes]) {
-      EXPECT_NEAR(logits[*row * classes + i % classes], first.values[i], kRowTolerance * first.magnitude());
+      EXPECT_NEAR(logits[*row * classes + i % classes], first.values[i], bounds().rows * first.magnitude());
     }
 }
 
@@ -185,7 +224,7 @@ void Detectron2::expect_detections() {
     golden.push_back({boxes[i], static_cast<int>(classes[row]), scores[row]});
   }
   const auto got = classed_boxes(run_.detections);
-  const auto pairs = match_detections(golden, got, kMatchIou);
+  const auto pairs = match_detections(golden, got, bounds().match_iou);
   double box = 0, score = 0;
   for (const auto& [g, k] : pairs) {
     for (std::size_t c = 0; c < 4; ++c) box = std::max(box, std::abs(golden[g].box[c] - got[k].box[c]));
@@ -194,10 +233,13 @@ void Detectron2::expect_detections() {
   std::printf(
       "  detections         %zu of %zu matched, %zu found; boxes within %.4f px, scores within %.1e\n",
       pairs.size(), golden.size(), got.size(), box, score);
-  EXPECT_THAT(pairs, SizeIs(golden.size())) << "missing detections";
-  EXPECT_THAT(got, SizeIs(golden.size())) << "extra detections";
-  EXPECT_LE(box, kBoxPixels);
-  EXPECT_LE(score, kScore);
+  const auto enough = [](std::size_t all) {
+    return static_cast<std::size_t>(std::ceil(bounds().matched * static_cast<double>(all)));
+  };
+  EXPECT_THAT(pairs, SizeIs(Ge(enough(golden.size())))) << "missing detections";
+  EXPECT_THAT(pairs, SizeIs(Ge(enough(got.size())))) << "extra detections";
+  EXPECT_LE(box, bounds().box_pixels);
+  EXPECT_LE(score, bounds().score);
   if (golden_->has("mask_probs")) expect_masks(pairs, rows);
 }
 
@@ -208,7 +250,7 @@ void Detectron2::expect_masks(const std::vector<std::pair<std::size_t, std::size
       match_boxes(corners_of(golden_->tensor("det_boxes_net")), corners_of(stage("det_boxes_net")), 0.1);
   for (const std::string& name : names_)
     if (follows_detections(name))
-      expect_rows(name, net, name == "mask_probs" ? kMaskProbability : kRowTolerance);
+      expect_rows(name, net, name == "mask_probs" ? bounds().mask_probability : bounds().rows);
 
   const std::string key = golden_->has("mask_rle_photo_size") ? "mask_rle_photo" : "mask_rle";
   const auto texts = golden_->strings(key);
@@ -225,7 +267,7 @@ void Detectron2::expect_masks(const std::vector<std::pair<std::size_t, std::size
     const double iou = all == 0 ? 1 : static_cast<double>(shared) / static_cast<double>(all);
     worst_iou = std::min(worst_iou, iou);
     most_pixels = std::max(most_pixels, all - shared);
-    EXPECT_TRUE(iou >= kMaskIou || all - shared <= kMaskPixels)
+    EXPECT_TRUE(iou >= bounds().mask_iou || all - shared <= bounds().mask_pixels)
         << "mask " << g << ": IoU " << iou << ", " << all - shared << " pixels differ";
   }
   std::printf("  masks              IoU at least %.5f, at most %ld pixels differ\n", worst_iou, most_pixels);
@@ -234,7 +276,7 @@ void Detectron2::expect_masks(const std::vector<std::pair<std::size_t, std::size
 TEST_P(Detectron2, EveryStageAndDetection) {
   load();
   if (HasFatalFailure()) return;
-  std::printf("%s, %s:\n", GetParam().name.c_str(), GetParam().checkpoint.c_str());
+  std::printf("%s, %s, %s:\n", model().name.c_str(), model().checkpoint.c_str(), GetParam().device.c_str());
   expect_input();
   expect_maps();
   expect_proposals();
@@ -251,9 +293,21 @@ const ModelCase kCases[] = {
     {"retinanet_R_50_FPN", "astronaut.png"},
 };
 
-INSTANTIATE_TEST_SUITE_P(Cases, Detectron2, testing::ValuesIn(kCases), [](const auto& c) {
-  return c.param.name + (c.param.checkpoint.ends_with(".pth") ? "_pth" : "");
-});
+std::vector<DeviceCase> on(const std::string& device, Precision precision, const Bounds& bounds) {
+  std::vector<DeviceCase> out;
+  for (const ModelCase& model : kCases) out.push_back({model, device, precision, bounds});
+  return out;
+}
+
+std::string case_name(const testing::TestParamInfo<DeviceCase>& c) {
+  return c.param.model.name + (c.param.model.checkpoint.ends_with(".pth") ? "_pth" : "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, Detectron2, testing::ValuesIn(on("cpu", Precision::kFp32, {})), case_name);
+INSTANTIATE_TEST_SUITE_P(CudaFp32, Detectron2, testing::ValuesIn(on("cuda", Precision::kFp32, kCudaFp32)),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(CudaFp16, Detectron2, testing::ValuesIn(on("cuda", Precision::kFp16, kCudaFp16)),
+                         case_name);
 
 }  // namespace
 }  // namespace osprey

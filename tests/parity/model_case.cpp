@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "engine/devices.h"
 
 namespace osprey {
 
@@ -20,6 +21,19 @@ ScratchFolder::~ScratchFolder() {
   fs::remove_all(path_, ignored);
 }
 
+TuningOptions quick_tuning() {
+  return {.budget = 10, .cache = fs::temp_directory_path() / "osprey_parity_tuning"};
+}
+
+namespace {
+
+BuildOptions tuned_quickly(BuildOptions options) {
+  options.tuning = quick_tuning();
+  return options;
+}
+
+}  // namespace
+
 CaseEngine::CaseEngine(const ModelCase& c, const BuildOptions& options)
     : file_(scratch_.path() / (c.name + ".osprey")) {
   const fs::path folder = fixture("detectron2") / c.name;
@@ -32,7 +46,7 @@ CaseEngine::CaseEngine(const ModelCase& c, const BuildOptions& options)
                 .overrides = c.overrides,
                 .height = c.canvas,
                 .width = c.canvas},
-               options, file_);
+               tuned_quickly(options), file_);
 }
 
 double GoldenStage::magnitude() const {
@@ -52,16 +66,21 @@ GoldenStage golden_stage(const GoldenArrays& golden, const std::string& name) {
 
 CaseRun run_with_stages(const fs::path& engine, const Image& photo, const std::vector<std::string>& stages) {
   CaseRun out;
-  DetectionSession session(LoadedEngine::open(engine, {}));
+  DetectionSession session(LoadedEngine::open(engine, {.tuning = quick_tuning()}));
   RunOptions options{.wanted = stages};
   options.observe = [&](const std::string& name, const Tensor& value) {
-    Tensor copy = Tensor::zeros(value.dtype(), value.shape());
-    if (!value.empty()) std::memcpy(copy.mutable_data(), value.bytes().data(), value.bytes().size());
-    out.stages.emplace(name, std::move(copy));
+    const bool half = value.dtype() == DType::kF16 || value.dtype() == DType::kBF16;
+    out.stages.emplace(name, half ? value.to_f32() : value.copied());
   };
   const ImageView view = photo;
   out.detections = std::move(session.detect({&view, 1}, options).front());
   return out;
+}
+
+std::string why_no_device(const std::string& device) {
+  if (device == "cpu") return "";
+  const CudaReport cuda = cuda_report();
+  return cuda.gpus.empty() ? cuda.why_none : "";
 }
 
 }  // namespace osprey

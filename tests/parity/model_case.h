@@ -37,6 +37,10 @@ struct ModelCase {
   std::vector<std::pair<std::string, std::string>> overrides = {};  // keys changed, as --set does
 };
 
+// On a GPU implementations are measured a little, into a cache that all tests share, so that those under test
+// are what users run.
+TuningOptions quick_tuning();
+
 // The case's engine, in a scratch folder that lives as long as this.
 class CaseEngine {
  public:
@@ -71,4 +75,14 @@ struct CaseRun {
 CaseRun run_with_stages(const std::filesystem::path& engine, const Image& photo,
                         const std::vector<std::string>& stages);
 
+// Why tests on this device cannot run here; empty: they can.
+std::string why_no_device(const std::string& device);
+
 }  // namespace osprey
+
+// A run that must not skip for want of a GPU (scripts/gpu.sh) sets OSPREY_REQUIRE_GPU.
+#define OSPREY_NEEDS_DEVICE(device)                                                             \
+  if (const std::string why_ = osprey::why_no_device(device); !why_.empty()) {                  \
+    if (std::getenv("OSPREY_REQUIRE_GPU")) FAIL() << "OSPREY_REQUIRE_GPU is set, but " << why_; \
+    GTEST_SKIP() << why_;                                                                       \
+  }
