@@ -25,13 +25,19 @@ if(OSPREY_FUZZ)
   target_compile_options(osprey_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
 endif()
 
+# CUDA: a GoogleTest pattern of tests that have the label cuda instead.
 function(osprey_test NAME)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "" "CUDA" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${NAME} ${arg_SOURCES})
   target_link_libraries(${NAME} PRIVATE osprey_flags ${arg_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
   target_include_directories(${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${NAME} PRIVATE OSPREY_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 600)
+  set(others "")
+  if(arg_CUDA)
+    set(others TEST_FILTER "-${arg_CUDA}")
+    gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST TEST_FILTER "${arg_CUDA}" PROPERTIES LABELS cuda TIMEOUT 600)
+  endif()
+  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST ${others} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 600)
 endfunction()
 
 # Generates <name>_generated.h from src/<MODULE>/<name>.fbs; osprey_module(MODULE) picks it up.

@@ -12,6 +12,12 @@ inline std::filesystem::path fixture(const std::string& name) {
   return std::filesystem::path(OSPREY_SOURCE_DIR) / ".." / "shared" / "fixtures" / name;
 }
 
+// The repository, for the model it brings; a program that was carried to another machine is told.
+inline std::filesystem::path source_folder() {
+  const char* told = std::getenv("OSPREY_SOURCE");
+  return told ? told : OSPREY_SOURCE_DIR;
+}
+
 }  // namespace osprey
 
 #define OSPREY_NEEDS_FIXTURE(path)                                                                   \

@@ -21,6 +21,23 @@ class Promises : public testing::Test {
   static Image photo(const std::string& name) { return read_image(fixture("images") / name); }
 };
 
+// On each device.
+class PromisesOn : public Promises, public testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    Promises::SetUp();
+    OSPREY_NEEDS_DEVICE(GetParam())
+  }
+
+  static CaseEngine build(const Thresholds& thresholds = {}) {
+    return CaseEngine(kNarrow, {.device = GetParam(), .thresholds = thresholds});
+  }
+  static Engine open(const CaseEngine& built) { return Engine(built.file(), {.tuning = quick_tuning()}); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Cpu, PromisesOn, testing::Values("cpu"));
+INSTANTIATE_TEST_SUITE_P(Cuda, PromisesOn, testing::Values("cuda"));
+
 // Bit for bit: every number, every mask.
 void expect_equal(const Detections& a, const Detections& b) {
   EXPECT_EQ(a.width, b.width);
@@ -34,9 +51,9 @@ void expect_equal(const Detections& a, const Detections& b) {
   }
 }
 
-TEST_F(Promises, BatchOfFourIsFourTimesOne) {
-  const CaseEngine built(kNarrow);
-  const Engine engine(built.file());
+TEST_P(PromisesOn, BatchOfFourIsFourTimesOne) {
+  const CaseEngine built = build();
+  const Engine engine = open(built);
   Session session(engine);
   // Two of one size, so that photos truly run together, and two of others.
   const Image first = photo("chelsea.png");
@@ -67,9 +84,9 @@ TEST_F(Promises, ThreadsDoNotChangeTheDetections) {
   }
 }
 
-TEST_F(Promises, RepeatedRunsAndSessionsAgree) {
-  const CaseEngine built(kNarrow);
-  const Engine engine(built.file());
+TEST_P(PromisesOn, RepeatedRunsAndSessionsAgree) {
+  const CaseEngine built = build();
+  const Engine engine = open(built);
   const Image image = photo(kNarrow.photo), other = photo("coffee.png");
   Session first(engine), second(engine);
   const Detections once = first.detect(image);
@@ -78,13 +95,13 @@ TEST_F(Promises, RepeatedRunsAndSessionsAgree) {
   expect_equal(second.detect(image), once);
 }
 
-TEST_F(Promises, RunTimeThresholdsEqualBuiltInOnes) {
+TEST_P(PromisesOn, RunTimeThresholdsEqualBuiltInOnes) {
   const Thresholds thresholds{.score = 0.2f, .nms_iou = 0.3f, .max_detections = 20, .mask = 0.6f};
-  const CaseEngine plain(kNarrow), built_in(kNarrow, {.thresholds = thresholds});
+  const CaseEngine plain = build(), built_in = build(thresholds);
   const Image image = photo(kNarrow.photo);
-  const Detections defaults = Session(Engine(plain.file())).detect(image);
-  const Detections at_run = Session(Engine(plain.file())).detect(image, thresholds);
-  const Detections at_build = Session(Engine(built_in.file())).detect(image);
+  const Detections defaults = Session(open(plain)).detect(image);
+  const Detections at_run = Session(open(plain)).detect(image, thresholds);
+  const Detections at_build = Session(open(built_in)).detect(image);
   EXPECT_FALSE(at_run.items.empty());
   EXPECT_LT(at_run.items.size(), defaults.items.size());
   EXPECT_LE(at_run.items.size(), 20u);
@@ -92,12 +109,12 @@ TEST_F(Promises, RunTimeThresholdsEqualBuiltInOnes) {
   expect_equal(at_run, at_build);
 }
 
-TEST_F(Promises, FirstThresholdAtRunTimeEqualsBuiltInOne) {
+TEST_P(PromisesOn, FirstThresholdAtRunTimeEqualsBuiltInOne) {
   const Thresholds thresholds{.first_score = 0.55f};
-  const CaseEngine plain(kNarrow), built_in(kNarrow, {.thresholds = thresholds});
+  const CaseEngine plain = build(), built_in = build(thresholds);
   const Image image = photo(kNarrow.photo);
-  const Detections at_run = Session(Engine(plain.file())).detect(image, thresholds);
-  expect_equal(at_run, Session(Engine(built_in.file())).detect(image));
+  const Detections at_run = Session(open(plain)).detect(image, thresholds);
+  expect_equal(at_run, Session(open(built_in)).detect(image));
 }
 
 // bf16 keeps 8 bits of each number, so a deep network with random weights, as the fixtures have, drifts by
@@ -132,7 +149,7 @@ TEST_F(Promises, TheSameInputsGiveTheSameEngineBytes) {
 }
 
 SourceOptions demo_model() {
-  const std::filesystem::path demo = std::filesystem::path(OSPREY_SOURCE_DIR) / "assets" / "demo";
+  const std::filesystem::path demo = source_folder() / "assets" / "demo";
   return {.source = demo / "demo_mask_rcnn.pkl", .config = (demo / "demo_mask_rcnn.yaml").string()};
 }
 
@@ -171,27 +188,40 @@ TEST(Concurrency, TwoSessionsOfOneEngineInTwoThreads) {
 }
 
 // The trained demo model, where detections mean something: 98 % of them found again at an overlap of 0.95.
-TEST(ReducedPrecision, Bf16KeepsTheDetectionsOfATrainedModel) {
+void expect_kept_detections(const BuildOptions& reduced_options) {
   constexpr double kIou = 0.95, kKept = 0.98;
   const SourceOptions source = demo_model();
   const ScratchFolder scratch;
   build_engine(source, {}, scratch.path() / "fp32.osprey");
-  build_engine(source, {.precision = Precision::kBf16}, scratch.path() / "bf16.osprey");
-  const Engine exact(scratch.path() / "fp32.osprey"), reduced(scratch.path() / "bf16.osprey");
+  build_engine(source, reduced_options, scratch.path() / "reduced.osprey");
+  const Engine exact(scratch.path() / "fp32.osprey"),
+      reduced(scratch.path() / "reduced.osprey", {.tuning = quick_tuning()});
   Session exact_session(exact), reduced_session(reduced);
-  std::size_t all = 0, kept = 0, scenes = 0;
+  std::size_t all = 0, found = 0, kept = 0, scenes = 0;
   for (const auto& entry : std::filesystem::directory_iterator(source.source.parent_path() / "scenes")) {
     if (entry.path().extension() != ".jpg") continue;
     const Image scene = read_image(entry.path());
     const auto golden = classed_boxes(exact_session.detect(scene)),
                got = classed_boxes(reduced_session.detect(scene));
     all += golden.size();
+    found += got.size();
     kept += match_detections(golden, got, kIou).size();
     ++scenes;
   }
-  std::printf("  bf16: %zu of %zu detections in %zu scenes matched at IoU %.2f\n", kept, all, scenes, kIou);
+  std::printf("  %s on %s: %zu of %zu detections in %zu scenes matched at IoU %.2f, %zu found\n",
+              reduced.precision().c_str(), reduced.device().c_str(), kept, all, scenes, kIou, found);
   EXPECT_GT(all, 100u);
   EXPECT_GE(static_cast<double>(kept), kKept * static_cast<double>(all));
+}
+
+TEST(ReducedPrecision, Bf16KeepsTheDetectionsOfATrainedModel) {
+  expect_kept_detections({.precision = Precision::kBf16});
+}
+
+TEST(ReducedPrecision, CudaKeepsTheDetectionsOfATrainedModel) {
+  OSPREY_NEEDS_DEVICE("cuda")
+  for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kFp16, Precision::kBf16})
+    expect_kept_detections({.device = "cuda", .precision = precision, .tuning = quick_tuning()});
 }
 
 }  // namespace
