@@ -100,11 +100,14 @@ class ConvStep final : public CudaStep {
   }
 
   // The more is fused the better, but no library fuses everything in every type, and none enlarges a
-  // residual.
+  // residual. In exact f32, cuDNN's good kernels know only bias and ReLU.
   void find_call(CudaPrepare& p) {
-    const bool bias = bias_ != nullptr, enlarge = residual_ && op_.residual_scale != 1;
+    const bool bias = bias_ != nullptr, is_gemm = is_product(p);
+    const bool exact = p.input(0).dtype == DType::kF32 && !p.tf32();
+    const bool all = !(residual_ && op_.residual_scale != 1) &&
+                     (!exact || is_gemm || (!residual_ && bias && op_.activation == Activation::kRelu));
     std::vector<Fused> ways{{bias, false, false}, {}};
-    if (!enlarge) ways.insert(ways.begin(), {bias, residual_, true});
+    if (all) ways.insert(ways.begin(), {bias, residual_, true});
     for (const Fused& fused : ways) {
       fused_ = fused;
       if ((call_ = fastest(p))) return;
@@ -117,7 +120,7 @@ class ConvStep final : public CudaStep {
     return fastest_call(
         p, {.key = conv.key(),
             .ways = [&] { return implementations(p, conv); },
-            .restore = [&](const TunedChoice& c) { return restored_cudnn_call(conv, c); },
+            .restore = [&](const TunedChoice& c) { return restored(p, conv, c); },
             .type = conv.type,
             .out_type = conv.out_type,
             .x_count = element_count(p.input(0).dims),
@@ -126,9 +129,19 @@ class ConvStep final : public CudaStep {
             .residual = conv.residual});
   }
 
-  std::vector<MatrixWay> implementations(CudaPrepare& p, const CudnnConv& conv) const {
+  std::unique_ptr<MatrixCall> restored(const CudaPrepare& p, const CudnnConv& conv,
+                                       const TunedChoice& choice) const {
+    if (!choice.saved.empty()) return restored_cudnn_call(conv, choice);
+    if (is_product(p))
+      for (const MatrixWay& way : gemm_ways(product(p, fused_)))
+        if (way.name == choice.name) return way.make();
+    return nullptr;
+  }
+
+  std::vector<MatrixWay> implementations(const CudaPrepare& p, const CudnnConv& conv) const {
     std::vector<MatrixWay> out;
     if (is_product(p)) out = gemm_ways(product(p, fused_));
+    if (!out.empty() && p.tuner().seconds_left() == 0) return out;  // only the first will be looked at
     for (MatrixWay& way : cudnn_ways(conv)) out.push_back(std::move(way));
     return out;
   }

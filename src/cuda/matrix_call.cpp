@@ -52,7 +52,7 @@ std::unique_ptr<MatrixCall> made(const MatrixWay& way) {
 }
 
 std::unique_ptr<MatrixCall> remembered(const MatrixSearch& search, const TunedChoice& choice) {
-  if (!choice.saved.empty() && search.restore)
+  if (search.restore)
     if (auto call = search.restore(choice)) return call;
   for (const MatrixWay& way : search.ways())
     if (way.name == choice.name) return made(way);

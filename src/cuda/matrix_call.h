@@ -38,10 +38,11 @@ struct MatrixSearch {
   std::string key;  // everything that speed depends on
   std::function<std::vector<MatrixWay>()>
       ways;  // most promising first; asked only when nothing is remembered
-  std::function<std::unique_ptr<MatrixCall>(const TunedChoice&)> restore;  // null when it cannot
-  DType type = DType::kF32, out_type = DType::kF32;                        // of x, and of residual and y
-  std::int64_t x_count = 0, y_count = 0;
-  MatrixOperands constants;  // weight and bias
+  // A shorter way to a remembered call than through `ways`; null when it cannot. May be left out.
+  std::function<std::unique_ptr<MatrixCall>(const TunedChoice&)> restore = {};
+  DType type = DType::kF32, out_type = DType::kF32;  // of x, and of residual and y
+  std::int64_t x_count = 0, y_count = 0;             // elements
+  MatrixOperands constants;                          // weight and bias
   bool residual = false;
 };
 
