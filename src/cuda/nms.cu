@@ -1,0 +1,497 @@
+// Two launches, with no sorting of the candidates before they are compared:
+//   compare  many blocks find for each candidate the better ones of its group that overlap it too much: a bit
+//            each, 32 candidates by 32 at a time; squares of other groups or of worse candidates are skipped.
+//   finish   one block an image settles what is kept. A candidate whose suppressors are all suppressed is
+//            kept, one with a kept suppressor is not; rounds go on until all are settled, as many as the
+//            longest chain of suppressors asks for, which are few. The best of the kept are then found and
+//            sorted.
+// The outcome is that of the greedy pass by descending score (cpu/nms.cpp). An image with more candidates
+// than there are bits for is handled by finish() alone, by descending score, a thousand candidates at a time,
+// until there are enough detections.
+//
+// Rows come in the order of their images, as all ops that select rows write them.
+#include "cuda/block.cuh"
+#include "cuda/boxes.cuh"
+#include "cuda/numbers.cuh"
+#include "ops/nms.h"
+
+namespace osprey {
+namespace {
+
+using namespace cuda;
+
+constexpr int kCompareThreads = 512, kFinishThreads = 1024, kWarps = kCompareThreads / 32;
+constexpr int kMostCompared = 8192;  // candidates of an image
+constexpr int kMostTiles = kMostCompared / 32, kTileWords = kMostTiles / 32;
+constexpr int kRowsAThread = kMostCompared / kFinishThreads;
+constexpr int kSortedInShared = 2048;
+constexpr int kBatch = 1024;  // candidates handled together of an image with too many
+static_assert(kBatch == kFinishThreads && kBatch <= kSortedInShared);
+
+struct Job {
+  const RoiRow* boxes;
+  const float* scores;
+  const int* groups;
+  const int* rows;
+  int bound, images;
+  float iou;
+  int max_detections, offset_limit;
+  bool last_stage;
+  const CudaParameters* parameters;
+  int tiles;  // of 32 candidates, an image
+  // [images, tiles, tiles * 32]: bit j of word (t, i): candidate 32 t + j suppresses candidate i
+  unsigned* suppressors;
+  unsigned* filled;  // [images, tiles, kTileWords]: which words of the tile's candidates are not all zero
+  unsigned* free;    // [images, tiles]: candidates without a suppressor
+  int* published;    // [images] (rows_before)
+  Rank* sorted;      // [images, sorted_size]; null where shared memory does
+  int* kept;         // [images, max_detections], for images with too many candidates
+  int sorted_size;
+  RoiRow* out_boxes;
+  float* out_scores;
+  int* out_groups;
+  RowCounts out_rows;
+
+  __device__ float threshold() const {
+    const float wanted = parameters->nms_iou;
+    return last_stage && !isnan(wanted) ? wanted : iou;
+  }
+  __device__ int most() const {
+    const int wanted = last_stage ? parameters->max_detections : -1;
+    return wanted == -1 ? max_detections : min(max(wanted, 0), max_detections);
+  }
+};
+
+// Rows [begin, end) of one image.
+struct Rows {
+  int begin, end;
+  __device__ int size() const { return end - begin; }
+};
+
+// The first of the rows whose image is not below `image`. By one warp.
+__device__ int first_row_of(const RoiRow* boxes, int count, int image) {
+  int low = 0, high = count;
+  while (low < high) {
+    const int step = (high - low) / 32 + 1, probe = low + lane_of_thread() * step;
+    const bool before = probe < high && boxes[probe].image < static_cast<float>(image);
+    const int passed = __popc(__ballot_sync(kAll, before));
+    high = min(high, low + passed * step);
+    if (passed > 0) low += (passed - 1) * step + 1;
+  }
+  return low;
+}
+
+__device__ Rows rows_of_image(const Job& job, int image) {
+  const int live = live_rows(job.rows, job.bound);
+  if (job.images == 1) return {0, live};
+  __shared__ Rows rows;
+  if (warp_of_thread() == 0) {
+    const int row = first_row_of(job.boxes, live, image);
+    if (lane_of_thread() == 0) rows.begin = row;
+  } else if (warp_of_thread() == 1) {
+    const int row = first_row_of(job.boxes, live, image + 1);
+    if (lane_of_thread() == 0) rows.end = row;
+  }
+  __syncthreads();
+  return rows;
+}
+
+// std::max, of which NaN as the second argument is passed over.
+__device__ float larger(float a, float b) { return a < b ? b : a; }
+
+__device__ float largest_coordinate(const Corners& b) {
+  return larger(larger(b.x0, b.x1), larger(b.y0, b.y1));
+}
+
+// What boxes are moved by for each group where one pass over all groups does (offset_limit).
+__device__ float group_spread(const Job& job, Rows rows) {
+  __shared__ float warps[32];
+  float most = -INFINITY;
+  for (int r = rows.begin + static_cast<int>(threadIdx.x); r < rows.end; r += static_cast<int>(blockDim.x))
+    most = larger(most, largest_coordinate(job.boxes[r].box));
+  for (int step = 16; step > 0; step /= 2) most = larger(most, __shfl_xor_sync(kAll, most, step));
+  if (lane_of_thread() == 0) warps[warp_of_thread()] = most;
+  __syncthreads();
+  const int count = static_cast<int>(blockDim.x / 32);
+  most = lane_of_thread() < count ? warps[lane_of_thread()] : -INFINITY;
+  for (int step = 16; step > 0; step /= 2) most = larger(most, __shfl_xor_sync(kAll, most, step));
+  const float first = largest_coordinate(job.boxes[rows.begin].box);
+  return (isnan(first) ? first : most) + 1;
+}
+
+// A candidate as it is compared.
+struct Candidate {
+  Corners box;
+  float area;
+  int group;
+};
+
+// How an image's candidates become comparable.
+struct Grouping {
+  bool together;
+  float spread;
+
+  __device__ Grouping(const Job& job, Rows rows)
+      : together(rows.size() <= job.offset_limit), spread(together ? group_spread(job, rows) : 0) {}
+
+  __device__ int group(const Job& job, int row) const { return together ? 0 : job.groups[row]; }
+  __device__ Candidate candidate(const Job& job, int row) const {
+    Corners b = job.boxes[row].box;
+    const float offset = together ? static_cast<float>(job.groups[row]) * spread : 0;
+    b = {b.x0 + offset, b.y0 + offset, b.x1 + offset, b.y1 + offset};
+    return {b, b.area(), group(job, row)};
+  }
+};
+
+// Whether `kept` and `b` overlap by more than `iou`. NaN compares false all through.
+__device__ bool overlap(const Corners& kept, float kept_area, const Corners& b, float area, float iou) {
+  const float left = kept.x0 < b.x0 ? b.x0 : kept.x0, top = kept.y0 < b.y0 ? b.y0 : kept.y0;
+  const float right = b.x1 < kept.x1 ? b.x1 : kept.x1, bottom = b.y1 < kept.y1 ? b.y1 : kept.y1;
+  const float w = right - left > 0 ? right - left : 0, h = bottom - top > 0 ? bottom - top : 0;
+  const float common = w * h;
+  if (common == 0 && iou >= 0) return false;  // saves the division
+  return common / (kept_area + area - common) > iou;
+}
+
+// A candidate of the warp's tile in shared memory.
+struct alignas(16) Other {
+  Corners box;
+  float area;
+  unsigned score;  // its bits (bits_of_score)
+  int group;
+  int row;
+};
+
+// blockIdx.x: which 32 candidates of image blockIdx.y. Each warp holds them, one a lane, against every 16th
+// tile.
+__global__ void __launch_bounds__(kCompareThreads) compare(Job job) {
+  __shared__ Other others[kWarps][32];
+  __shared__ unsigned filled[kTileWords], suppressed;
+  const int image = static_cast<int>(blockIdx.y), tile = static_cast<int>(blockIdx.x);
+  const int lane = lane_of_thread(), warp = warp_of_thread();
+  if (tile == 0 && threadIdx.x == 0) job.published[image] = 0;
+  const Rows rows = rows_of_image(job, image);
+  if (rows.size() > job.tiles * 32 || tile * 32 >= rows.size()) return;
+  if (threadIdx.x < kTileWords) filled[threadIdx.x] = 0;
+  if (threadIdx.x == kTileWords) suppressed = 0;
+  const Grouping grouping(job, rows);
+  __syncthreads();
+
+  const float iou = job.threshold();
+  const int row = rows.begin + tile * 32 + lane;
+  const bool live = row < rows.end;
+  const Candidate mine = live ? grouping.candidate(job, row) : Candidate{};
+  const unsigned score = live ? bits_of_score(job.scores[row]) : 0xffffffffu;
+  const unsigned worst = __reduce_min_sync(kAll, score);
+  const int least_group = __reduce_min_sync(kAll, live ? mine.group : INT_MAX);
+  const int most_group = __reduce_max_sync(kAll, live ? mine.group : INT_MIN);
+
+  const std::int64_t width = std::int64_t{job.tiles} * 32;
+  unsigned* out = job.suppressors + image * job.tiles * width + tile * 32 + lane;
+  for (int t = warp; t * 32 < rows.size(); t += kWarps) {
+    const int other = rows.begin + t * 32 + lane, count = min(32, rows.size() - t * 32);
+    const bool there = lane < count;
+    const unsigned other_score = there ? bits_of_score(job.scores[other]) : 0;
+    const int group = there ? grouping.group(job, other) : 0;
+    const bool comparable = __reduce_max_sync(kAll, other_score) >= worst &&
+                            __reduce_max_sync(kAll, there ? group : INT_MIN) >= least_group &&
+                            __reduce_min_sync(kAll, there ? group : INT_MAX) <= most_group;
+    if (!comparable) continue;
+    if (there) {
+      const Candidate c = grouping.candidate(job, other);
+      others[warp][lane] = {c.box, c.area, other_score, group, other};
+    }
+    __syncwarp();
+    unsigned word = 0;
+    for (int j = 0; j < count; ++j) {
+      const Other& o = others[warp][j];
+      const bool better = o.score > score || (o.score == score && o.row < row);
+      if (better && o.group == mine.group && overlap(o.box, o.area, mine.box, mine.area, iou))
+        word |= 1u << j;
+    }
+    __syncwarp();
+    if (!live) word = 0;
+    const unsigned hit = __ballot_sync(kAll, word != 0);
+    if (hit == 0) continue;
+    out[t * width] = word;
+    if (lane == 0) {
+      atomicOr(filled + t / 32, 1u << t % 32);
+      atomicOr(&suppressed, hit);
+    }
+  }
+  __syncthreads();
+  const std::int64_t at = image * job.tiles + tile;
+  if (threadIdx.x < kTileWords) job.filled[at * kTileWords + threadIdx.x] = filled[threadIdx.x];
+  if (warp == 0) {
+    const unsigned there = __ballot_sync(kAll, live);
+    if (lane == 0) job.free[at] = there & ~suppressed;
+  }
+}
+
+// One image's candidates as finish() settles them.
+struct Settling {
+  const unsigned* suppressors;
+  const unsigned* filled;
+  std::int64_t width;
+  int tiles;
+  unsigned *kept, *gone;  // [tiles] in shared memory
+
+  __device__ unsigned word(int t, int i) const { return suppressors[t * width + i]; }
+  // The next tile from `t` on that has suppressors of the candidates of i's tile.
+  __device__ int next_filled(int i, int t) const {
+    const unsigned* words = filled + i / 32 * kTileWords;
+    while (t < tiles) {
+      if (const unsigned rest = words[t / 32] >> t % 32) return t + __ffs(static_cast<int>(rest)) - 1;
+      t = (t / 32 + 1) * 32;
+    }
+    return tiles;
+  }
+};
+
+// Marks what a free candidate suppresses: most of what goes goes here. A warp a tile.
+__device__ void settle_first(const Settling& s) {
+  constexpr int kAtOnce = 4;
+  for (int tile = warp_of_thread(); tile < s.tiles; tile += kFinishThreads / 32) {
+    const int i = tile * 32 + lane_of_thread();
+    bool hit = false;
+    for (int t = s.next_filled(i, 0); t < s.tiles;) {
+      int at[kAtOnce];
+      unsigned words[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        at[k] = t;
+        words[k] = t < s.tiles ? s.word(t, i) : 0;
+        if (t < s.tiles) t = s.next_filled(i, t + 1);
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k)
+        if (words[k] != 0) hit = hit || (words[k] & s.kept[at[k]]) != 0;
+    }
+    const unsigned hits = __ballot_sync(kAll, hit);
+    if (lane_of_thread() == 0) s.gone[tile] = hits;
+  }
+  __syncthreads();
+}
+
+// Settles the rest. Each candidate looks at its suppressors in their order and waits at the first that is not
+// settled; the best of those waiting is settled in every round.
+__device__ void settle_rest(const Settling& s, int count) {
+  int next[kRowsAThread];  // the tile of suppressors that is looked at
+#pragma unroll
+  for (int k = 0; k < kRowsAThread; ++k) next[k] = 0;
+  for (;;) {
+    unsigned keep = 0, drop = 0;
+    bool waits = false;
+#pragma unroll
+    for (int k = 0; k < kRowsAThread; ++k) {
+      const int i = k * kFinishThreads + static_cast<int>(threadIdx.x);
+      if (i >= count || ((s.kept[i / 32] | s.gone[i / 32]) >> i % 32 & 1)) continue;
+      int t = s.next_filled(i, next[k]);
+      unsigned open = 0;
+      for (; t < s.tiles; t = s.next_filled(i, t + 1)) {
+        open = s.word(t, i) & ~s.gone[t];
+        if (open) break;
+      }
+      next[k] = t;
+      if (t >= s.tiles) {
+        keep |= 1u << k;
+      } else if (open & s.kept[t]) {
+        drop |= 1u << k;
+      } else {
+        waits = true;
+      }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kRowsAThread; ++k) {
+      const int i = k * kFinishThreads + static_cast<int>(threadIdx.x);
+      if (keep >> k & 1) atomicOr(s.kept + i / 32, 1u << i % 32);
+      if (drop >> k & 1) atomicOr(s.gone + i / 32, 1u << i % 32);
+    }
+    if (!__syncthreads_or(waits)) return;
+  }
+}
+
+// The best of the candidates that compare() left, sorted; returns how many.
+__device__ int best_by_bits(const Job& job, int image, Rows rows, Rank* sorted, int* histogram) {
+  __shared__ unsigned kept[kMostTiles], gone[kMostTiles];
+  const int tiles = (rows.size() + 31) / 32;
+  const std::int64_t width = std::int64_t{job.tiles} * 32;
+  const Settling s{job.suppressors + image * job.tiles * width,
+                   job.filled + std::int64_t{image} * job.tiles * kTileWords,
+                   width,
+                   tiles,
+                   kept,
+                   gone};
+  for (int t = static_cast<int>(threadIdx.x); t < tiles; t += kFinishThreads)
+    kept[t] = job.free[image * job.tiles + t];
+  __syncthreads();
+  settle_first(s);
+  settle_rest(s, rows.size());
+  const auto candidates = [&](auto&& f) {
+    for (int i = static_cast<int>(threadIdx.x); i < rows.size(); i += kFinishThreads)
+      if (kept[i / 32] >> i % 32 & 1)
+        f(rank_of(job.scores[rows.begin + i], static_cast<unsigned>(rows.begin + i)));
+  };
+  return best_of(candidates, job.most(), sorted, job.sorted_size, histogram);
+}
+
+// For an image with too many candidates to compare all with all: writes the kept rows by descending score to
+// `out` and returns how many.
+__device__ int best_by_turns(const Job& job, Rows rows, Rank* batch, int* histogram, int* out) {
+  __shared__ bool alive[kBatch];
+  const Grouping grouping(job, rows);
+  const float iou = job.threshold();
+  const int most = job.most(), me = static_cast<int>(threadIdx.x);
+  int kept = 0;
+  for (Rank limit = ~Rank{0}; kept < most;) {
+    const auto candidates = [&](auto&& f) {
+      for (int r = rows.begin + me; r < rows.end; r += kFinishThreads)
+        if (const Rank rank = rank_of(job.scores[r], static_cast<unsigned>(r)); rank <= limit) f(rank);
+    };
+    const Rank bound = find_bound(candidates, kBatch / 2, kBatch, histogram);
+    const int count = collect(candidates, bound, batch, kBatch);
+    if (count == 0) break;
+    if (me >= count) batch[me] = 0;
+    __syncthreads();
+    sort_descending(batch, kBatch);
+
+    const int row = me < count ? static_cast<int>(index_of(batch[me])) : rows.begin;
+    const Candidate mine = grouping.candidate(job, row);
+    bool lives = me < count;
+    for (int k = 0; lives && k < kept; ++k) {
+      const Candidate c = grouping.candidate(job, out[k]);
+      lives = !(c.group == mine.group && overlap(c.box, c.area, mine.box, mine.area, iou));
+    }
+    alive[me] = lives;
+    for (int i = 0; i < count && kept < most; ++i) {
+      __syncthreads();
+      if (!alive[i]) continue;
+      const auto better = static_cast<int>(index_of(batch[i]));
+      if (me == i) out[kept] = better;
+      ++kept;
+      if (me <= i || !lives) continue;
+      const Candidate c = grouping.candidate(job, better);
+      lives = !(c.group == mine.group && overlap(c.box, c.area, mine.box, mine.area, iou));
+      if (!lives) alive[me] = false;
+    }
+    limit = batch[count - 1] - 1;
+    const bool exhausted = batch[count - 1] == 0;
+    __syncthreads();
+    if (exhausted) break;
+  }
+  return kept;
+}
+
+__global__ void __launch_bounds__(kFinishThreads) finish(Job job) {
+  extern __shared__ Rank shared_ranks[];
+  __shared__ int histogram[kDigits];
+  const int image = static_cast<int>(blockIdx.x);
+  const Rows rows = rows_of_image(job, image);
+  Rank* sorted = job.sorted ? job.sorted + static_cast<std::int64_t>(image) * job.sorted_size : shared_ranks;
+  int* turns = job.kept + static_cast<std::int64_t>(image) * job.max_detections;
+  const bool by_bits = rows.size() <= job.tiles * 32;
+  const int kept = by_bits ? best_by_bits(job, image, rows, sorted, histogram)
+                           : best_by_turns(job, rows, sorted, histogram, turns);
+  const int before = rows_before(job.published, image, kept);
+  for (int i = static_cast<int>(threadIdx.x); i < kept; i += kFinishThreads) {
+    const int row = by_bits ? static_cast<int>(index_of(sorted[i])) : turns[i];
+    job.out_boxes[before + i] = job.boxes[row];
+    job.out_scores[before + i] = job.scores[row];
+    job.out_groups[before + i] = job.groups[row];
+  }
+  if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) job.out_rows.set(before + kept);
+}
+
+class NmsStep final : public CudaStep {
+ public:
+  explicit NmsStep(CudaPrepare& p)
+      : op_(p.op<Nms>()), images_(p.input(3).dims[0]), bound_(p.input(0).dims[0]) {
+    require(bound_ <= INT_MAX, "{}: {} candidates, the GPU takes up to {}", p.node().name, bound_, INT_MAX);
+    const std::int64_t an_image = images_ > 0 ? (bound_ + images_ - 1) / images_ : 0;
+    tiles_ = static_cast<int>(std::min<std::int64_t>((an_image + 31) / 32, kMostTiles));
+    sorted_size_ = std::max(sort_size(op_.max_detections), kBatch);
+    p.request_scratch(lay_out(nullptr).second);
+  }
+
+  void launch(CudaRun& run) override {
+    if (images_ == 0) {  // a batch of none
+      for (std::size_t i = 0; i < 3; ++i)
+        if (run.out(i).rows)
+          cuda_check(cudaMemsetAsync(run.out(i).rows, 0, sizeof(int), run.stream()), "nms");
+      return;
+    }
+    const Job job = lay_out(&run).first;
+    const auto images = static_cast<unsigned>(images_);
+    // At least one block, to clear what finish() counts with.
+    const dim3 tiles(static_cast<unsigned>(std::max(tiles_, 1)), images);
+    compare<<<tiles, kCompareThreads, 0, run.stream()>>>(job);
+    const std::size_t shared = job.sorted ? 0 : static_cast<std::size_t>(sorted_size_) * sizeof(Rank);
+    finish<<<images, kFinishThreads, shared, run.stream()>>>(job);
+    cuda_check_launch("nms");
+  }
+
+ private:
+  // The kernels' argument, and the bytes of scratch it takes; without a run only these.
+  std::pair<Job, std::size_t> lay_out(CudaRun* run) const {
+    std::byte* base = run ? run->scratch() : nullptr;
+    std::size_t end = 0;
+    const auto images = static_cast<std::size_t>(images_), tiles = static_cast<std::size_t>(tiles_);
+    const auto take = [&]<class T>(T*, std::size_t each) {
+      end = (end + alignof(T) - 1) / alignof(T) * alignof(T);
+      auto* const at = reinterpret_cast<T*>(base + end);
+      end += images * each * sizeof(T);
+      return at;
+    };
+    unsigned* words = nullptr;
+    int* numbers = nullptr;
+    Rank* ranks = nullptr;
+    unsigned* const suppressors = take(words, tiles * tiles * 32);
+    unsigned* const filled = take(words, tiles * kTileWords);
+    unsigned* const free = take(words, tiles);
+    int* const published = take(numbers, 1);
+    Rank* const sorted =
+        sorted_size_ > kSortedInShared ? take(ranks, static_cast<std::size_t>(sorted_size_)) : nullptr;
+    int* const kept = take(numbers, static_cast<std::size_t>(op_.max_detections));
+    if (!run) return {Job{.out_rows = RowCounts()}, end};
+    return {Job{.boxes = run->in(0).as<RoiRow>(),
+                .scores = run->in(1).as<float>(),
+                .groups = run->in(2).as<int>(),
+                .rows = run->in(0).rows,
+                .bound = static_cast<int>(bound_),
+                .images = static_cast<int>(images_),
+                .iou = op_.iou,
+                .max_detections = op_.max_detections,
+                .offset_limit = op_.offset_limit,
+                .last_stage = op_.stage == 2,
+                .parameters = run->parameters(),
+                .tiles = tiles_,
+                .suppressors = suppressors,
+                .filled = filled,
+                .free = free,
+                .published = published,
+                .sorted = sorted,
+                .kept = kept,
+                .sorted_size = sorted_size_,
+                .out_boxes = run->out(0).as<RoiRow>(),
+                .out_scores = run->out(1).as<float>(),
+                .out_groups = run->out(2).as<int>(),
+                .out_rows = RowCounts(*run, 3)},
+            end};
+  }
+
+  Nms op_;
+  std::int64_t images_, bound_;
+  int tiles_ = 0, sorted_size_ = 0;
+};
+
+}  // namespace
+
+CudaKernel nms_cuda() {
+  return {.op = &kOpInfo<Nms>,
+          .dtypes = {DType::kF32},
+          .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> { return std::make_unique<NmsStep>(p); },
+          .selects_rows = true};
+}
+
+}  // namespace osprey

@@ -1,0 +1,262 @@
+// One block a box, or several that share its rows of bins where boxes are few; all levels in one launch.
+//
+// As on the CPU (cpu/roi_align.cpp), a block first adds up what the pixels of each axis count in each bin; a
+// bin is then the sum over its few pixels, each read once, of 16 bytes of channels a thread. Sums are f32
+// with fused multiply-add. Rows behind the live ones are not written.
+#include <cmath>
+
+#include "cuda/boxes.cuh"
+#include "cuda/numbers.cuh"
+#include "ops/roi_align.h"
+
+namespace osprey {
+namespace {
+
+using namespace cuda;
+
+constexpr int kMostLevels = 8;
+constexpr int kMostSamples = 1024;  // a side of a bin; only boxes far larger than any map get there
+constexpr int kBlocksWanted = 4;    // a multiprocessor
+
+struct Level {
+  const void* features;
+  int height, width;
+  float scale;
+};
+
+struct Job {
+  Level levels[kMostLevels];
+  int level_count;
+  const RoiRow* rois;
+  const int* rows;
+  int bound, channels, bins, samples;
+  bool aligned;
+  int first_level, canonical_level;
+  float canonical_size;
+  int axis_weights;  // room for the weights of an axis
+  int bin_rows;      // a block's share
+  void* out;
+};
+
+__device__ int level_of(const Job& job, const Corners& b) {
+  const float size = sqrtf(b.area()) / job.canonical_size + 1e-8f;
+  const float level =
+      floorf(static_cast<float>(job.canonical_level) + static_cast<float>(log2(static_cast<double>(size)))) -
+      static_cast<float>(job.first_level);
+  if (!(level > 0)) return 0;  // NaN, too
+  return static_cast<int>(fminf(level, static_cast<float>(job.level_count - 1)));
+}
+
+// A box along one axis, in feature pixels, and how its bins are sampled.
+struct Sampling {
+  float start, bin_size;
+  int samples, size;  // a bin; of the map
+
+  __device__ Sampling(const Job& job, float low, float high, float scale, int map_size) : size(map_size) {
+    const float shift = job.aligned ? 0.5f : 0.0f;
+    const float end = high * scale - shift;
+    start = low * scale - shift;
+    // NaN stays, as with std::max on the CPU.
+    const float length = job.aligned ? end - start : end - start < 1.0f ? 1.0f : end - start;
+    bin_size = length / static_cast<float>(job.bins);
+    samples = job.samples > 0
+                  ? job.samples
+                  : static_cast<int>(fminf(fmaxf(ceilf(bin_size), 0.0f), static_cast<float>(kMostSamples)));
+    if (!isfinite(start) || !isfinite(length)) samples = 0;
+  }
+
+  // Calls body(pixel, weight) for the two pixels beside every sample of the bin that lies in the map.
+  template <class Body>
+  __device__ void each_tap(int bin, Body&& body) const {
+    for (int s = 0; s < samples; ++s) {
+      float at = start + static_cast<float>(bin) * bin_size +
+                 (static_cast<float>(s) + 0.5f) * bin_size / static_cast<float>(samples);
+      if (!(at >= -1.0f && at <= static_cast<float>(size))) continue;
+      at = fmaxf(at, 0.0f);
+      int low = static_cast<int>(at);
+      if (low >= size - 1) {
+        low = size - 1;
+        at = static_cast<float>(low);
+      }
+      const float above = at - static_cast<float>(low);
+      body(low, 1.0f - above);
+      if (above > 0) body(low + 1, above);
+    }
+  }
+};
+
+// What the pixels of an axis count in a bin: weights[0] is that of pixel `first`.
+struct Share {
+  int first, count;
+  const float* weights;
+};
+
+template <class T, int kLanes>
+struct alignas(sizeof(T) * kLanes) Channels {
+  T v[kLanes];
+};
+
+// Makes the shares of all bins, those of y and then those of x; false where no sample lies in the map.
+__device__ bool share_out(const Job& job, const RoiRow& roi, const Level& level, Share* shares,
+                          float* weights) {
+  const int bins = job.bins, threads = static_cast<int>(blockDim.x);
+  const auto sampling = [&](bool is_x) {
+    return is_x ? Sampling(job, roi.box.x0, roi.box.x1, level.scale, level.width)
+                : Sampling(job, roi.box.y0, roi.box.y1, level.scale, level.height);
+  };
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * bins; i += threads) {
+    int first = INT_MAX, last = -1;
+    sampling(i >= bins).each_tap(i % bins, [&](int pixel, float) {
+      first = min(first, pixel);
+      last = max(last, pixel);
+    });
+    shares[i] = {last < 0 ? 0 : first, last < 0 ? 0 : last - first + 1, nullptr};
+  }
+  __syncthreads();
+  int of_y = 0, of_x = 0;
+  for (int i = 0; i < bins; ++i) of_y += shares[i].count, of_x += shares[bins + i].count;
+  // More than there is room for: only boxes of millions of pixels, whose bins overlap by rounding.
+  const bool inside = min(of_y, of_x) > 0 && max(of_y, of_x) <= job.axis_weights;
+  for (int i = static_cast<int>(threadIdx.x); inside && i < 2 * bins; i += threads) {
+    const bool is_x = i >= bins;
+    float* const mine = [&] {
+      float* at = weights + (is_x ? job.axis_weights : 0);
+      for (int earlier = is_x ? bins : 0; earlier < i; ++earlier) at += shares[earlier].count;
+      return at;
+    }();
+    const int first = shares[i].first;
+    for (int k = 0; k < shares[i].count; ++k) mine[k] = 0;
+    const Sampling along = sampling(is_x);
+    const float share = 1.0f / static_cast<float>(along.samples);
+    along.each_tap(i % bins, [&](int pixel, float weight) { mine[pixel - first] += weight * share; });
+    shares[i].weights = mine;
+  }
+  __syncthreads();
+  return inside;
+}
+
+// blockIdx.x: the box; blockIdx.y: which of its rows of bins.
+template <class T, int kLanes>
+__global__ void align(Job job) {
+  extern __shared__ float weights[];  // of y, of x
+  using Vector = Channels<T, kLanes>;
+  const int r = static_cast<int>(blockIdx.x), bins = job.bins;
+  if (r >= live_rows(job.rows, job.bound)) return;
+  const RoiRow roi = job.rois[r];
+  const Level& level = job.levels[level_of(job, roi.box)];
+  auto* const shares = reinterpret_cast<Share*>(weights + 2 * job.axis_weights);
+  const bool inside = share_out(job, roi, level, shares, weights);
+
+  const int vectors = job.channels / kLanes, row = level.width * vectors;
+  const auto* from =
+      static_cast<const Vector*>(level.features) + static_cast<std::int64_t>(roi.image) * level.height * row;
+  auto* const to = static_cast<Vector*>(job.out) + static_cast<std::int64_t>(r) * bins * bins * vectors;
+  const int first = static_cast<int>(blockIdx.y) * job.bin_rows * bins * vectors;
+  const int end = min(bins, (static_cast<int>(blockIdx.y) + 1) * job.bin_rows) * bins * vectors;
+  for (int i = first + static_cast<int>(threadIdx.x); i < end; i += static_cast<int>(blockDim.x)) {
+    const int bin = i / vectors, c = i % vectors;
+    float sum[kLanes] = {};
+    if (inside) {
+      const Share ys = shares[bin / bins], xs = shares[bins + bin % bins];
+      const Vector* line = from + ys.first * row + xs.first * vectors + c;
+      for (int y = 0; y < ys.count; ++y, line += row) {
+        float of_row[kLanes] = {};
+#pragma unroll 4
+        for (int x = 0; x < xs.count; ++x) {
+          const Vector pixel = line[x * vectors];
+#pragma unroll
+          for (int k = 0; k < kLanes; ++k) of_row[k] = __fmaf_rn(xs.weights[x], widen(pixel.v[k]), of_row[k]);
+        }
+#pragma unroll
+        for (int k = 0; k < kLanes; ++k) sum[k] = __fmaf_rn(ys.weights[y], of_row[k], sum[k]);
+      }
+    }
+    Vector result;
+#pragma unroll
+    for (int k = 0; k < kLanes; ++k) result.v[k] = narrow<T>(sum[k]);
+    to[i] = result;
+  }
+}
+
+class RoiAlignStep final : public CudaStep {
+ public:
+  explicit RoiAlignStep(CudaPrepare& p) : op_(p.op<RoiAlign>()) {
+    const std::size_t levels = op_.scales.size();
+    require(levels <= kMostLevels, "{}: {} levels, the GPU takes up to {}", p.node().name, levels,
+            kMostLevels);
+    std::int64_t longest = 0;
+    for (std::size_t l = 0; l < levels; ++l) {
+      const Shape& dims = p.input(l).dims;
+      require(dims[1] * dims[2] * dims[3] <= INT_MAX,
+              "{}: features of {} elements an image, the GPU takes up to {}", p.node().name,
+              dims[1] * dims[2] * dims[3], INT_MAX);
+      longest = std::max({longest, dims[2], dims[3]});
+    }
+    // A bin's samples touch at most its extent and two pixels more; the bins together lie in the map.
+    axis_weights_ = static_cast<int>((longest + 3 * op_.out + 3) / 4 * 4);
+    shared_ = static_cast<std::size_t>(axis_weights_) * 2 * sizeof(float) +
+              static_cast<std::size_t>(op_.out) * 2 * sizeof(Share);
+    require(shared_ <= 49152, "{}: {} bins over maps of {} pixels are too many for the GPU", p.node().name,
+            op_.out, longest);
+    const std::int64_t boxes = std::max<std::int64_t>(p.input(levels).dims[0], 1);
+    const std::int64_t blocks =
+        (std::int64_t{kBlocksWanted} * p.device().multiprocessors + boxes - 1) / boxes;
+    splits_ = static_cast<int>(std::min<std::int64_t>(blocks, op_.out));
+    bin_rows_ = (op_.out + splits_ - 1) / splits_;
+    splits_ = (op_.out + bin_rows_ - 1) / bin_rows_;
+  }
+
+  void launch(CudaRun& run) override {
+    with_float_type(run.out(0).dtype, [&](auto zero) {
+      using T = decltype(zero);
+      constexpr int kLanes = 16 / sizeof(T);
+      run.in(0).dims[1] % kLanes == 0 ? launch_as<T, kLanes>(run) : launch_as<T, 1>(run);
+    });
+  }
+
+ private:
+  template <class T, int kLanes>
+  void launch_as(CudaRun& run) const {
+    const std::size_t levels = op_.scales.size();
+    const CudaValue& rois = run.in(levels);
+    if (rois.dims[0] == 0 || run.out(0).bytes() == 0) return;
+    Job job{.level_count = static_cast<int>(levels),
+            .rois = rois.as<RoiRow>(),
+            .rows = rois.rows,
+            .bound = static_cast<int>(rois.dims[0]),
+            .channels = static_cast<int>(run.in(0).dims[1]),
+            .bins = op_.out,
+            .samples = op_.samples,
+            .aligned = op_.aligned,
+            .first_level = op_.first_level,
+            .canonical_level = op_.canonical_level,
+            .canonical_size = op_.canonical_size,
+            .axis_weights = axis_weights_,
+            .bin_rows = bin_rows_,
+            .out = run.out(0).data};
+    for (std::size_t l = 0; l < levels; ++l)
+      job.levels[l] = {run.in(l).data, static_cast<int>(run.in(l).dims[2]),
+                       static_cast<int>(run.in(l).dims[3]), op_.scales[l]};
+    // With a warp for every column of bins, all have as much to do.
+    const unsigned warps = static_cast<unsigned>(op_.out <= 4 ? 2 * op_.out : std::min(op_.out, 16));
+    const dim3 grid(static_cast<unsigned>(rois.dims[0]), static_cast<unsigned>(splits_));
+    align<T, kLanes><<<grid, 32 * warps, shared_, run.stream()>>>(job);
+    cuda_check_launch("roi_align");
+  }
+
+  RoiAlign op_;
+  int axis_weights_ = 0, splits_ = 1, bin_rows_ = 0;
+  std::size_t shared_ = 0;
+};
+
+}  // namespace
+
+CudaKernel roi_align_cuda() {
+  return {.op = &kOpInfo<RoiAlign>,
+          .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
+          .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
+            return std::make_unique<RoiAlignStep>(p);
+          }};
+}
+
+}  // namespace osprey

@@ -1,0 +1,94 @@
+#include "ops/roi_align.h"
+
+#include <cmath>
+#include <limits>
+
+#include "cuda/box_cases.h"
+
+namespace osprey {
+namespace {
+
+struct Setting {
+  RoiAlign op;
+  std::int64_t images, channels;
+  std::vector<std::pair<std::int64_t, std::int64_t>> sizes;
+};
+
+std::vector<Setting> settings() {
+  const RoiAlign pyramid{.out = 7, .samples = 0, .scales = {0.25f, 0.125f, 0.0625f, 0.03125f}};
+  const RoiAlign masks{.out = 14, .samples = 0, .scales = {0.25f, 0.125f, 0.0625f, 0.03125f}};
+  const RoiAlign legacy{.out = 14, .samples = 2, .scales = {0.125f}, .aligned = false};
+  const RoiAlign two_levels{.out = 7, .samples = 2, .scales = {0.125f, 0.0625f}, .first_level = 3};
+  const RoiAlign small{.out = 3, .samples = 0, .scales = {0.25f}, .aligned = false};
+  const RoiAlign one_bin{.out = 1, .samples = 3, .scales = {0.5f}};
+  return {{pyramid, 2, 256, {{40, 56}, {20, 28}, {10, 14}, {5, 7}}},
+          {masks, 1, 64, {{40, 56}, {20, 28}, {10, 14}, {5, 7}}},
+          {legacy, 1, 20, {{25, 33}}},
+          {two_levels, 1, 109, {{20, 28}, {10, 14}}},
+          {small, 3, 1, {{31, 17}}},
+          {one_bin, 1, 40, {{80, 112}}}};
+}
+
+// Boxes of all sizes over a picture of 160 x 224, some beyond its edges, some without extent.
+std::vector<Roi> random_rois(std::int64_t count, std::int64_t images) {
+  const std::vector<float> r = random_floats(count * 4, 0, 1, 3);
+  std::vector<Roi> out;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float* v = &r[static_cast<std::size_t>(i) * 4];
+    const float w = 300 * v[2] * v[2] * v[2], h = 240 * v[3] * v[3] * v[3];
+    const float x = v[0] * 260 - 30 - w / 2, y = v[1] * 190 - 20 - h / 2;
+    out.push_back({static_cast<float>(i % images), {x, y, x + w, y + h}});
+  }
+  return out;
+}
+
+KernelCase case_of(const Setting& s, const std::vector<Roi>& rois, std::int64_t bound, DType type) {
+  KernelCase test{.op = s.op, .inputs = {}, .threads = 2};
+  for (std::size_t l = 0; l < s.sizes.size(); ++l)
+    test.inputs.push_back(
+        {rounded_to(random_tensor({s.images, s.channels, s.sizes[l].first, s.sizes[l].second}, -1, 1,
+                                  5 + static_cast<unsigned>(l)),
+                    type)});
+  Tensor boxes = Tensor::zeros(DType::kF32, {0, 5});
+  if (!rois.empty()) boxes = rows_tensor(rois);
+  test.inputs.push_back(counted(boxes, bound));
+  return test;
+}
+
+double tolerance(DType type) {
+  return type == DType::kF16 ? 0x1p-10 : type == DType::kBF16 ? 0x1p-7 : 4e-6;  // the last place may differ
+}
+
+TEST(CudaRoiAlign, LevelsBinsChannelsAndTypes) {
+  SKIP_WITHOUT_GPU();
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16})
+    for (const Setting& s : settings())
+      for (const std::int64_t count : {0, 1, 60})
+        expect_as_on_cpu(
+            case_of(s, random_rois(count, s.images), 100, type), tolerance(type),
+            fmt::format("{} boxes, {} bins, {} channels, {}", count, s.op.out, s.channels, name_of(type)));
+}
+
+TEST(CudaRoiAlign, BoxesOnTheEdgesOfLevels) {
+  SKIP_WITHOUT_GPU();
+  std::vector<Roi> rois;
+  for (const float size : {56.0f, 112.0f, 224.0f, 448.0f, 896.0f})
+    for (const float less : {-1e-3f, -1e-5f, 0.0f, 1e-5f, 1e-3f})
+      rois.push_back({0, {0, 0, size, size * (1 + less)}});
+  expect_as_on_cpu(case_of(settings()[0], rois, 30, DType::kF32), tolerance(DType::kF32), "levels");
+}
+
+TEST(CudaRoiAlign, BoxesWithNothingInThem) {
+  SKIP_WITHOUT_GPU();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const std::vector<Roi> rois{
+      {0, {10, 10, 10, 40}},       {0, {-500, -500, -400, -400}},   {0, {0, 0, 224, 160}},
+      {0, {40, 40, 10, 10}},       {0, {NAN, 0, 10, 10}},           {0, {0, 0, kInf, 10}},
+      {0, {-3e38f, 0, 3e38f, 10}}, {0, {-1e5f, -1e5f, 1e5f, 1e5f}}, {0, {223, 159, 400, 400}}};
+  for (const Setting& s : settings())
+    expect_as_on_cpu(case_of(s, rois, 9, DType::kF32), tolerance(DType::kF32),
+                     fmt::format("{} bins", s.op.out));
+}
+
+}  // namespace
+}  // namespace osprey
