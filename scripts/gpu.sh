@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Builds, tests and measures on a machine with an NVIDIA GPU, in one go, and keeps the results.
-#   scripts/gpu.sh all                     what follows, one after the other
-#   scripts/gpu.sh ops [GTEST OPTIONS]     every CUDA kernel against the CPU's
-#   scripts/gpu.sh parity [GTEST OPTIONS]  whole models against the reference frameworks' goldens, fp32 and fp16
-#   scripts/gpu.sh sanitize [FILTER]       the kernels' tests under compute-sanitizer: memcheck, then racecheck
-#   scripts/gpu.sh bench [OPTIONS]         bench/gpu.py: figures beside PyTorch's, on the same machine
-# Logs and figures land in OSPREY_GPU_OUT (build/gpu), the report also in bench/results, dated. Programs are
-# built first, unless OSPREY_GPU_BIN names a folder that has them (as in a bundle, scripts/gpu_bundle.sh).
-# SANITIZE_SECONDS: at most so long for each of the two tools (900).
+#   scripts/gpu.sh all                what follows, one after the other
+#   scripts/gpu.sh ops [FILTER]       every CUDA kernel against the CPU's, and the executor's own tests
+#   scripts/gpu.sh parity [FILTER]    whole models against the reference frameworks' goldens, in fp32 and fp16
+#   scripts/gpu.sh sanitize [FILTER]  the kernels' tests under compute-sanitizer: memcheck, then racecheck
+#   scripts/gpu.sh bench [OPTIONS]    bench/gpu.py: figures beside PyTorch's, on the same machine
+# FILTER is GoogleTest's. Logs and figures land in OSPREY_GPU_OUT (build/gpu), the report also in bench/results,
+# dated. Programs are built first, unless OSPREY_GPU_BIN names a folder that has them, as a bundle does
+# (scripts/gpu_bundle.sh). GPU_JOBS: test processes at a time (4). GPU_SECONDS: at most so long for each (600).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,6 @@ out=${OSPREY_GPU_OUT:-build/gpu}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 export OSPREY_REQUIRE_GPU=1  # a test that skips for want of a GPU fails
-export CUDA_MODULE_LOADING=${CUDA_MODULE_LOADING:-LAZY}
 
 if [[ -z ${OSPREY_GPU_BIN:-} && " all ops parity sanitize bench " == *" ${1:-} "* ]]; then
   cmake --preset release -DOSPREY_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native > "$out/build.log" &&
@@ -35,33 +34,54 @@ conditions() {
   echo "date: $(date -u '+%Y-%m-%d %H:%M') UTC"
   echo "commit: ${OSPREY_COMMIT:-$(git describe --always --dirty 2>/dev/null)}"
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>&1 | sed 's/^/gpu: /'
-  ours "$bin/osprey" doctor 2>/dev/null | grep -Ei 'cuda|cudnn|cublas|driver|gpu' | sed 's/^/doctor: /'
+  ours "$bin/osprey" doctor 2>/dev/null | grep -E '^(cuda|cudnn|cublaslt|driver|gpu)' | sed 's/^/doctor: /'
   echo "command: scripts/gpu.sh $*"
 }
 
-# Runs a test program: all of its output to a file, what failed and the verdict to the terminal.
+# tests NAME suite|test PROGRAM FILTER [COMMAND...]: runs the tests, each suite (or test) in a process of its own,
+# since a kernel that faults takes its process's GPU context along; COMMAND is put before the program.
 tests() {
-  local name=$1 start=$SECONDS; shift
-  conditions "$name" > "$out/$name.log"
-  ours "$@" >> "$out/$name.log" 2>&1
-  local status=$?
-  grep -E '^\[  (FAILED|PASSED|SKIPPED) |Failure|error:|ERROR SUMMARY|RACECHECK SUMMARY' "$out/$name.log" | tail -40
-  printf '%s: %s, %d s; the log: %s\n' "$name" "$([[ $status == 0 ]] && echo passed || echo "FAILED ($status)")" \
-    "$((SECONDS - start))" "$out/$name.log"
-  return $status
+  local name=$1 unit=$2 program=$3 filter=$4 start=$SECONDS; shift 4
+  local parts="$out/$name" log="$out/$name.log" part number=0 status=0
+  rm -rf "$parts"; mkdir -p "$parts"
+  ours "$program" --gtest_list_tests --gtest_filter="$filter" |
+    awk -v unit="$unit" '/^[^ ]+\.( |$)/ {suite = $1; if (unit == "suite") print suite "*"}
+                         /^  / && unit == "test" {print suite $1}' > "$parts/list"
+  while read -r part; do
+    while (($(jobs -rp | wc -l) >= ${GPU_JOBS:-4})); do wait -n; done
+    {
+      echo "== $part"
+      ours timeout -k 10 "${GPU_SECONDS:-600}" "$@" "$program" --gtest_filter="$part" 2>&1
+      echo $? > "$parts/$number.status"
+    } > "$parts/$number.log" < /dev/null &
+    number=$((number + 1))
+  done < "$parts/list"
+  wait
+  { conditions "$name"; for ((i = 0; i < number; ++i)); do cat "$parts/$i.log"; done; } > "$log"
+  for ((i = 0; i < number; ++i)); do
+    [[ $(cat "$parts/$i.status") == 0 ]] && continue
+    status=1
+    printf '%s (status %s):\n' "$(head -1 "$parts/$i.log")" "$(cat "$parts/$i.status")"
+    grep -E -A4 'Failure$|SUMMARY|terminate|unknown file' "$parts/$i.log" | grep -vE '^\[|^--$' | cut -c1-300 | head -16
+    grep -E '^\[  FAILED  \] .* \([0-9]+ ms\)' "$parts/$i.log" | cut -c1-150 | head -8
+  done
+  rm -r "$parts"
+  printf '%s: %s; %d passed, %d failed, %d skipped, in %d processes and %d s; %s\n' "$name" \
+    "$([[ $status == 0 && $number != 0 ]] && echo passed || echo FAILED)" "$(grep -c '^\[       OK' "$log")" \
+    "$(grep -cE '^\[  FAILED  \] .* \([0-9]+ ms\)' "$log")" "$(grep -cE '^\[  SKIPPED \] .* \([0-9]+ ms\)' "$log")" \
+    "$number" "$((SECONDS - start))" "$log"
+  return $((status || number == 0))
 }
 
-ops() { tests ops "$bin/test_cuda" --gtest_brief=1 "$@"; }
-parity() { tests parity "$bin/test_parity" --gtest_filter='*Cuda*' "$@"; }
+ops() { tests ops suite "$bin/test_cuda" "${1:-*}"; }
+parity() { tests parity test "$bin/test_parity" "${1:-*Cuda*}"; }
 
 # cuDNN's and cuBLAS's kernels are not ours to check, and racecheck takes minutes for each of them.
 sanitize() {
-  local filter=${1:-*} status=0 tool
-  for tool in memcheck racecheck; do
-    local only=(); [[ $tool == racecheck ]] && only=(--kernel-name kns=osprey)
-    tests "$tool" timeout -s INT "${SANITIZE_SECONDS:-900}" compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      --print-limit 20 "${only[@]}" "$bin/test_cuda" --gtest_filter="$filter" || status=1
-  done
+  local status=0
+  tests memcheck suite "$bin/test_cuda" "${1:-*}" compute-sanitizer --tool memcheck --error-exitcode 9 --print-limit 20 || status=1
+  tests racecheck suite "$bin/test_cuda" "${1:-*}" compute-sanitizer --tool racecheck --error-exitcode 9 --print-limit 20 \
+    --kernel-name kns=osprey || status=1
   return $status
 }
 
@@ -74,6 +94,6 @@ status=0
 case ${1:-} in
   ops | parity | sanitize | bench) "$@" || status=1 ;;
   all) for step in ops parity sanitize bench; do "$step" || status=1; done ;;
-  *) sed -n '2,12s/^# *//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,11s/^# *//p' "$0" >&2; exit 2 ;;
 esac
 exit $status

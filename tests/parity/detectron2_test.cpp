@@ -2,6 +2,7 @@
 // tolerances that the cases state (fixtures/detectron2/*/case.json). The measured figures are printed.
 #include <algorithm>
 #include <cmath>
+#include <iostream>
 #include <limits>
 
 #include <gmock/gmock.h>
@@ -68,6 +69,10 @@ bool follows_proposals(const std::string& name) {
 }
 bool follows_detections(const std::string& name) {
   return starts_with_any(name, {"mask_logits", "mask_pooler_out", "mask_probs"});
+}
+
+std::ostream& operator<<(std::ostream& out, const DeviceCase& c) {
+  return out << c.model.name << " on " << c.device << " in " << name_of(c.precision);
 }
 
 class Detectron2 : public testing::TestWithParam<DeviceCase> {
@@ -276,7 +281,7 @@ void Detectron2::expect_masks(const std::vector<std::pair<std::size_t, std::size
 TEST_P(Detectron2, EveryStageAndDetection) {
   load();
   if (HasFatalFailure()) return;
-  std::printf("%s, %s, %s:\n", model().name.c_str(), model().checkpoint.c_str(), GetParam().device.c_str());
+  std::cout << GetParam() << ", " << model().checkpoint << ":\n";
   expect_input();
   expect_maps();
   expect_proposals();
