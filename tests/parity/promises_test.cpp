@@ -163,8 +163,9 @@ TEST(Determinism, AModelGivesTheEngineBytesOfItsCheckpoint) {
   EXPECT_TRUE(read_text(direct) == read_text(through));
 }
 
-// Under the preset tsan this is the test of what sessions share. One thread each there: ThreadSanitizer does
-// not see into libgomp's barriers, and would take every parallel loop for a race.
+// Under the preset tsan this is the test of what sessions share: the engine, the planner, oneDNN's cache. One
+// thread each, since ThreadSanitizer does not see into libgomp's barriers, and would take every parallel loop
+// for a race.
 TEST(Concurrency, TwoSessionsOfOneEngineInTwoThreads) {
   const ScratchFolder scratch;
   build_engine(demo_model(), {}, scratch.path() / "m.osprey");
