@@ -1,10 +1,16 @@
-// The detection kernels of the CPU on inputs like those of Mask R-CNN R50-FPN and RetinaNet at 800 x 1216,
-// each by itself.
+// The detection kernels on inputs like those of Mask R-CNN R50-FPN and RetinaNet, each by itself.
 //
-//   bench_kernels [threads [runs [block]]]      block: of feature maps, as CpuLayout has it
+//   bench_kernels [threads [runs [block]]]      on the CPU at 800 x 1216; block: of feature maps, as
+//   CpuLayout
+//                                               has it
+//   bench_kernels cuda [height width [images]]  on the GPU (built where CUDA is) in fp16, 1344 x 1344 unless
+//   said:
+//                                               the time between launches in a CUDA graph of many, whose data
+//                                               stay in the cache where they fit
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include <fmt/core.h>
@@ -19,29 +25,40 @@
 #include "ops/select_anchors.h"
 #include "ops/select_boxes.h"
 #include "ops/select_class.h"
+#ifdef OSPREY_HAS_CUDA
+#include "cuda/cuda_harness.h"
+#endif
 
 namespace osprey {
 namespace {
 
-constexpr std::int64_t kHeight = 800, kWidth = 1216;
+[[maybe_unused]] constexpr int kLaunches = 20;  // of a kernel in one CUDA graph
 
 struct Settings {
   int threads = 2, runs = 10, block = 0;
+  bool cuda = false;
+  std::int64_t height = 800, width = 1216, images = 1;
 };
 
 class Bench {
  public:
   explicit Bench(const Settings& s) : s_(s) {
-    fmt::print("{:<44}{:>10}{:>14}\n", "kernel", "ms", "processor ms");
+    if (s.cuda) {
+      fmt::print("{} x {}, {} images\n{:<44}{:>10}\n", s.height, s.width, s.images, "kernel", "us");
+    } else {
+      fmt::print("{:<44}{:>10}{:>14}\n", "kernel", "ms", "processor ms");
+    }
   }
 
   void run() {
-    pictures();
+    if (!s_.cuda) pictures();
     proposals();
-    retinanet();
+    retinanet("select_anchors, RetinaNet", -2.9f);
+    retinanet("select_anchors, RetinaNet, few above 0.05", -2.941f);
     rois("roi_align, 1000 boxes, 256 x 7 x 7", 1000, 7);
     rois("roi_align, 100 boxes, 256 x 14 x 14", 100, 14);
     nms("nms, 4800 boxes, 1000 kept", 4800, 5, 1000);
+    nms("nms, 4800 boxes around 200 objects", 4800, 5, 1000, 200);
     nms("nms, 500 boxes of 80 classes", 500, 80, 100);
     second_stage();
     masks();
@@ -51,22 +68,51 @@ class Bench {
  private:
   void report(const std::string& name, KernelCase test) {
     test.threads = s_.threads;
+#ifdef OSPREY_HAS_CUDA
+    if (s_.cuda) {
+      fmt::print("{:<44}{:>10.1f}\n", name, time_cuda(test, kLaunches, s_.runs) * 1e6);
+      return;
+    }
+#endif
     const KernelTime t = time_kernel(test, s_.runs);
     fmt::print("{:<44}{:>10.2f}{:>14.2f}\n", name, t.wall * 1e3, t.processor * 1e3);
   }
 
-  static Tensor geometry() { return tensor_of<float>({kHeight, kWidth, 0.6f, 0.6f, 480, 730}, {1, 6}); }
+  // Feature maps, in the type that the device's networks compute in.
+  Tensor features(Shape shape, float low, float high, std::uint32_t seed) const {
+    const Tensor values = random_tensor(std::move(shape), low, high, seed);
+    if (!s_.cuda) return values;
+    Tensor out = Tensor::zeros(DType::kF16, values.shape());
+    std::ranges::transform(values.values<float>(), out.mutable_values<Half>().begin(), to_half);
+    return out;
+  }
 
-  // Sides from 16 to 600 pixels, as many of each octave.
-  static Tensor boxes(std::int64_t count) {
-    const std::vector<float> r = random_floats(count * 4, 0, 1, 1);
+  Tensor geometry(float scale = 0.6f) const {
+    const auto h = static_cast<float>(s_.height), w = static_cast<float>(s_.width);
+    std::vector<float> out;
+    for (std::int64_t n = 0; n < s_.images; ++n)
+      out.insert(out.end(), {h, w, scale, scale, std::round(h * scale), std::round(w * scale)});
+    return tensor_of(out, {s_.images, 6});
+  }
+
+  std::int64_t all(std::int64_t an_image) const { return s_.images * an_image; }
+
+  // So many an image. Sides from 16 to 600 pixels, as many of each octave; with `objects`, as many places
+  // with boxes around them, moved by up to a fifth of their sides.
+  Tensor boxes(std::int64_t an_image, std::int64_t objects = 0) const {
+    const std::int64_t count = all(an_image);
+    const std::vector<float> r = random_floats(count * 8, 0, 1, 1);
     Tensor out = Tensor::zeros(DType::kF32, {count, 5});
     for (std::int64_t i = 0; i < count; ++i) {
-      const float* v = &r[static_cast<std::size_t>(i) * 4];
+      const float* const own = &r[static_cast<std::size_t>(i) * 8];
+      const float* const v = objects > 0 ? &r[static_cast<std::size_t>(i * 7919 % objects) * 8] : own;
       const float w = 16 * std::exp2(5.2f * v[2]), h = std::min(w * (0.5f + 1.5f * v[3]), 600.0f);
       float* box = out.mutable_values<float>().data() + 5 * i;
-      box[1] = v[0] * (kWidth - w), box[2] = v[1] * (kHeight - h);
+      box[0] = static_cast<float>(i / an_image);
+      box[1] = v[0] * (static_cast<float>(s_.width) - w), box[2] = v[1] * (static_cast<float>(s_.height) - h);
       box[3] = box[1] + w, box[4] = box[2] + h;
+      if (objects > 0)
+        for (int k = 0; k < 4; ++k) box[1 + k] += (own[4 + k] - 0.5f) * 0.4f * (k % 2 ? h : w);
     }
     return out;
   }
@@ -83,22 +129,24 @@ class Bench {
             .bindings = {{"rh", size.height}, {"rw", size.width}}});
     report("normalize_image, 1216 x 800",
            {.op = NormalizeImage{.mean = {103, 116, 123}, .multiple = 32},
-            .inputs = {{Tensor::zeros(DType::kU8, {1, kHeight, kWidth, 3})}, {geometry()}},
-            .bindings = {{"h", kHeight / 32}, {"w", kWidth / 32}}});
+            .inputs = {{Tensor::zeros(DType::kU8, {1, s_.height, s_.width, 3})}, {geometry()}},
+            .bindings = {{"h", s_.height / 32}, {"w", s_.width / 32}}});
   }
 
   void dense(const std::string& name, SelectAnchors op, int first_stride, int levels, float low, float high) {
     KernelCase test{.op = op, .inputs = {}};
     for (int l = 0, stride = first_stride; l < levels; ++l, stride *= 2) {
       op.strides.push_back(stride);
-      const std::int64_t h = (kHeight + stride - 1) / stride, w = (kWidth + stride - 1) / stride;
+      const std::int64_t h = (s_.height + stride - 1) / stride, w = (s_.width + stride - 1) / stride;
       for (int a = 0; a < op.anchors; ++a) {
         const auto side = static_cast<float>(stride * 4);
         op.cells.insert(op.cells.end(), {-side, -side, side, side});
       }
       const auto seed = static_cast<std::uint32_t>(l);
-      test.inputs.push_back({random_tensor({1, op.anchors * op.classes, h, w}, low, high, seed), {s_.block}});
-      test.inputs.push_back({random_tensor({1, op.anchors * 4, h, w}, -0.5f, 0.5f, seed + 9), {s_.block}});
+      test.inputs.push_back(
+          {random_tensor({s_.images, op.anchors * op.classes, h, w}, low, high, seed), {s_.block}});
+      test.inputs.push_back(
+          {random_tensor({s_.images, op.anchors * 4, h, w}, -0.5f, 0.5f, seed + 9), {s_.block}});
     }
     test.op = op;
     test.inputs.push_back({geometry()});
@@ -106,8 +154,8 @@ class Bench {
   }
 
   void proposals() { dense("select_anchors, RPN", {.anchors = 3, .stage = 1}, 4, 5, -8, 4); }
-  void retinanet() {
-    dense("select_anchors, RetinaNet",
+  void retinanet(const std::string& name, float highest) {
+    dense(name,
           {.anchors = 9,
            .classes = 80,
            .activation = Activation::kSigmoid,
@@ -116,7 +164,7 @@ class Bench {
            .clip = false,
            .drop_empty = false,
            .group = AnchorGroup::kClass},
-          8, 5, -12, -2.9f);
+          8, 5, -12, highest);
   }
 
   void rois(const std::string& name, std::int64_t count, int out) {
@@ -124,52 +172,54 @@ class Bench {
     KernelCase test{.op = op, .inputs = {}, .output_layout = {out == 7 ? 1 : s_.block}};
     for (int l = 2; l < 6; ++l)
       test.inputs.push_back(
-          {random_tensor({1, 256, kHeight >> l, kWidth >> l}, -1, 1, static_cast<std::uint32_t>(l)),
+          {features({s_.images, 256, s_.height >> l, s_.width >> l}, -1, 1, static_cast<std::uint32_t>(l)),
            {s_.block}});
-    test.inputs.push_back({boxes(count), {}, count});
+    test.inputs.push_back({boxes(count), {}, all(count)});
     report(name, test);
   }
 
-  void nms(const std::string& name, std::int64_t count, int groups, int most) {
+  void nms(const std::string& name, std::int64_t an_image, int groups, int most, std::int64_t objects = 0) {
+    const std::int64_t count = all(an_image);
     std::vector<std::int32_t> group(static_cast<std::size_t>(count));
     for (std::size_t i = 0; i < group.size(); ++i) group[i] = static_cast<std::int32_t>(i) % groups;
     report(name, {.op = Nms{.iou = 0.7f, .max_detections = most},
-                  .inputs = {{boxes(count), {}, count},
+                  .inputs = {{boxes(an_image, objects), {}, count},
                              {random_tensor({count}, 0, 1, 3), {}, count},
                              {tensor_of(group, {count}), {}, count},
                              {geometry()}}});
   }
 
   void second_stage() {
-    Tensor scores = random_tensor({1000, 81}, 0, 0.0505f, 4);
+    const std::int64_t count = all(1000);
     report("select_boxes, 1000 x 81", {.op = SelectBoxes{},
-                                       .inputs = {{boxes(1000), {}, 1000},
-                                                  {scores, {}, 1000},
-                                                  {random_tensor({1000, 320}, -2, 2, 5), {}, 1000},
+                                       .inputs = {{boxes(1000), {}, count},
+                                                  {random_tensor({count, 81}, 0, 0.0505f, 4), {}, count},
+                                                  {random_tensor({count, 320}, -2, 2, 5), {}, count},
                                                   {geometry()}}});
   }
 
   void masks() {
-    const std::int64_t count = 100;
-    std::vector<std::int32_t> rows(count), classes(count);
+    const std::int64_t count = all(100);
+    std::vector<std::int32_t> rows(static_cast<std::size_t>(count)), classes(rows.size());
     for (std::int32_t i = 0; i < count; ++i)
       rows[static_cast<std::size_t>(i)] = i, classes[static_cast<std::size_t>(i)] = i % 80;
     report("select_class, 100 x 80 x 28 x 28",
            {.op = SelectClass{},
-            .inputs = {{random_tensor({count, 80, 28, 28}, -4, 4, 6), {s_.block}, count},
+            .inputs = {{features({count, 80, 28, 28}, -4, 4, 6), {s_.block}, count},
                        {tensor_of(classes, {count}), {}, count}}});
-    report("paste_masks, 100 into 1216 x 800",
+    report(fmt::format("paste_masks, 100 into {} x {}", s_.width, s_.height),
            {.op = PasteMasks{},
             .inputs = {{random_tensor({count, 28, 28}, 0, 1, 7), {}, count},
-                       {boxes(count), {}, count},
+                       {boxes(100), {}, count},
                        {tensor_of(rows, {count}), {}, count},
-                       {tensor_of<float>({kHeight, kWidth, 1, 1, kHeight, kWidth}, {1, 6})}}});
+                       {geometry(1)}}});
   }
 
   void keypoints() {
     report("decode_keypoints, 20 x 17",
            {.op = DecodeKeypoints{},
-            .inputs = {{random_tensor({20, 17, 56, 56}, -4, 4, 8), {}, 20}, {boxes(20), {}, 20}}});
+            .inputs = {{random_tensor({all(20), 17, 56, 56}, -4, 4, 8), {}, all(20)},
+                       {boxes(20), {}, all(20)}}});
   }
 
   Settings s_;
@@ -180,8 +230,21 @@ class Bench {
 
 int main(int argc, char** argv) {
   osprey::Settings s;
-  if (argc > 1) s.threads = std::atoi(argv[1]);
-  if (argc > 2) s.runs = std::atoi(argv[2]);
-  if (argc > 3) s.block = std::atoi(argv[3]);
+  const auto number = [&](int i, auto standard) { return argc > i ? std::atoi(argv[i]) : standard; };
+  if (argc > 1 && std::strcmp(argv[1], "cuda") == 0) {
+#ifdef OSPREY_HAS_CUDA
+    std::string why;
+    if (!osprey::cuda_available(&why)) {
+      fmt::print(stderr, "bench_kernels: {}\n", why);
+      return 4;
+    }
+    s = {.cuda = true, .height = number(2, 1344), .width = number(3, 1344), .images = number(4, 1)};
+#else
+    fmt::print(stderr, "bench_kernels: built without CUDA\n");
+    return 4;
+#endif
+  } else {
+    s = {.threads = number(1, s.threads), .runs = number(2, s.runs), .block = number(3, s.block)};
+  }
   osprey::Bench(s).run();
 }

@@ -131,6 +131,18 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+class Event {
+ public:
+  Event() { cuda_check(cudaEventCreate(&event_), "event"); }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  cudaEvent_t get() const { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 // Work captured from a stream.
 class CapturedGraph {
  public:
@@ -206,6 +218,26 @@ class Harness final : public CudaPrepare, public CudaRun {
   std::vector<Tensor> run_eagerly() {
     const auto step = prepare();
     return run_once([&] { step->launch(*this); });
+  }
+
+  double time(int launches, int runs) {
+    const auto step = prepare();
+    run_once([&] { step->launch(*this); });
+    CapturedGraph graph(stream(), [&] {
+      for (int i = 0; i < launches; ++i) step->launch(*this);
+    });
+    const Event begin, end;
+    float least = std::numeric_limits<float>::infinity();
+    for (int i = 0; i <= runs; ++i) {  // the first run warms up
+      cuda_check(cudaEventRecord(begin.get(), stream()), "event");
+      graph.launch(stream());
+      cuda_check(cudaEventRecord(end.get(), stream()), "event");
+      cuda_check(cudaStreamSynchronize(stream()), "timing");
+      float ms = 0;
+      cuda_check(cudaEventElapsedTime(&ms, begin.get(), end.get()), "event");
+      if (i > 0) least = std::min(least, ms);
+    }
+    return static_cast<double>(least) / 1e3 / launches;
   }
 
   static void expect_same(const std::vector<Tensor>& got, const std::vector<Tensor>& want,
@@ -488,6 +520,10 @@ std::vector<Tensor> run_cuda(const KernelCase& test) {
   for (const int i : harness.places())
     Harness::expect_same(Harness(test, i).run_eagerly(), out, "a run in place of input " + std::to_string(i));
   return out;
+}
+
+double time_cuda(const KernelCase& test, int launches, int runs) {
+  return Harness(test).time(launches, runs);
 }
 
 std::vector<Tensor> run_oracle(const KernelCase& test) {

@@ -28,6 +28,9 @@ bool cuda_available(std::string* why = nullptr);
 // taken for the geometry of ops/resize_image.h.
 std::vector<Tensor> run_cuda(const KernelCase& test);
 
+// For benchmarks: seconds between launches in a CUDA graph of `launches`, the least of `runs` replays.
+double time_cuda(const KernelCase& test, int launches, int runs);
+
 // The CPU's outputs for the case, in f32 arithmetic, its f16 and bf16 inputs widened.
 std::vector<Tensor> run_oracle(const KernelCase& test);
 
