@@ -32,6 +32,25 @@ TEST(NormalizeImage, SubtractsDividesThenPadsWithZeros) {
   }
 }
 
+TEST(NormalizeImage, OtherTypesAreRoundedLast) {
+  NormalizeImage op{.mean = {103.53f, 116.28f, 123.675f}, .std = {57.375f, 57.12f, 58.395f}};
+  const std::vector<Geometry> geometry{{16, 16, 1, 1, 16, 16}};
+  std::vector<std::uint8_t> pixels(16 * 16 * 3);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i / 3);
+  const auto run = [&] {
+    return run_kernel({.op = op,
+                       .inputs = {{tensor_of(pixels, {1, 16, 16, 3})}, {rows_tensor(geometry)}},
+                       .bindings = {{"h", 17}, {"w", 17}}})
+        .at(0);
+  };
+  const Tensor exact = run();
+  op.to = FloatType::kBF16;
+  const Tensor rounded = run();
+  ASSERT_EQ(rounded.dtype(), DType::kBF16);
+  for (std::size_t i = 0; i < 3 * 17 * 17; ++i)
+    ASSERT_EQ(rounded.values<BFloat16>()[i].bits, to_bfloat16(exact.values<float>()[i]).bits) << i;
+}
+
 TEST(NormalizeImage, CanvasBorderIsFilledBeforeNormalisation) {
   const NormalizeImage op{
       .mean = {100, 110, 120}, .fill = {116, 116, 124}, .canvas_height = 8, .canvas_width = 8};

@@ -2,9 +2,10 @@
 // and below, to a multiple (Detectron2's ImageList) or to a canvas whose border holds `fill` before
 // normalisation. Channels keep the order they come in.
 //
-// resized u8[N,rh,rw,3], geometry f32[N,6] -> f32[N,3,H,W]
+// resized u8[N,rh,rw,3], geometry f32[N,6] -> [N,3,H,W] of type `to`, rounded last
 #pragma once
 
+#include "graph/enums.h"
 #include "graph/infer.h"
 
 namespace osprey {
@@ -15,9 +16,10 @@ struct NormalizeImage {
   std::vector<float> fill{0, 0, 0};         // of the canvas border, in the channels' order, 0..255
   int multiple = 1;                         // height and width become multiples of this; unused with a canvas
   int canvas_height = 0, canvas_width = 0;  // 0: no canvas
+  FloatType to = FloatType::kF32;
   void fields(auto&& f) {
     f("mean", mean), f("std", std), f("fill", fill), f("multiple", multiple),
-        f("canvas_height", canvas_height), f("canvas_width", canvas_width);
+        f("canvas_height", canvas_height), f("canvas_width", canvas_width), f("to", to);
   }
 
   TensorType infer(const OpInputs& in) const {
@@ -28,8 +30,8 @@ struct NormalizeImage {
             "normalize_image: mean, std and fill need 3 numbers");
     for (const float s : std) require(s > 0, "normalize_image: a standard deviation of {}", s);
     require(multiple >= 1, "normalize_image: multiple {}", multiple);
-    if (canvas_height > 0) return {DType::kF32, {in.dim("N"), 3, canvas_height, canvas_width}};
-    return {DType::kF32, {in.dim("N"), 3, Dim::symbol("h") * multiple, Dim::symbol("w") * multiple}};
+    if (canvas_height > 0) return {dtype_of(to), {in.dim("N"), 3, canvas_height, canvas_width}};
+    return {dtype_of(to), {in.dim("N"), 3, Dim::symbol("h") * multiple, Dim::symbol("w") * multiple}};
   }
 };
 

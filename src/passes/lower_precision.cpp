@@ -1,10 +1,8 @@
-// Between the normalised image and the scores, activations and weights become bf16 (or f16). Preprocessing,
+// From the normalised image to the scores, activations and weights become bf16 (or f16). Preprocessing,
 // scores, box decoding, top-k and NMS stay f32 (the rules of the engine): convolutions and fully connected
 // layers that feed them are marked f32_out where the graph is built. Biases stay f32.
-#include <algorithm>
 #include <map>
 
-#include "ops/cast.h"
 #include "ops/conv.h"
 #include "ops/conv_transpose.h"
 #include "ops/linear.h"
@@ -67,18 +65,12 @@ void narrow_weights(Graph& graph, DType to) {
 void lower_precision(Graph& graph, const PassOptions& options) {
   if (options.precision == DType::kF32) return;
   const FloatType to = float_type(options.precision);
-  for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
-    if (!graph.nodes()[i].op.as<NormalizeImage>()) continue;
-    const ValueId image = graph.nodes()[i].outputs[0];
-    const ValueId cast =
-        graph.add_node(Cast{.to = to}, {image}, graph.value(image).name + "/cast").outputs[0];
-    auto& nodes = graph.mutable_nodes();
-    Node node = std::move(nodes.back());
-    nodes.pop_back();
-    for (Node& user : nodes) std::replace(user.inputs.begin(), user.inputs.end(), image, cast);
-    nodes.insert(nodes.begin() + static_cast<std::ptrdiff_t>(i) + 1, std::move(node));
-    ++i;
-  }
+  for (Node& node : graph.mutable_nodes())
+    if (const auto* normalize = node.op.as<NormalizeImage>()) {
+      NormalizeImage narrow = *normalize;
+      narrow.to = to;
+      node.op = Op(narrow);
+    }
   narrow_weights(graph, options.precision);
   graph.infer_types();
   graph.compact(options.kept);

@@ -44,6 +44,9 @@ Ends find_ends(const Graph& graph) {
   require(out.normalize && out.resize && out.boxes != kNoValue && out.scores != kNoValue &&
               (proposals || out.classes != kNoValue),
           "only detectors can be exported, and this model has no photos or detections");
+  require(out.normalize->to == FloatType::kF32,
+          "only f32 models can be exported, and this one computes in {}",
+          name_of(dtype_of(out.normalize->to)));
   return out;
 }
 
