@@ -131,16 +131,4 @@ Image resize_pil_bilinear(ImageView in, int width, int height) {
   return out;
 }
 
-ImageSize shortest_edge_size(int width, int height, int shortest, int longest) {
-  double scale = static_cast<double>(shortest) / std::min(width, height);
-  double new_height = height < width ? shortest : scale * height;
-  double new_width = height < width ? scale * width : shortest;
-  if (const double longer = std::max(new_height, new_width); longer > longest) {
-    scale = longest / longer;
-    new_height *= scale;
-    new_width *= scale;
-  }
-  return {static_cast<int>(new_width + 0.5), static_cast<int>(new_height + 0.5)};
-}
-
 }  // namespace osprey

@@ -7,6 +7,7 @@
 // the models were trained with the order above.)
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -72,7 +73,18 @@ struct ImageSize {
 };
 
 // Detectron2's ResizeShortestEdge: the shorter side becomes `shortest`, unless the longer one would then
-// exceed `longest`, which rules. In double arithmetic, each side int(x + 0.5).
-ImageSize shortest_edge_size(int width, int height, int shortest, int longest);
+// exceed `longest`, which rules. In double arithmetic, each side int(x + 0.5). (constexpr: device code calls
+// it, too.)
+constexpr ImageSize shortest_edge_size(int width, int height, int shortest, int longest) {
+  double scale = static_cast<double>(shortest) / std::min(width, height);
+  double new_height = height < width ? shortest : scale * height;
+  double new_width = height < width ? scale * width : shortest;
+  if (const double longer = std::max(new_height, new_width); longer > longest) {
+    scale = longest / longer;
+    new_height *= scale;
+    new_width *= scale;
+  }
+  return {static_cast<int>(new_width + 0.5), static_cast<int>(new_height + 0.5)};
+}
 
 }  // namespace osprey

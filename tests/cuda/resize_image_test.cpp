@@ -1,0 +1,77 @@
+// Bit for bit as on the CPU, in slots larger than the photos need.
+#include "ops/resize_image.h"
+
+#include "backends/network_size.h"
+#include "cuda/cuda_harness.h"
+
+namespace osprey {
+namespace {
+
+Image random_photo(int width, int height) {
+  Image out(width, height);
+  const std::vector<float> r = random_floats(static_cast<std::int64_t>(out.pixels.size()), 0, 256,
+                                             static_cast<std::uint32_t>(width * 7919 + height));
+  for (std::size_t i = 0; i < r.size(); ++i) out.pixels[i] = static_cast<std::uint8_t>(r[i]);
+  return out;
+}
+
+void expect_same_corner(const Tensor& got, const Tensor& want, std::int64_t n, ImageSize size,
+                        const std::string& what) {
+  std::int64_t different = 0;
+  const auto at = [&](const Tensor& t, std::int64_t y, std::int64_t x) {
+    return t.values<std::uint8_t>()[static_cast<std::size_t>(((n * t.dim(1) + y) * t.dim(2)) * 3 + x)];
+  };
+  for (std::int64_t y = 0; y < size.height; ++y)
+    for (std::int64_t x = 0; x < std::int64_t{3} * size.width; ++x)
+      different += at(got, y, x) != at(want, y, x);
+  EXPECT_EQ(different, 0) << what << ", photo " << n << " of " << size.width << " x " << size.height;
+}
+
+void expect_as_on_cpu(const ResizeImage& op, const std::vector<ImageSize>& sizes, const std::string& what) {
+  std::vector<Image> photos;
+  std::vector<ImageSize> targets;
+  DimBindings bindings{{"rh", 0}, {"rw", 0}};
+  for (const ImageSize& size : sizes) {
+    photos.push_back(random_photo(size.width, size.height));
+    targets.push_back(network_size(op, size.width, size.height).size);
+    bindings["rh"] = std::max<std::int64_t>(bindings["rh"], targets.back().height);
+    bindings["rw"] = std::max<std::int64_t>(bindings["rw"], targets.back().width);
+  }
+  const auto count = static_cast<std::int64_t>(sizes.size());
+  KernelCase test{
+      .op = op,
+      .inputs = {{Tensor::zeros(DType::kU8, {count, 1, 1, 3})}, {Tensor::zeros(DType::kI32, {count, 2})}},
+      .photos = {photos.begin(), photos.end()},
+      .bindings = bindings};
+  const std::vector<Tensor> want = run_oracle(test);
+  test.bindings["rh"] += 7, test.bindings["rw"] += 5;
+  const std::vector<Tensor> got = run_cuda(test);
+  for (std::size_t n = 0; n < sizes.size(); ++n)
+    expect_same_corner(got[0], want[0], static_cast<std::int64_t>(n), targets[n], what);
+  EXPECT_TRUE(std::ranges::equal(got[1].bytes(), want[1].bytes())) << what << ": geometry";
+}
+
+TEST(CudaResizeImage, EverySizeOfAClass) {
+  SKIP_WITHOUT_GPU();
+  const std::vector<ImageSize> sizes{{90, 60}, {31, 75}, {50, 40}, {41, 40},
+                                     {1, 1},   {511, 3}, {2, 300}, {333, 500}};
+  expect_as_on_cpu({.shortest = 40, .longest = 64}, sizes, "a batch");
+  for (const ImageSize size : sizes) {
+    expect_as_on_cpu({.shortest = 40, .longest = 64}, {size}, "shrunk");
+    expect_as_on_cpu({.shortest = 173, .longest = 291, .bgr = true}, {size}, "enlarged");
+    expect_as_on_cpu({.canvas_height = 64, .canvas_width = 64}, {size}, "square canvas");
+    expect_as_on_cpu({.canvas_height = 37, .canvas_width = 96, .bgr = true}, {size}, "wide canvas");
+  }
+}
+
+TEST(CudaResizeImage, PhotosOfCamerasAndLongStrips) {
+  SKIP_WITHOUT_GPU();
+  expect_as_on_cpu({}, {{640, 480}}, "enlarged");
+  expect_as_on_cpu({}, {{1333, 800}, {800, 1333}}, "as they are");
+  expect_as_on_cpu({}, {{1999, 1501}}, "shrunk");
+  expect_as_on_cpu({.shortest = 100, .longest = 133}, {{2048, 1537}}, "thumbnail");
+  expect_as_on_cpu({.shortest = 10, .longest = 20}, {{3000, 2}, {7, 1900}}, "strips");
+}
+
+}  // namespace
+}  // namespace osprey
