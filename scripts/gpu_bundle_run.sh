@@ -25,7 +25,13 @@ OSPREY_COMMIT=$(cat "$here/commit"); export OSPREY_COMMIT
 # The system's programs that ours start (tar, for fixtures) must not see our libraries.
 mkdir -p "$here/tools"
 printf '#!/bin/sh\nunset LD_LIBRARY_PATH\nexec %s "$@"\n' "$(command -v tar)" > "$here/tools/tar"
-chmod +x "$here/tools/tar"
+# tar needs xz, which not every machine has.
+command -v xz > /dev/null || cat > "$here/tools/xz" <<'PYTHON'
+#!/usr/bin/env python3
+import lzma, shutil, sys
+shutil.copyfileobj(lzma.open(sys.stdin.buffer), sys.stdout.buffer)
+PYTHON
+chmod +x "$here"/tools/*
 export PATH="$here/tools:$here/bin:$PATH"
 
 case ${1:-} in
