@@ -54,7 +54,7 @@ with open(sys.argv[1], "r+b") as file:
 PYTHON
   xz -6 -T2 -c "$work/lib.tar" > "$libraries.new"; mv "$libraries.new" "$libraries"
 fi
-rm -r "$stage/lib" "$work/lib.tar" 2>/dev/null || rm -r "$stage/lib"
+rm -rf "$stage/lib" "$work/lib.tar"
 
 cp -rL "$fixtures"/detectron2/. "$stage/fixtures/detectron2/"
 cp -rL "$fixtures/images" "$stage/fixtures/"
