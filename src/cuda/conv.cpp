@@ -6,6 +6,7 @@
 #include "cuda/gemm.h"
 #include "cuda/matrix_kernels.h"
 #include "cuda/packed_weights.h"
+#include "cuda/stem_conv.h"
 
 namespace osprey {
 namespace {
@@ -157,10 +158,12 @@ class ConvStep final : public CudaStep {
 }  // namespace
 
 CudaKernel conv_cuda() {
-  return {
-      .op = &kOpInfo<Conv>,
-      .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
-      .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> { return std::make_unique<ConvStep>(p); }};
+  return {.op = &kOpInfo<Conv>,
+          .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
+          .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
+            if (auto stem = stem_conv_step(p)) return stem;
+            return std::make_unique<ConvStep>(p);
+          }};
 }
 
 }  // namespace osprey

@@ -1,0 +1,41 @@
+// Our own kernel for a network's first convolution: f16 and bf16, all that it takes and the neighbourhood of
+// what it declines.
+#include "cuda/cuda_harness.h"
+#include "ops/conv.h"
+
+namespace osprey {
+namespace {
+
+struct Case {
+  std::int64_t images, height, width, outputs;
+  bool bias = true;
+  Activation activation = Activation::kRelu;
+};
+
+void expect_as_on_cpu(const Case& c) {
+  const Conv op{.stride = {2, 2}, .pads = {3, 3, 3, 3}, .activation = c.activation};
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    // Photos are normalised to about -2 to 3; sums of 147 products.
+    KernelCase test{.op = op,
+                    .inputs = {{rounded_to(random_tensor({c.images, 3, c.height, c.width}, -2, 3, 5), type)},
+                               {rounded_to(random_tensor({c.outputs, 3, 7, 7}, -0.1f, 0.1f, 7), type)}}};
+    if (c.bias) test.inputs.push_back({random_tensor({c.outputs}, -1, 1, 9)});
+    expect_as_on_cpu(
+        test, type == DType::kF16 ? 0x1p-11 : 0x1p-8,
+        fmt::format("{} x {} x {} to {} in {}", c.images, c.height, c.width, c.outputs, name_of(type)));
+  }
+}
+
+TEST(CudaStemConv, PhotosOfEverySize) {
+  SKIP_WITHOUT_GPU();
+  for (const Case& c : std::vector<Case>{{1, 64, 96, 64},
+                                         {2, 33, 40, 64},
+                                         {1, 1, 8, 64},
+                                         {3, 17, 136, 64},
+                                         {1, 30, 16, 128},
+                                         {1, 19, 72, 64, false, Activation::kNone}})
+    expect_as_on_cpu(c);
+}
+
+}  // namespace
+}  // namespace osprey
