@@ -5,6 +5,7 @@
 #include <cstring>
 #include <optional>
 
+#include "cpu/conv_winograd.h"
 #include "cpu/onednn.h"
 #include "cpu/planes.h"
 
@@ -143,7 +144,10 @@ CpuKernel conv_cpu() {
           .dtypes = {DType::kF32, DType::kBF16},
           .input = blocked_port,
           .output = blocked_port,
-          .prepare = [](CpuPrepare& p) -> std::unique_ptr<CpuStep> { return std::make_unique<ConvStep>(p); },
+          .prepare = [](CpuPrepare& p) -> std::unique_ptr<CpuStep> {
+            if (auto step = winograd_step(p)) return step;
+            return std::make_unique<ConvStep>(p);
+          },
           .in_place = {3}};
 }
 

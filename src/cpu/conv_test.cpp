@@ -1,6 +1,7 @@
 #include "ops/conv.h"
 
 #include "cpu/testing.h"
+#include "cpu/vectors.h"
 
 namespace osprey::testing {
 namespace {
@@ -83,7 +84,8 @@ const std::vector<ConvCase>& conv_cases() {
   return cases;
 }
 
-void run_conv_case(const ConvCase& c, DType type, int block, std::int64_t rows, std::int64_t bound) {
+// Returns how the convolution was done.
+std::string run_conv_case(const ConvCase& c, DType type, int block, std::int64_t rows, std::int64_t bound) {
   const Tensor x = random_tensor({rows, c.channels, c.height, c.width}, 1);
   const Tensor w = random_tensor({c.outputs, c.channels / c.op.groups, c.kernel, c.kernel}, 2, 0.3f);
   const Tensor bias = c.bias ? random_tensor({c.outputs}, 3) : Tensor();
@@ -94,7 +96,8 @@ void run_conv_case(const ConvCase& c, DType type, int block, std::int64_t rows, 
   };
   const Shape y{rows, c.outputs, extent(0, c.height), extent(1, c.width)};
   OpCase run{c.op, {x}, {w, bias}, type, bound};
-  run.options.block = block;
+  std::string detail;
+  run.options.block = block, run.detail = &detail;
   Tensor residual;
   if (c.residual) {
     residual = random_tensor({rows, c.outputs, y[2] / c.op.residual_scale, y[3] / c.op.residual_scale}, 4);
@@ -104,6 +107,7 @@ void run_conv_case(const ConvCase& c, DType type, int block, std::int64_t rows, 
   const std::string what =
       fmt::format("{}, {}, block {}, {} rows of {}", c.what, name_of(type), block, rows, bound);
   expect_near(run_case(run), want, type == DType::kF32 ? 2e-6 : 1e-2, what);
+  return detail;
 }
 
 TEST(CpuConv, MatchesItsDefinition) {
@@ -118,6 +122,71 @@ TEST(CpuConv, WorkFollowsTheRows) {
     for (const int block : {16, 0}) run_conv_case(mask, DType::kF32, block, rows, 100);
   run_conv_case(mask, DType::kBF16, 16, 45, 100);
   run_conv_case(mask, DType::kF32, 16, 5, 5);
+}
+
+// What takes Winograd's algorithm with the tile that a case names: sizes that no tile divides, channels that
+// no chunk of a sum divides, pads, and everything that is fused.
+const std::vector<std::pair<const char*, ConvCase>>& winograd_cases() {
+  static const std::vector<std::pair<const char*, ConvCase>> cases{
+      {"winograd 4x4", {"odd", {.pads = {1, 1, 1, 1}, .activation = Activation::kRelu}, 64, 64, 3, 17, 19}},
+      {"winograd 4x4", {"no pads", {}, 80, 64, 3, 18, 18, false}},
+      {"winograd 4x4", {"uneven pads", {.pads = {0, 1, 2, 0}}, 64, 96, 3, 16, 21}},
+      {"winograd 4x4", {"residual", {.pads = {1, 1, 1, 1}}, 64, 96, 3, 15, 18, true, true}},
+      {"winograd 4x4",
+       {"pyramid",
+        {.pads = {1, 1, 1, 1}, .activation = Activation::kRelu, .residual_scale = 2},
+        64,
+        64,
+        3,
+        18,
+        22,
+        true,
+        true}},
+      {"winograd 2x2",
+       {"wide", {.pads = {1, 1, 1, 1}, .activation = Activation::kRelu}, 272, 256, 3, 15, 19, true, true}},
+      {"winograd 2x2",
+       {"wide pyramid", {.pads = {1, 1, 1, 1}, .residual_scale = 2}, 256, 288, 3, 16, 18, true, true}},
+  };
+  return cases;
+}
+
+TEST(CpuConv, WinogradMatchesTheDefinition) {
+  for (const auto& [detail, c] : winograd_cases()) {
+    const std::string got = run_conv_case(c, DType::kF32, 0, c.channels > 128 ? 1 : 2, 0);
+    EXPECT_EQ(got.starts_with("winograd"), vector_set() == VectorSet::kAvx512) << c.what;
+    if (got.starts_with("winograd")) {
+      EXPECT_EQ(got, detail) << c.what;
+    }
+  }
+}
+
+TEST(CpuConv, WinogradFollowsTheRows) {
+  const ConvCase mask{"mask head", {.pads = {1, 1, 1, 1}, .activation = Activation::kRelu}, 64, 64, 3, 7, 6};
+  for (const std::int64_t rows : {0, 1, 2, 3, 31, 40}) {
+    const std::string got = run_conv_case(mask, DType::kF32, 0, rows, 40);
+    EXPECT_EQ(got.starts_with("winograd"), vector_set() == VectorSet::kAvx512);
+  }
+}
+
+// Two images in a batch on two threads are, bit for bit, each alone on one.
+TEST(CpuConv, WinogradDependsOnNeitherBatchNorThreads) {
+  const std::int64_t c = 64, height = 33, width = 45, image = c * height * width;
+  const Tensor x = random_tensor({2, c, height, width}, 1), w = random_tensor({c, c, 3, 3}, 2),
+               bias = random_tensor({c}, 3);
+  const Conv op{.pads = {1, 1, 1, 1}};
+  const auto run = [&](const Tensor& in, int threads) {
+    return run_case(
+        {op, {in}, {w, bias}, DType::kF32, 0, {}, {.threads = threads, .block = 0, .guards = true}});
+  };
+  const Tensor both = run(x, 2);
+  for (std::int64_t n = 0; n < 2; ++n) {
+    const auto values =
+        x.values<float>().subspan(static_cast<std::size_t>(n * image), static_cast<std::size_t>(image));
+    const Tensor alone = run(Tensor::from<float>(values, {1, c, height, width}), 1);
+    const auto part =
+        both.values<float>().subspan(static_cast<std::size_t>(n * image), static_cast<std::size_t>(image));
+    EXPECT_TRUE(std::equal(part.begin(), part.end(), alone.values<float>().begin())) << "image " << n;
+  }
 }
 
 }  // namespace

@@ -46,6 +46,7 @@ struct OpCase {
   std::int64_t bound = 0;         // > 0: dims[0] of the inputs is at most that
   std::vector<Tensor> tail = {};  // inputs after the weights
   CpuOptions options{.threads = 2, .block = 16, .guards = true};
+  std::string* detail = nullptr;  // is told how the op was run
 };
 
 inline TensorType type_of(const Tensor& t, std::int64_t bound) {
@@ -87,7 +88,10 @@ inline Tensor run_case(const OpCase& c) {
   graph->rename(y, "y");
   graph->add_output(y);
   const auto session = make_cpu_executor(graph, c.options)->cpu_session();
-  session->run_tensors(feed, {});
+  RunOptions run;
+  run.time_nodes = c.detail != nullptr;
+  for (const NodeTime& node : session->run_tensors(feed, run).nodes)
+    if (node.name == "op") *c.detail = node.detail;
   const Tensor borrowed = session->output("y");
   return Tensor::from<float>(borrowed.values<float>(), borrowed.shape());
 }
