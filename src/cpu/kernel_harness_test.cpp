@@ -40,11 +40,13 @@ struct Slot {
   CpuValue value;  // dims[0] live
   std::int64_t bound = 0;
   bool unbounded = false;
+  bool dynamic =
+      false;  // its first extent is data-dependent: memory holds whole blocks of rows (cpu/kernel.h)
   std::shared_ptr<GuardedBuffer> buffer;
 
   void allocate() {
     CpuValue full = value;
-    if (!full.dims.empty()) full.dims[0] = bound;
+    if (!full.dims.empty()) full.dims[0] = dynamic ? row_capacity(bound) : bound;
     buffer = std::make_shared<GuardedBuffer>(full.bytes());
     value.data = buffer->data();
   }
@@ -131,7 +133,9 @@ class Harness final : public CpuPrepare, public CpuRun {
     }
     TensorType type{in.data.dtype(), {in.data.shape().begin(), in.data.shape().end()}};
     if (in.bound > 0) type.dims[0] = Dim::at_most(in.bound);
-    Slot slot{.value = {in.data.dtype(), in.data.shape(), in.layout}, .bound = in.data.shape()[0]};
+    Slot slot{.value = {in.data.dtype(), in.data.shape(), in.layout},
+              .bound = in.data.shape()[0],
+              .dynamic = in.bound > 0};
     slot.allocate();
     const std::vector<std::byte> bytes = to_layout(in.data, in.layout);
     std::copy(bytes.begin(), bytes.end(), slot.value.data);
@@ -151,6 +155,7 @@ class Harness final : public CpuPrepare, public CpuRun {
       slot.value.dims.push_back(slot.unbounded ? 0 : dim.evaluate(test_.bindings));
     }
     slot.bound = slot.value.dims.at(0);
+    slot.dynamic = !slot.unbounded && !type.dims.at(0).is_exact();
     output_bounds_.push_back(slot.value);
     outputs_.push_back(std::move(slot));
   }

@@ -1,0 +1,89 @@
+// The executor with a whole model: graphs, lanes and sessions that see many sizes of photos give, bit for
+// bit, what launching kernel by kernel in a fresh session gives.
+#include "cuda/executor.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include "cuda/cuda_harness.h"
+#include "engine/source.h"
+#include "osprey/image.h"
+#include "passes/pass.h"
+
+namespace osprey {
+namespace {
+
+using Outputs = std::map<std::string, Tensor>;
+
+std::filesystem::path demo_folder() { return std::filesystem::path(OSPREY_SOURCE_DIR) / "assets" / "demo"; }
+
+std::shared_ptr<const Graph> demo_graph(DType precision) {
+  Model model = load_source({.source = demo_folder() / "demo_mask_rcnn.pkl",
+                             .config = (demo_folder() / "demo_mask_rcnn.yaml").string()});
+  run_passes(model.graph, {.precision = precision});
+  return std::make_shared<const Graph>(std::move(model.graph));
+}
+
+std::vector<Image> scenes(std::size_t count) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(demo_folder() / "scenes"))
+    if (entry.path().extension() == ".jpg") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  std::vector<Image> out;
+  for (std::size_t i = 0; i < std::min(count, files.size()); ++i) out.push_back(read_image(files[i]));
+  return out;
+}
+
+Outputs run_on(CudaSession& session, const Graph& graph, const Image& photo) {
+  const ImageView view = photo;
+  session.run({&view, 1}, {});
+  Outputs out;
+  for (const ValueId id : graph.outputs())
+    out[graph.value(id).name] = session.output(graph.value(id).name).copied();
+  return out;
+}
+
+void expect_same(const Outputs& got, const Outputs& want, const std::string& what) {
+  for (const auto& [name, tensor] : want) {
+    ASSERT_EQ(got.at(name).shape(), tensor.shape()) << what << ": " << name;
+    EXPECT_TRUE(std::ranges::equal(got.at(name).bytes(), tensor.bytes())) << what << ": " << name;
+  }
+}
+
+class CudaExecutorTest : public testing::TestWithParam<DType> {};
+
+TEST_P(CudaExecutorTest, GraphsAndLanesGiveWhatLaunchesGive) {
+  SKIP_WITHOUT_GPU();
+  const auto graph = demo_graph(GetParam());
+  const auto photos = scenes(8);
+  CudaOptions eager{.graph = false, .tuning_budget = 0};
+  std::vector<Outputs> want;
+  for (const Image& photo : photos) {
+    const auto executor = make_cuda_executor(graph, eager);
+    want.push_back(run_on(*executor->cuda_session(), *graph, photo));
+    EXPECT_GT(want.back().at("det_scores").dim(0), 0);
+  }
+  struct Way {
+    std::string name;
+    bool graph;
+    int lanes;
+  };
+  for (const Way& way : {Way{"launches in one session", false, 1}, Way{"a graph of one lane", true, 1},
+                         Way{"a graph of six lanes", true, 6}}) {
+    const auto executor =
+        make_cuda_executor(graph, {.graph = way.graph, .lanes = way.lanes, .tuning_budget = 0});
+    const auto session = executor->cuda_session();
+    for (int round = 0; round < 2; ++round)
+      for (std::size_t i = 0; i < photos.size(); ++i)
+        expect_same(run_on(*session, *graph, photos[i]), want[i],
+                    way.name + ", round " + std::to_string(round) + ", photo " + std::to_string(i));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaExecutorTest, testing::Values(DType::kF32, DType::kF16),
+                         [](const auto& c) { return std::string(name_of(c.param)); });
+
+}  // namespace
+}  // namespace osprey
