@@ -36,6 +36,7 @@ struct CudaOptions {
   std::function<void(double done, const std::string& what)> progress = {};
 };
 
+// Photos may also lie in device memory (cuda/jpeg.h).
 class CudaSession : public ExecutorSession {
  public:
   // For graphs that take tensors instead of photos; outputs as with photos. Not from a CUDA graph.

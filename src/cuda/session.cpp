@@ -186,12 +186,27 @@ void PlanCudaSession::place_values(CudaPlan& plan) {
   plan.photos.data = photos_.as<std::uint8_t>();
 }
 
+// Photos that a GPU has decoded (cuda/jpeg.h) are copied where they are.
+bool PlanCudaSession::copied_on_device(const ImageView& photo, std::byte* to) {
+  cudaPointerAttributes where{};
+  cuda_check(cudaPointerGetAttributes(&where, photo.pixels), "looking at a photo");
+  if (where.type != cudaMemoryTypeDevice) return false;
+  const auto row = static_cast<std::size_t>(photo.width) * 3;
+  cuda_check(
+      cudaMemcpy2DAsync(to, row, photo.pixels, static_cast<std::size_t>(photo.stride), row,
+                        static_cast<std::size_t>(photo.height), cudaMemcpyDeviceToDevice, stream_.get()),
+      "copying a photo");
+  return true;
+}
+
 // Through page-locked memory, from which the copies run by themselves.
 void PlanCudaSession::upload_photos(std::span<const ImageView> photos) {
   const std::int64_t slot = plan().photos.slot_bytes;
   sizes_.clear();
   for (std::size_t i = 0; i < photos.size(); ++i) {
     const ImageView& photo = photos[i];
+    sizes_.emplace_back(photo.height, photo.width);
+    if (copied_on_device(photo, photos_.data() + static_cast<std::int64_t>(i) * slot)) continue;
     std::byte* const staged = staging_.data() + static_cast<std::int64_t>(i) * slot;
     const auto row = static_cast<std::size_t>(photo.width) * 3;
     for (int y = 0; y < photo.height; ++y)
@@ -200,7 +215,6 @@ void PlanCudaSession::upload_photos(std::span<const ImageView> photos) {
         cudaMemcpyAsync(photos_.data() + static_cast<std::int64_t>(i) * slot, staged,
                         row * static_cast<std::size_t>(photo.height), cudaMemcpyHostToDevice, stream_.get()),
         "uploading a photo");
-    sizes_.emplace_back(photo.height, photo.width);
   }
   const ValueId sizes = shared_->graph().find("sizes");
   if (sizes == kNoValue) return;

@@ -80,6 +80,7 @@ class PlanCudaSession final : public CudaSession {
   void use_plan(const CudaShapeClass& shapes);
   void reserve(const CudaPlan& plan, std::int64_t photos);
   void place_values(CudaPlan& plan);
+  bool copied_on_device(const ImageView& photo, std::byte* to);
   void upload_photos(std::span<const ImageView> photos);
   void upload_parameters(const RunParameters& parameters);
   RunTimes run_graph();
