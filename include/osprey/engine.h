@@ -80,8 +80,9 @@ struct BuildOptions {
   Precision precision = Precision::kFp32;
   TuningOptions tuning;
   int tuning_batch = 1;  // photos a run that tuning prepares for
-  // Photos like those to come, for the check that no layer overflows in fp16; empty: noise alone.
-  std::filesystem::path calibration_images;
+  // Photos like those to come, for the check that no layer overflows in fp16: 16 of them are run, and a
+  // synthetic one always.
+  std::vector<std::filesystem::path> calibration_photos;
   int threads = 0;  // of that check; 0: one for each core
   Thresholds thresholds;
   std::vector<std::string> disabled_passes;  // for finding out which rewrite matters

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "cli/support/device_flags.h"
+#include "cli/support/inputs.h"
 #include "cli/support/progress.h"
 #include "cli/support/source_flags.h"
 #include "cli/support/verb.h"
@@ -15,9 +16,9 @@ namespace {
 struct Options {
   SourceFlags source;
   ThresholdFlags thresholds;
-  std::string output, device = "cpu", precision = "fp32", batch, calibration;
+  std::string output, device = "cpu", precision = "fp32", batch;
   TuningFlags tuning;
-  std::vector<std::string> disabled;
+  std::vector<std::string> disabled, calibration;
 };
 
 Precision parse_precision(const std::string& text) {
@@ -50,10 +51,10 @@ int build(const Options& o, const CommonOptions& common) {
                        .precision = parse_precision(o.precision),
                        .tuning = o.tuning.values,
                        .tuning_batch = parse_batch(o.batch),
-                       .calibration_images = o.calibration,
                        .threads = common.threads,
                        .thresholds = o.thresholds.values,
                        .disabled_passes = o.disabled};
+  if (!o.calibration.empty()) options.calibration_photos = find_images(o.calibration);
   ImportReport report;
   {
     ProgressBar bar(!common.quiet);
@@ -87,8 +88,10 @@ Verb build_verb() {
             app.add_option("--batch", o->batch,
                            "N or MIN,OPT,MAX: what tuning prepares for (N, OPT); every batch runs");
             o->tuning.declare(app);
-            app.add_option("--calib-input", o->calibration,
-                           "Folder of photos like those to come, for fp16's check that no layer overflows");
+            app.add_option(
+                "--calib-input", o->calibration,
+                "Photos like those to come (files, folders, globs), for fp16's check that no layer "
+                "overflows");
             app.add_option("--disable-pass", o->disabled,
                            "Leave a rewrite out, by name (see `osprey ops --passes`)")
                 ->allow_extra_args(false);

@@ -4,7 +4,9 @@
 #include "core/error.h"
 #include "engine/devices.h"
 #include "engine/engine_file.h"
+#include "engine/overflow.h"
 #include "engine/source.h"
+#include "engine/synthetic_photo.h"
 #include "engine/tune.h"
 #include "ops/nms.h"
 #include "ops/paste_masks.h"
@@ -89,6 +91,26 @@ DType lowered_type(Precision precision) {
                                          : DType::kF32;
 }
 
+// At most 16 of the calibration photos, evenly spaced, and a synthetic one.
+std::vector<Image> photos_to_check(const Graph& graph, const std::vector<std::filesystem::path>& files) {
+  std::vector<Image> out{synthetic_photo(graph)};
+  const std::size_t count = std::min<std::size_t>(files.size(), 16);
+  for (std::size_t i = 0; i < count; ++i) out.push_back(read_image(files[i * files.size() / count]));
+  return out;
+}
+
+// The layers that stay fp32 in fp16. They are found in the graph that the passes make, with the same options.
+OverflowReport check_overflow(Graph graph, const PassOptions& passes, const BuildOptions& options) {
+  PassOptions wide = passes;
+  wide.precision = DType::kF32;
+  run_passes(graph, wide);
+  const std::vector<Image> photos = photos_to_check(graph, options.calibration_photos);
+  const std::vector<ImageView> views(photos.begin(), photos.end());
+  return find_overflow(graph, views, options.threads, [&](double done) {
+    if (options.progress) options.progress(done, "looking for overflow in fp16");
+  });
+}
+
 }  // namespace
 
 ImportReport build_engine(const SourceOptions& source, const BuildOptions& options,
@@ -100,8 +122,13 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
                     std::string(name_of(options.precision))};
   ImportReport report = report_of(engine.model);
   apply_thresholds(engine.model.graph, options.thresholds);
-  report.passes = run_passes(engine.model.graph, {.disabled = options.disabled_passes,
-                                                  .precision = lowered_type(options.precision)});
+  PassOptions passes{.disabled = options.disabled_passes, .precision = lowered_type(options.precision)};
+  if (options.precision == Precision::kFp16) {
+    OverflowReport kept = check_overflow(engine.model.graph, passes, options);
+    passes.keep_f32 = std::move(kept.nodes);
+    report.remarks = std::move(kept.remarks);
+  }
+  report.passes = run_passes(engine.model.graph, passes);
   write_engine(file, engine, [&](double done) {
     if (options.progress) options.progress(done, "writing " + file.filename().string());
   });

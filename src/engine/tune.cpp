@@ -1,27 +1,10 @@
 #include "engine/tune.h"
 
-#include <random>
-
 #include "core/error.h"
 #include "engine/runtime.h"
-#include "ops/resize_image.h"
+#include "engine/synthetic_photo.h"
 
 namespace osprey {
-
-Image synthetic_photo(const Graph& graph) {
-  int height = 480, width = 640;
-  for (const Node& node : graph.nodes()) {
-    const auto* resize = node.op.as<ResizeImage>();
-    if (!resize) continue;
-    const bool canvas = resize->canvas_height > 0;
-    height = canvas ? resize->canvas_height : resize->shortest;
-    width = canvas ? resize->canvas_width : resize->longest;
-  }
-  Image out(width, height);
-  std::mt19937 random(1);
-  for (auto& p : out.pixels) p = static_cast<std::uint8_t>(random());
-  return out;
-}
 
 void tune_engine(const std::filesystem::path& engine, const BuildOptions& options, ImportReport& report) {
   if (options.tuning.budget <= 0) return;

@@ -3,14 +3,9 @@
 
 #include <filesystem>
 
-#include "graph/graph.h"
 #include "osprey/engine.h"
 
 namespace osprey {
-
-// A photo of noise, the same every time, of the largest size that the graph's preprocessing makes without
-// enlarging or reducing it.
-Image synthetic_photo(const Graph& graph);
 
 // Runs the engine once on synthetic photos, on the GPU that the build was for, which measures and stores what
 // suits it. Without a GPU, or when the run fails, the engine is as good: a remark in the report says when the

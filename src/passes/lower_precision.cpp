@@ -7,6 +7,7 @@
 #include "ops/conv_transpose.h"
 #include "ops/linear.h"
 #include "ops/normalize_image.h"
+#include "passes/keep_f32.h"
 #include "passes/pass.h"
 
 namespace osprey {
@@ -43,11 +44,13 @@ bool has_weight(const Node& node) {
   return node.op.as<Conv>() || node.op.as<ConvTranspose>() || node.op.as<Linear>();
 }
 
-// The layers' weights, each converted once however many layers share it.
-void narrow_weights(Graph& graph, DType to) {
+// The layers' weights, each converted once however many layers share it; those of the layers named in `kept`
+// stay.
+void narrow_weights(Graph& graph, DType to, const std::vector<std::string>& kept) {
   std::map<ValueId, ValueId> done;
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
-    if (!has_weight(graph.nodes()[i])) continue;
+    if (!has_weight(graph.nodes()[i]) || std::count(kept.begin(), kept.end(), graph.nodes()[i].name))
+      continue;
     const ValueId id = graph.nodes()[i].inputs[1];
     const Weight* weight = graph.weight(id);
     if (!weight) continue;
@@ -71,8 +74,9 @@ void lower_precision(Graph& graph, const PassOptions& options) {
       narrow.to = to;
       node.op = Op(narrow);
     }
-  narrow_weights(graph, options.precision);
+  narrow_weights(graph, options.precision, options.keep_f32);
   graph.infer_types();
+  keep_f32(graph, options.keep_f32);
   graph.compact(options.kept);
 }
 

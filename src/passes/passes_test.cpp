@@ -1,6 +1,7 @@
 // Runs the before/after texts of src/passes/*.test. A case is a pass (or `all`), a graph before and the graph
 // expected after; cases are separated by '---'.
 #include <algorithm>
+#include <sstream>
 
 #include <gtest/gtest.h>
 
@@ -24,6 +25,8 @@ void run_case(const std::string& text) {
   ASSERT_NE(pass, pipeline().end()) << "no pass '" << name << "'";
   PassOptions options;
   if (const auto type = dtype_from_name(section(text, "precision: ", "\n"))) options.precision = *type;
+  std::istringstream keep(section(text, "keep_f32: ", "\n"));
+  for (std::string node; keep >> node;) options.keep_f32.push_back(node);
   Graph graph = parse_graph(section(text, "before:\n", "after:\n"));
   pass->run(graph, options);
   graph.compact();
