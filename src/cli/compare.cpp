@@ -1,6 +1,8 @@
 // osprey compare: whether two engines detect the same things, and where they part if not.
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <limits>
 
 #include <nlohmann/json.hpp>
 
@@ -66,15 +68,20 @@ std::vector<std::vector<std::string>> shared_values(const Side& a, const Side& b
   return out;
 }
 
+// Of the largest magnitude of `a`. Infinite where only one side is a number: a layer that overflows departs.
 double relative_difference(const Tensor& a, const Tensor& b) {
-  if (a.shape() != b.shape()) return 1;
-  const Tensor x = a.to_f32(), y = b.to_f32();
+  constexpr double kInfinite = std::numeric_limits<double>::infinity();
+  if (a.shape() != b.shape()) return kInfinite;
+  const Tensor wide_a = a.to_f32(), wide_b = b.to_f32();
+  const auto x = wide_a.values<float>(), y = wide_b.values<float>();
   double largest = 0, difference = 0;
-  for (std::size_t i = 0; i < x.values<float>().size(); ++i) {
-    largest = std::max(largest, static_cast<double>(std::abs(x.values<float>()[i])));
-    difference =
-        std::max(difference, static_cast<double>(std::abs(x.values<float>()[i] - y.values<float>()[i])));
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    if (std::bit_cast<std::uint32_t>(x[i]) == std::bit_cast<std::uint32_t>(y[i])) continue;
+    if (!std::isfinite(x[i]) || !std::isfinite(y[i])) return kInfinite;
+    difference = std::max(difference, std::abs(static_cast<double>(x[i]) - static_cast<double>(y[i])));
   }
+  for (const float v : x)
+    if (std::isfinite(v)) largest = std::max(largest, static_cast<double>(std::abs(v)));
   return largest > 0 ? difference / largest : difference;
 }
 
@@ -227,8 +234,10 @@ void print_text(const Verdict& v) {
   if (v.departure && v.departure->layer.empty())
     fmt::print("layers: none departs by more than {} of its largest magnitude\n", v.bounds.stage);
   if (v.departure && !v.departure->layer.empty())
-    fmt::print("layers: the first to depart is {}, by {:.2e} of its largest magnitude\n", v.departure->layer,
-               v.departure->difference);
+    fmt::print("layers: the first to depart is {}, {}\n", v.departure->layer,
+               std::isfinite(v.departure->difference)
+                   ? fmt::format("by {:.2e} of its largest magnitude", v.departure->difference)
+                   : "in its rows, or in which of its values are finite");
   for (const std::string& line : v.violations) fmt::print("  {}\n", line);
   fmt::print("verdict: {} (bounds for {})\n", v.violations.empty() ? "the same" : "DIFFERENT",
              v.exact ? "fp32" : "reduced precision");

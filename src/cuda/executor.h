@@ -57,6 +57,9 @@ class CudaExecutor : public Executor {
 std::unique_ptr<CudaExecutor> make_cuda_executor(std::shared_ptr<const Graph> graph,
                                                  const CudaOptions& options = {});
 
+// Refuses a graph as make_cuda_executor does for its ops; needs no GPU.
+void check_cuda_kernels(const Graph& graph);
+
 // The devices there are; none without a driver, in which case `why` says so.
 std::vector<CudaDevice> cuda_devices(std::string* why = nullptr);
 

@@ -288,26 +288,28 @@ class Planner {
   std::vector<int> in_place_;  // for each step: the input that output 0 takes over, or -1
 };
 
-const CudaKernel* find_kernel(const Node& node) {
-  for (const CudaKernel& kernel : cuda_kernels())
-    if (kernel.op->name == node.op.name()) return &kernel;
-  return nullptr;
+const CudaKernel& kernel_of(const Graph& graph, const Node& node) {
+  const auto& kernels = cuda_kernels();
+  const auto it = std::find_if(kernels.begin(), kernels.end(),
+                               [&](const CudaKernel& k) { return k.op->name == node.op.name(); });
+  if (it == kernels.end())
+    bad_input("{}: CUDA has no kernel for {}; build with --device cpu", node.name, node.op.name());
+  const DType type = graph.value(node.inputs.at(0)).type.dtype;
+  if (std::find(it->dtypes.begin(), it->dtypes.end(), type) == it->dtypes.end())
+    bad_input("{}: CUDA's {} does not take {}", node.name, node.op.name(), name_of(type));
+  return *it;
 }
 
 }  // namespace
 
+void check_cuda_kernels(const Graph& graph) {
+  for (const Node& node : graph.nodes()) kernel_of(graph, node);
+}
+
 CudaShared::CudaShared(std::shared_ptr<const Graph> graph, const CudaOptions& options)
     : graph_(std::move(graph)), options_(options) {
   for (const Weight& w : graph_->weights()) weights_[w.value] = &w;
-  for (const Node& node : graph_->nodes()) {
-    const CudaKernel* kernel = find_kernel(node);
-    if (!kernel)
-      bad_input("{}: CUDA has no kernel for {}; build with --device cpu", node.name, node.op.name());
-    const DType type = graph_->value(node.inputs.at(0)).type.dtype;
-    if (std::find(kernel->dtypes.begin(), kernel->dtypes.end(), type) == kernel->dtypes.end())
-      bad_input("{}: CUDA's {} does not take {}", node.name, node.op.name(), name_of(type));
-    kernels_.push_back(kernel);
-  }
+  for (const Node& node : graph_->nodes()) kernels_.push_back(&kernel_of(*graph_, node));
   std::string why;
   const std::vector<CudaDevice> devices = cuda_devices(&why);
   if (devices.empty()) fail(ErrorCode::kDevice, "{}; run with --device cpu, or see `osprey doctor`", why);

@@ -129,6 +129,7 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
     report.remarks = std::move(kept.remarks);
   }
   report.passes = run_passes(engine.model.graph, passes);
+  check_kernels(engine.model.graph, device);
   write_engine(file, engine, [&](double done) {
     if (options.progress) options.progress(done, "writing " + file.filename().string());
   });

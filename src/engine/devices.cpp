@@ -85,6 +85,12 @@ void check_precision(const DeviceName& device, Precision precision) {
        name_of(precision));
 }
 
+void check_kernels([[maybe_unused]] const Graph& graph, [[maybe_unused]] const DeviceName& device) {
+#ifdef OSPREY_HAS_CUDA
+  if (device.cuda) check_cuda_kernels(graph);
+#endif
+}
+
 std::unique_ptr<Executor> make_executor(const std::shared_ptr<const Graph>& graph, const DeviceName& device,
                                         std::string_view precision, const EngineOptions& options) {
   if (device.cuda) return make_cuda(graph, device, precision, options);

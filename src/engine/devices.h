@@ -30,6 +30,10 @@ std::string_view name_of(Precision precision);
 // A usage error, with the cure, where the device does not compute in the precision.
 void check_precision(const DeviceName& device, Precision precision);
 
+// Refuses a graph with an op that the device has no kernel for, or not for its element type, naming both. A
+// build without CUDA has nothing to say of cuda.
+void check_kernels(const Graph& graph, const DeviceName& device);
+
 // The graph of an engine file, made ready on `device`. Error(kDevice) where there is no such device, or this
 // build has no code for it, naming the cure.
 std::unique_ptr<Executor> make_executor(const std::shared_ptr<const Graph>& graph, const DeviceName& device,

@@ -49,6 +49,7 @@ class DetectionSession {
 
   // The last run once more, on a GPU, without copies to and from it: seconds for one of `replays`.
   double replay(int replays) { return osprey::replay(*session_, replays); }
+  std::size_t arena_bytes() const { return session_->arena_bytes(); }
 
  private:
   std::vector<Detections> run_group(std::span<const ImageView> photos, const RunOptions& options,

@@ -61,6 +61,10 @@ class CommandTest(unittest.TestCase):
             self.assertTrue(result.err.startswith("osprey: "), str(result))
         return result
 
+    def has_cuda(self):
+        """Whether this build has the CUDA executor."""
+        return any(row["what"] == "cuda" and row["state"][0].isdigit() for row in self.run_osprey("doctor", "--json").json())
+
     def has_gpu(self):
         return any(row["what"].startswith("gpu ") for row in self.run_osprey("doctor", "--json").json())
 

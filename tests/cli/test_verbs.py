@@ -146,6 +146,19 @@ class Bench(CommandTest):
         self.assertGreater(told["throughput"], 0)
         self.assertGreater(told["peak_memory_mib"], 1)
         self.assertEqual(set(told["layers"][0]), {"name", "op", "kernel", "ms", "gflop"})
+        self.assertEqual(set(told["phases_ms"]), {"preprocess", "network", "postprocess"})
+        self.assertEqual((told["device"], told["streams"], told["batch"]), ("cpu", 1, 1))
+
+    def test_several_batches(self):
+        common = ["bench", self.engine(), "--size", "120x160", "--iterations", "1"]
+        for text, wanted in (("1,3", [1, 3]), ("2..3", [2, 3])):
+            told = self.run_osprey(*common, "--batch", text, "--json").json()
+            self.assertEqual([row["batch"] for row in told["batches"]], wanted)
+            self.assertTrue(all(row["throughput"] > 0 and row["latency_ms"]["median"] > 0 for row in told["batches"]))
+        self.assertEqual(self.run_osprey(*common, "--batch", "1,2").out.count("Throughput:"), 2)
+        for wrong in ("0", "1,,2", "3..1", "1..", "a", "1,999"):
+            self.assertIn(wrong, self.run_osprey(*common, "--batch", wrong, expect=USAGE).err)
+        self.run_osprey(*common, "--streams", "2", expect=USAGE)
 
     def test_text_trace_and_end_to_end(self):
         self.photo()
@@ -217,6 +230,8 @@ class Others(CommandTest):
         rows = self.run_osprey("ops", "--json").json()
         self.assertGreaterEqual(len(rows), 20)
         self.assertTrue(all(row["cpu"] for row in rows), "an op without a CPU kernel")
+        if self.has_cuda():
+            self.assertEqual([row["op"] for row in rows if not row["cuda"]], [], "ops without a CUDA kernel")
         self.assertIn("roi_align", self.run_osprey("ops").out)
         self.assertTrue(self.run_osprey("ops", "--passes", "--json").json())
 
@@ -228,6 +243,9 @@ class Others(CommandTest):
     def test_doctor(self):
         found = {row["what"]: row["state"] for row in self.run_osprey("doctor", "--json").json()}
         self.assertTrue({"osprey", "cpu", "instructions", "onednn", "fonts", "cuda"} <= set(found))
+        if self.has_cuda():
+            self.assertTrue({"cudnn", "cublaslt", "driver"} <= set(found))
+            self.assertRegex(found["cuda"], r"^\d+\.\d+")
         self.assertIn("onednn", self.run_osprey("doctor").out)
 
     def test_demo(self):
