@@ -4,6 +4,7 @@
 // bin is then the sum over its few pixels, each read once, of 16 bytes of channels a thread. Sums are f32
 // with fused multiply-add. Rows behind the live ones are not written.
 #include <cmath>
+#include <type_traits>
 
 #include "cuda/boxes.cuh"
 #include "cuda/numbers.cuh"
@@ -85,10 +86,9 @@ struct Sampling {
   }
 };
 
-// What the pixels of an axis count in a bin: weights[0] is that of pixel `first`.
+// What the pixels of an axis count in a bin: weights[start] is that of pixel `first`.
 struct Share {
-  int first, count;
-  const float* weights;
+  int first, count, start;
 };
 
 template <class T, int kLanes>
@@ -96,44 +96,74 @@ struct alignas(sizeof(T) * kLanes) Channels {
   T v[kLanes];
 };
 
-// Makes the shares of all bins, those of y and then those of x; false where no sample lies in the map.
-__device__ bool share_out(const Job& job, const RoiRow& roi, const Level& level, Share* shares,
-                          float* weights) {
+// What the first threads of a block find out about its box for all.
+struct Plan {
+  int level;
+  unsigned outside;  // whether no sample lies in the map
+};
+
+// Fills in `plan`, the shares of all bins, those of y and then those of x, and their weights.
+__device__ void make_plan(const Job& job, const RoiRow& roi, Plan* plan, Share* shares, float* weights) {
   const int bins = job.bins, threads = static_cast<int>(blockDim.x);
-  const auto sampling = [&](bool is_x) {
+  const auto sampling = [&](const Level& level, bool is_x) {
     return is_x ? Sampling(job, roi.box.x0, roi.box.x1, level.scale, level.width)
                 : Sampling(job, roi.box.y0, roi.box.y1, level.scale, level.height);
   };
   for (int i = static_cast<int>(threadIdx.x); i < 2 * bins; i += threads) {
+    const int level = level_of(job, roi.box);
+    if (i == 0) *plan = {level, 0};
     int first = INT_MAX, last = -1;
-    sampling(i >= bins).each_tap(i % bins, [&](int pixel, float) {
+    sampling(job.levels[level], i >= bins).each_tap(i % bins, [&](int pixel, float) {
       first = min(first, pixel);
       last = max(last, pixel);
     });
-    shares[i] = {last < 0 ? 0 : first, last < 0 ? 0 : last - first + 1, nullptr};
+    shares[i] = {last < 0 ? 0 : first, last < 0 ? 0 : last - first + 1, 0};
   }
   __syncthreads();
-  int of_y = 0, of_x = 0;
-  for (int i = 0; i < bins; ++i) of_y += shares[i].count, of_x += shares[bins + i].count;
-  // More than there is room for: only boxes of millions of pixels, whose bins overlap by rounding.
-  const bool inside = min(of_y, of_x) > 0 && max(of_y, of_x) <= job.axis_weights;
-  for (int i = static_cast<int>(threadIdx.x); inside && i < 2 * bins; i += threads) {
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * bins; i += threads) {
     const bool is_x = i >= bins;
-    float* const mine = [&] {
-      float* at = weights + (is_x ? job.axis_weights : 0);
-      for (int earlier = is_x ? bins : 0; earlier < i; ++earlier) at += shares[earlier].count;
-      return at;
-    }();
-    const int first = shares[i].first;
-    for (int k = 0; k < shares[i].count; ++k) mine[k] = 0;
-    const Sampling along = sampling(is_x);
+    const int base = is_x ? job.axis_weights : 0, first = shares[i].first, count = shares[i].count;
+    int start = base;
+    for (int earlier = is_x ? bins : 0; earlier < i; ++earlier) start += shares[earlier].count;
+    const int used = start + count - base;
+    // More than there is room for: only boxes of millions of pixels, whose bins overlap by rounding.
+    const bool too_many = used > job.axis_weights, nothing = i % bins == bins - 1 && used == 0;
+    if (too_many || nothing) atomicOr(&plan->outside, 1u);
+    if (too_many) continue;
+    float* const mine = weights + start;
+    for (int k = 0; k < count; ++k) mine[k] = 0;
+    const Sampling along = sampling(job.levels[plan->level], is_x);
     const float share = 1.0f / static_cast<float>(along.samples);
     along.each_tap(i % bins, [&](int pixel, float weight) { mine[pixel - first] += weight * share; });
-    shares[i].weights = mine;
+    shares[i].start = start;
   }
   __syncthreads();
-  return inside;
 }
+
+// Adds kCount pixels of each of `rows` rows, which are read together. The strides are in vectors.
+template <int kCount, class T, int kLanes>
+__device__ void add_pixels(const Channels<T, kLanes>* from, int row, int pixel, int rows,
+                           const float* of_rows, const float* of_pixels, float (&sum)[kLanes]) {
+  float weights[kCount];
+#pragma unroll
+  for (int x = 0; x < kCount; ++x) weights[x] = of_pixels[x];
+#pragma unroll 1
+  for (int y = 0; y < rows; ++y, from += row) {
+    Channels<T, kLanes> pixels[kCount];
+#pragma unroll
+    for (int x = 0; x < kCount; ++x) pixels[x] = from[x * pixel];
+    const float weight = of_rows[y];
+#pragma unroll
+    for (int k = 0; k < kLanes; ++k) {
+      float of_row = weights[0] * widen(pixels[0].v[k]);
+#pragma unroll
+      for (int x = 1; x < kCount; ++x) of_row = __fmaf_rn(weights[x], widen(pixels[x].v[k]), of_row);
+      sum[k] = __fmaf_rn(weight, of_row, sum[k]);
+    }
+  }
+}
+
+constexpr int kTogether = 6;  // pixels of a row, at most
 
 // blockIdx.x: the box; blockIdx.y: which of its rows of bins.
 template <class T, int kLanes>
@@ -143,9 +173,11 @@ __global__ void align(Job job) {
   const int r = static_cast<int>(blockIdx.x), bins = job.bins;
   if (r >= live_rows(job.rows, job.bound)) return;
   const RoiRow roi = job.rois[r];
-  const Level& level = job.levels[level_of(job, roi.box)];
+  __shared__ Plan plan;
   auto* const shares = reinterpret_cast<Share*>(weights + 2 * job.axis_weights);
-  const bool inside = share_out(job, roi, level, shares, weights);
+  make_plan(job, roi, &plan, shares, weights);
+  const Level& level = job.levels[plan.level];
+  const bool inside = plan.outside == 0;
 
   const int vectors = job.channels / kLanes, row = level.width * vectors;
   const auto* from =
@@ -158,17 +190,31 @@ __global__ void align(Job job) {
     float sum[kLanes] = {};
     if (inside) {
       const Share ys = shares[bin / bins], xs = shares[bins + bin % bins];
-      const Vector* line = from + ys.first * row + xs.first * vectors + c;
-      for (int y = 0; y < ys.count; ++y, line += row) {
-        float of_row[kLanes] = {};
-#pragma unroll 4
-        for (int x = 0; x < xs.count; ++x) {
-          const Vector pixel = line[x * vectors];
-#pragma unroll
-          for (int k = 0; k < kLanes; ++k) of_row[k] = __fmaf_rn(xs.weights[x], widen(pixel.v[k]), of_row[k]);
+      const Vector* corner = from + ys.first * row + xs.first * vectors + c;
+      for (int x = 0; x < xs.count; x += kTogether) {
+        const auto add = [&]<int kCount>(std::integral_constant<int, kCount>) {
+          add_pixels<kCount>(corner + x * vectors, row, vectors, ys.count, weights + ys.start,
+                             weights + xs.start + x, sum);
+        };
+        switch (min(xs.count - x, kTogether)) {
+          case 1:
+            add(std::integral_constant<int, 1>());
+            break;
+          case 2:
+            add(std::integral_constant<int, 2>());
+            break;
+          case 3:
+            add(std::integral_constant<int, 3>());
+            break;
+          case 4:
+            add(std::integral_constant<int, 4>());
+            break;
+          case 5:
+            add(std::integral_constant<int, 5>());
+            break;
+          default:
+            add(std::integral_constant<int, kTogether>());
         }
-#pragma unroll
-        for (int k = 0; k < kLanes; ++k) sum[k] = __fmaf_rn(ys.weights[y], of_row[k], sum[k]);
       }
     }
     Vector result;
