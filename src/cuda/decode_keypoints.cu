@@ -1,5 +1,6 @@
 // One block a map. The enlarged map is never stored: each thread goes down columns of it, keeping the four
-// source rows it stands between, enlarged along the row first, as torch's bicubic does.
+// source rows it stands between, enlarged along the row first, as torch's bicubic does. Rows between the same
+// source rows are passed over where these cannot make up a new maximum.
 #include "cuda/block.cuh"
 #include "cuda/boxes.cuh"
 #include "cuda/numbers.cuh"
@@ -11,7 +12,6 @@ namespace {
 using namespace cuda;
 
 constexpr float kLongest = 32768;  // pixels of an enlarged side; beyond it boxes are cut
-constexpr int kRowsAtOnce = 64;    // of which the weights are made together
 
 // Four neighbours on one axis, from base - 1 on and held at the border, and their weights.
 struct Taps {
@@ -56,6 +56,7 @@ __device__ Peak block_peak(Peak mine) {
                      __shfl_xor_sync(kAll, mine.y, step)};
     if (other.beats(mine)) mine = other;
   }
+  __syncthreads();  // of an earlier call
   if (lane_of_thread() == 0) warps[warp_of_thread()] = mine;
   __syncthreads();
   mine = warps[0];
@@ -74,35 +75,67 @@ __device__ float block_float_sum(float v) {
   return v;
 }
 
-// The first maximum, in row-major order, of `map` enlarged to the box; for each thread that of its columns.
-__device__ Peak find_peak(const float* map, int size, Side w, Side h) {
-  __shared__ Taps rows[kRowsAtOnce];
-  const float scale_x = static_cast<float>(size) / static_cast<float>(w.pixels);
-  const float scale_y = static_cast<float>(size) / static_cast<float>(h.pixels);
-  const auto held = [&](int at) { return min(max(at, 0), size - 1); };
+// starts[b + 1]: the first pixel of the enlarged axis whose base is at least b, for b from -1 to `size`.
+__device__ void find_starts(int* starts, int pixels, float scale, int size) {
+  for (int at = static_cast<int>(threadIdx.x); at <= pixels; at += kBlock) {
+    const int first = at == 0 ? -1 : taps_of(at - 1, scale).base + 1;
+    const int last = at == pixels ? size : min(taps_of(at, scale).base, size);
+    for (int b = first; b <= last; ++b) starts[b + 1] = at;
+  }
+}
+
+// Not below any value between the second and the third of four neighbours, roundings included: there the
+// outer weights add up to no less than -0.1875.
+__device__ float upper_bound(const float* v) {
+  const float most = fmaxf(fmaxf(v[0], v[1]), fmaxf(v[2], v[3]));
+  const float least = fminf(fminf(v[0], v[1]), fminf(v[2], v[3]));
+  return most + 0.1876f * (most - least) + 1e-5f * (fabsf(most) + fabsf(least));
+}
+
+// A map in shared memory as it is enlarged to a box.
+struct Enlarged {
+  const float* map;
+  int size;
+  Side w, h;
+  float scale_x, scale_y;
+  int *columns, *rows;  // starts
+
+  // Column x of source row y.
+  __device__ float at(int y, const Taps& x) const {
+    const float* from = map + held(y) * size;
+    const float v[4] = {from[held(x.base - 1)], from[held(x.base)], from[held(x.base + 1)],
+                        from[held(x.base + 2)]};
+    return weighed(v, x);
+  }
+  __device__ float at(const Taps& y, const Taps& x) const {
+    const float v[4] = {at(y.base - 1, x), at(y.base, x), at(y.base + 1, x), at(y.base + 2, x)};
+    return weighed(v, y);
+  }
+  __device__ int held(int at) const { return min(max(at, 0), size - 1); }
+};
+
+// The first maximum in row-major order.
+__device__ Peak find_peak(const Enlarged& e) {
   Peak best{-INFINITY, 0, 0};
-  for (int top = 0; top < h.pixels; top += kRowsAtOnce) {
-    const int count = min(kRowsAtOnce, h.pixels - top);
-    __syncthreads();
-    if (static_cast<int>(threadIdx.x) < count)
-      rows[threadIdx.x] = taps_of(top + static_cast<int>(threadIdx.x), scale_y);
-    __syncthreads();
-    for (int x = static_cast<int>(threadIdx.x); x < w.pixels; x += kBlock) {
-      const Taps columns = taps_of(x, scale_x);
-      const auto enlarged = [&](int y) {  // of source row y
-        const float* from = map + held(y) * size;
-        const float v[4] = {from[held(columns.base - 1)], from[held(columns.base)],
-                            from[held(columns.base + 1)], from[held(columns.base + 2)]};
-        return weighed(v, columns);
-      };
-      int base = rows[0].base;
-      float v[4] = {enlarged(base - 1), enlarged(base), enlarged(base + 1), enlarged(base + 2)};
-      for (int i = 0; i < count; ++i) {
-        for (const int wanted = rows[i].base; base < wanted; ++base) {
-          v[0] = v[1], v[1] = v[2], v[2] = v[3];
-          v[3] = enlarged(base + 3);
-        }
-        const Peak here{weighed(v, rows[i]), x, top + i};
+  // One pixel between each four of the source gives a value that few come up to.
+  for (int cell = static_cast<int>(threadIdx.x); cell < (e.size + 1) * (e.size + 1); cell += kBlock) {
+    const int column = cell % (e.size + 1), row = cell / (e.size + 1);
+    const int x = e.columns[column], y = e.rows[row];
+    if (x == e.columns[column + 1] || y == e.rows[row + 1]) continue;
+    const Peak here{e.at(taps_of(y, e.scale_y), taps_of(x, e.scale_x)), x, y};
+    if (here.beats(best)) best = here;
+  }
+  best = block_peak(best);
+
+  for (int x = static_cast<int>(threadIdx.x); x < e.w.pixels; x += kBlock) {
+    const Taps column = taps_of(x, e.scale_x);
+    float v[4] = {0, e.at(-2, column), e.at(-1, column), e.at(0, column)};
+    for (int row = 0; row <= e.size; ++row) {  // between the source rows row - 1 and row
+      v[0] = v[1], v[1] = v[2], v[2] = v[3];
+      v[3] = e.at(row + 1, column);
+      if (upper_bound(v) < best.value) continue;
+      for (int y = e.rows[row]; y < e.rows[row + 1]; ++y) {
+        const Peak here{weighed(v, taps_of(y, e.scale_y)), x, y};
         if (here.beats(best)) best = here;
       }
     }
@@ -120,10 +153,21 @@ __global__ void __launch_bounds__(kBlock) decode(const float* heatmaps, const Ro
   const float* from = heatmaps + static_cast<std::int64_t>(d) * pixels * keypoints + k;
   for (int i = static_cast<int>(threadIdx.x); i < pixels; i += kBlock)
     map[i] = from[static_cast<std::int64_t>(i) * keypoints];
-  __syncthreads();
   const Corners& box = rois[d].box;
   const Side w(box.width()), h(box.height());
-  const Peak peak = find_peak(map, size, w, h);
+  const auto side = static_cast<float>(size);
+  const Enlarged enlarged{map,
+                          size,
+                          w,
+                          h,
+                          side / static_cast<float>(w.pixels),
+                          side / static_cast<float>(h.pixels),
+                          reinterpret_cast<int*>(map + pixels),
+                          reinterpret_cast<int*>(map + pixels) + size + 2};
+  find_starts(enlarged.columns, w.pixels, enlarged.scale_x, size);
+  find_starts(enlarged.rows, h.pixels, enlarged.scale_y, size);
+  __syncthreads();
+  const Peak peak = find_peak(enlarged);
   float sum = 0;
   for (int i = static_cast<int>(threadIdx.x); i < pixels; i += kBlock) sum += expf(map[i] - peak.value);
   sum = block_float_sum(sum);
@@ -139,8 +183,8 @@ __global__ void __launch_bounds__(kBlock) decode(const float* heatmaps, const Ro
 CudaKernel decode_keypoints_cuda() {
   return {.op = &kOpInfo<DecodeKeypoints>, .dtypes = {DType::kF32}, .prepare = [](CudaPrepare& p) {
             const std::int64_t size = p.input(0).dims[2];
-            const auto shared = static_cast<std::size_t>(size * size) * sizeof(float);
-            require(shared <= 40960, "{}: heat maps of {} x {}, the GPU takes up to 100 x 100", p.node().name,
+            const auto shared = static_cast<std::size_t>(size * size + 2 * (size + 2)) * sizeof(float);
+            require(shared <= 47104, "{}: heat maps of {} x {}, the GPU takes up to 107 x 107", p.node().name,
                     size, size);
             return cuda_step([shared](CudaRun& run) {
               const Shape& dims = run.in(0).dims;

@@ -38,6 +38,16 @@ TEST(CudaDecodeKeypoints, ThePeakOfTheEnlargedMap) {
   expect_as_on_cpu(Tensor::zeros(DType::kF32, {0, 17, 56, 56}), {}, "no rows");
 }
 
+// As a trained head has them: nearly everything is passed over.
+TEST(CudaDecodeKeypoints, OneHighPeak) {
+  SKIP_WITHOUT_GPU();
+  for (const std::size_t at : {0, 55, 56 * 28 + 17, 56 * 56 - 1}) {
+    Tensor maps = random_tensor({6, 1, 56, 56}, -5, -4, 2);
+    for (std::size_t d = 0; d < 6; ++d) maps.mutable_values<float>()[d * 56 * 56 + at] = 10;
+    expect_as_on_cpu(maps, kRois, fmt::format("peak at {}", at));
+  }
+}
+
 TEST(CudaDecodeKeypoints, TheFirstOfEqualPeaks) {
   SKIP_WITHOUT_GPU();
   Tensor maps = Tensor::zeros(DType::kF32, {6, 2, 14, 14});
