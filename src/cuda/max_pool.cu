@@ -1,4 +1,6 @@
-// A thread makes 16 bytes of channels of one pixel, or one channel where their number allows no more.
+// A thread makes 16 bytes of channels of one pixel, or one channel where their number allows no more; of
+// several pixels, one below the other, where windows are 3x3 with stride 2, so that the rows they share are
+// read once.
 #include <algorithm>
 #include <cmath>
 
@@ -9,9 +11,39 @@
 namespace osprey {
 namespace {
 
+constexpr int kRowsEach = 4;
+
 template <class T, int kLanes>
 struct alignas(sizeof(T) * kLanes) Lanes {
   T v[kLanes];
+
+  static __device__ Lanes least() {
+    Lanes out;
+#pragma unroll
+    for (int k = 0; k < kLanes; ++k) out.v[k] = narrow<T>(-INFINITY);
+    return out;
+  }
+  // NaN gives way to numbers.
+  __device__ void raise(const Lanes& other) {
+    if constexpr (sizeof(T) == 2 && kLanes % 2 == 0) {
+      using Pair = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
+      auto* const to = reinterpret_cast<Pair*>(v);
+      const auto* const from = reinterpret_cast<const Pair*>(other.v);
+#pragma unroll
+      for (int k = 0; k < kLanes / 2; ++k) to[k] = __hmax2(to[k], from[k]);
+    } else {
+#pragma unroll
+      for (int k = 0; k < kLanes; ++k) v[k] = narrow<T>(fmaxf(widen(v[k]), widen(other.v[k])));
+    }
+  }
+};
+
+// Maps in units of Lanes: of the input, and the result's height and width.
+struct Maps {
+  int height, width, out_height, out_width, channels;
+
+  __device__ std::int64_t pixels() const { return static_cast<std::int64_t>(height) * width; }
+  __device__ std::int64_t out_pixels() const { return static_cast<std::int64_t>(out_height) * out_width; }
 };
 
 struct Window {
@@ -23,48 +55,74 @@ struct Window {
         pads{op.pads[0], op.pads[1]} {}
 };
 
-// A row of the result for each blockIdx.x; `channels` counts Lanes.
-template <class T, int kLanes>
-__global__ void pool(Window window, const Lanes<T, kLanes>* x, int height, int width, Lanes<T, kLanes>* y,
-                     int out_height, int out_width, int channels, const int* live) {
-  const int n = static_cast<int>(blockIdx.x) / out_height, row = static_cast<int>(blockIdx.x) % out_height;
+// A row of the result for each blockIdx.x.
+template <class Value>
+__global__ void pool(Window window, Maps maps, const Value* x, Value* y, const int* live) {
+  const int n = static_cast<int>(blockIdx.x) / maps.out_height,
+            row = static_cast<int>(blockIdx.x) % maps.out_height;
   if (live && n >= *live) return;
-  x += static_cast<std::int64_t>(n) * height * width * channels;
-  y += static_cast<std::int64_t>(blockIdx.x) * out_width * channels;
+  const int i = static_cast<int>(blockIdx.y) * kBlock + static_cast<int>(threadIdx.x);
+  if (i >= maps.out_width * maps.channels) return;
+  x += n * maps.pixels() * maps.channels + i % maps.channels;
   const int top = row * window.stride[0] - window.pads[0];
-  const int first_row = max(top, 0), last_row = min(top + window.kernel[0], height);
-  const int step = static_cast<int>(gridDim.y) * kBlock;
-  for (int i = static_cast<int>(blockIdx.y) * kBlock + static_cast<int>(threadIdx.x);
-       i < out_width * channels; i += step) {
-    const int left = i / channels * window.stride[1] - window.pads[1], c = i % channels;
-    const int first = max(left, 0), last = min(left + window.kernel[1], width);
-    float best[kLanes];
+  const int left = i / maps.channels * window.stride[1] - window.pads[1];
+  Value best = Value::least();
+  for (int r = max(top, 0); r < min(top + window.kernel[0], maps.height); ++r)
+    for (int q = max(left, 0); q < min(left + window.kernel[1], maps.width); ++q)
+      best.raise(x[(static_cast<std::int64_t>(r) * maps.width + q) * maps.channels]);
+  y[static_cast<std::int64_t>(blockIdx.x) * maps.out_width * maps.channels + i] = best;
+}
+
+// kRowsEach rows of the result for each blockIdx.x. Coordinates outside the map are moved to its edge, which
+// is in the same window.
+template <class Value>
+__global__ void pool_3x3(Window window, Maps maps, const Value* x, Value* y, const int* live) {
+  const int strips = (maps.out_height + kRowsEach - 1) / kRowsEach;
+  const int n = static_cast<int>(blockIdx.x) / strips;
+  if (live && n >= *live) return;
+  const int i = static_cast<int>(blockIdx.y) * kBlock + static_cast<int>(threadIdx.x);
+  if (i >= maps.out_width * maps.channels) return;
+  const int first = static_cast<int>(blockIdx.x) % strips * kRowsEach, column = i / maps.channels;
+  x += n * maps.pixels() * maps.channels + i % maps.channels;
+  y += (n * maps.out_pixels() + static_cast<std::int64_t>(first) * maps.out_width) * maps.channels + i;
+  std::int64_t at[3];
 #pragma unroll
-    for (int k = 0; k < kLanes; ++k) best[k] = -INFINITY;
-    for (int r = first_row; r < last_row; ++r)
-      for (int q = first; q < last; ++q) {
-        const Lanes<T, kLanes> in = x[(static_cast<std::int64_t>(r) * width + q) * channels + c];
+  for (int q = 0; q < 3; ++q)
+    at[q] = std::int64_t{min(max(2 * column - window.pads[1] + q, 0), maps.width - 1)} * maps.channels;
+  const auto row_best = [&](int r) {
+    const Value* const row = x + std::int64_t{min(max(2 * first - window.pads[0] + r, 0), maps.height - 1)} *
+                                     maps.width * maps.channels;
+    Value best = row[at[0]];
+    best.raise(row[at[1]]);
+    best.raise(row[at[2]]);
+    return best;
+  };
+  Value rows[2 * kRowsEach + 1];
 #pragma unroll
-        for (int k = 0; k < kLanes; ++k) best[k] = fmaxf(best[k], widen(in.v[k]));
-      }
-    Lanes<T, kLanes> out;
+  for (int r = 0; r < 2 * kRowsEach + 1; ++r) rows[r] = row_best(r);
 #pragma unroll
-    for (int k = 0; k < kLanes; ++k) out.v[k] = narrow<T>(best[k]);
-    y[i] = out;
+  for (int k = 0; k < kRowsEach; ++k) {
+    if (first + k >= maps.out_height) break;
+    Value best = rows[2 * k];
+    best.raise(rows[2 * k + 1]);
+    best.raise(rows[2 * k + 2]);
+    y[static_cast<std::int64_t>(k) * maps.out_width * maps.channels] = best;
   }
 }
 
 template <class T, int kLanes>
 void launch(const MaxPool& op, CudaRun& run) {
+  using Value = Lanes<T, kLanes>;
   const CudaValue &x = run.in(0), &y = run.out(0);
-  const auto channels = static_cast<int>(y.dims[1] / kLanes);
-  const auto height = static_cast<int>(y.dims[2]), width = static_cast<int>(y.dims[3]);
-  const std::int64_t rows = y.dims[0] * height;
+  const auto size = [](std::int64_t v) { return static_cast<int>(v); };
+  const Maps maps{size(x.dims[2]), size(x.dims[3]), size(y.dims[2]), size(y.dims[3]),
+                  size(y.dims[1] / kLanes)};
+  const bool strips = op.kernel == std::vector<int>{3, 3} && op.stride == std::vector<int>{2, 2};
+  const std::int64_t each = strips ? kRowsEach : 1, rows = y.dims[0] * ((maps.out_height + each - 1) / each);
   if (rows == 0) return;
-  const dim3 grid(static_cast<unsigned>(rows), std::min(blocks_for(std::int64_t{width} * channels), 65535u));
-  pool<<<grid, kBlock, 0, run.stream()>>>(Window(op), x.as<const Lanes<T, kLanes>>(),
-                                          static_cast<int>(x.dims[2]), static_cast<int>(x.dims[3]),
-                                          y.as<Lanes<T, kLanes>>(), height, width, channels, y.rows);
+  const dim3 grid(static_cast<unsigned>(rows), blocks_for(std::int64_t{maps.out_width} * maps.channels));
+  const auto kernel = strips ? pool_3x3<Value> : pool<Value>;
+  kernel<<<grid, kBlock, 0, run.stream()>>>(Window(op), maps, x.as<const Value>(), y.as<Value>(), y.rows);
   cuda_check_launch("max_pool");
 }
 

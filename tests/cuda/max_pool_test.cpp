@@ -10,6 +10,7 @@ TEST(CudaMaxPool, IsExact) {
   const std::vector<MaxPool> ops{{.pads = {1, 1, 1, 1}},
                                  {.kernel = {1, 1}},
                                  {.kernel = {5, 5}, .stride = {1, 1}, .pads = {2, 2, 2, 2}},
+                                 {.pads = {0, 0, 2, 2}},
                                  {.kernel = {3, 2}, .stride = {2, 1}, .pads = {0, 0, 1, 1}}};
   for (const MaxPool& op : ops)
     for (const Shape& shape :

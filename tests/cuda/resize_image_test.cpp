@@ -69,6 +69,7 @@ TEST(CudaResizeImage, PhotosOfCamerasAndLongStrips) {
   expect_as_on_cpu({}, {{640, 480}}, "enlarged");
   expect_as_on_cpu({}, {{1333, 800}, {800, 1333}}, "as they are");
   expect_as_on_cpu({}, {{1999, 1501}}, "shrunk");
+  expect_as_on_cpu({}, {{4000, 3000}}, "shrunk from a class larger than the photo");
   expect_as_on_cpu({.shortest = 100, .longest = 133}, {{2048, 1537}}, "thumbnail");
   expect_as_on_cpu({.shortest = 10, .longest = 20}, {{3000, 2}, {7, 1900}}, "strips");
 }
