@@ -74,9 +74,10 @@ TEST_F(Tuner, WithoutBudgetNothingIsMeasuredOrWritten) {
 }
 
 TEST_F(Tuner, ABudgetSpentHalfwayGivesTheBestSoFarAndLeavesTheRestForNextTime) {
-  CudaTuner brief = tuner(0.02);
+  CudaTuner brief = tuner(0.4);
   const auto measure = [](std::size_t i) -> std::optional<double> {
-    std::this_thread::sleep_for(std::chrono::milliseconds(15));
+    if (i == 2) std::this_thread::sleep_for(std::chrono::milliseconds(450));
+    EXPECT_LE(i, 2u);
     return i == 1 ? 1.0 : 2.0;
   };
   EXPECT_EQ(brief.choose("conv", {"a", "b", "c", "d", "e"}, measure), 1u);
