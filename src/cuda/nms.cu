@@ -431,6 +431,8 @@ class NmsStep final : public CudaStep {
     cuda_check_launch("nms");
   }
 
+  std::string detail() const override { return "own"; }
+
  private:
   // The kernels' argument, and the bytes of scratch it takes; without a run only these.
   std::pair<Job, std::size_t> lay_out(CudaRun* run) const {

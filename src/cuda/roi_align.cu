@@ -260,6 +260,8 @@ class RoiAlignStep final : public CudaStep {
     });
   }
 
+  std::string detail() const override { return "own"; }
+
  private:
   template <class T, int kLanes>
   void launch_as(CudaRun& run) const {

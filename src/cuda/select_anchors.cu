@@ -351,6 +351,8 @@ class SelectAnchorsStep final : public CudaStep {
     cuda_check_launch("select_anchors");
   }
 
+  std::string detail() const override { return "own"; }
+
  private:
   // The parts of the scratch, and its size.
   std::pair<Memory, std::size_t> lay_out(std::byte* base) const {
