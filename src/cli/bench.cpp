@@ -27,7 +27,7 @@ struct Options {
   std::optional<int> iterations, warm_up;
   int streams = 1;
   double duration = 0;
-  bool layers = false, no_transfers = false, no_graph = false, end_to_end = false;
+  bool layers = false, no_transfers = false, no_graph = false, end_to_end = false, gpu_decode = false;
 };
 
 // N, a list N,N,... or a range N..N.
@@ -90,6 +90,7 @@ Bench measure(const Options& o, const CommonOptions& common) {
                          .streams = o.streams,
                          .duration = o.duration,
                          .decode = o.end_to_end,
+                         .gpu_decode = o.gpu_decode,
                          .no_transfers = o.no_transfers,
                          .time_layers = o.layers || !o.trace.empty()};
     out.rows.push_back({batch, run_bench(engine, photos, plan, bar)});
@@ -270,7 +271,7 @@ Verb bench_verb() {
           "  osprey bench m.osprey --input photo.jpg --iterations 50 --layers\n"
           "  osprey bench m.osprey --batch 1,2,4,8 --json\n"
           "  osprey bench m.osprey --device cuda --no-transfers --streams 2\n"
-          "  osprey bench m.osprey --end-to-end --input photos/\n"
+          "  osprey bench m.osprey --end-to-end --gpu-decode --input photos/\n"
           "  osprey bench m.osprey --trace trace.json\n",
           [](CLI::App& app, const CommonOptions& common) {
             auto o = std::make_shared<Options>();
@@ -297,8 +298,11 @@ Verb bench_verb() {
                 "--no-transfers", o->no_transfers,
                 "Time what the GPU does alone, without copies to and from it; on the CPU there are none");
             app.add_flag("--no-graph", o->no_graph, "Launch kernel by kernel instead of one CUDA graph");
-            app.add_flag("--end-to-end", o->end_to_end,
-                         "Count reading and decoding the photos of --input as well");
+            CLI::Option* const end_to_end = app.add_flag(
+                "--end-to-end", o->end_to_end, "Count reading and decoding the photos of --input as well");
+            app.add_flag("--gpu-decode", o->gpu_decode,
+                         "With --end-to-end: JPEG files by the GPU, whose pixels differ by a few levels")
+                ->needs(end_to_end);
             return [o, &common] { return bench(*o, common); };
           }};
 }

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "cpu/executor.h"
 #ifdef OSPREY_HAS_CUDA
 #include "cuda/executor.h"
+#include "cuda/jpeg.h"
 #include "cuda/libraries.h"
 #endif
 
@@ -99,6 +102,57 @@ std::unique_ptr<Executor> make_executor(const std::shared_ptr<const Graph>& grap
          "was built in fp16, which the CPU does not compute in; build it again with --precision fp32 or bf16 "
          "to run it there");
   return make_cpu_executor(graph, {.threads = options.threads});
+}
+
+namespace {
+
+class ExactReader final : public PhotoReader {
+ public:
+  ImageView read(const std::filesystem::path& file, std::size_t slot) override {
+    return photos_[slot] = read_image(file);
+  }
+
+ private:
+  std::map<std::size_t, Image> photos_;
+};
+
+#ifdef OSPREY_HAS_CUDA
+class GpuReader final : public PhotoReader {
+ public:
+  explicit GpuReader(const DeviceName& device) : device_(enter(device)) {}
+
+  ImageView read(const std::filesystem::path& file, std::size_t slot) override {
+    enter(device_);
+    const auto map = MappedFile::open(file);
+    if (!gpu_decodes(map->bytes())) return exact_.read(file, slot);
+    return in_context(file.string(), [&] { return decoder_.decode(map->bytes(), memory_[slot]); });
+  }
+
+ private:
+  // The current device belongs to the calling thread.
+  static DeviceName enter(const DeviceName& device) {
+    cuda_check(cudaSetDevice(device.index), to_string(device));
+    return device;
+  }
+
+  DeviceName device_;  // before what is made on it
+  ExactReader exact_;
+  GpuJpegDecoder decoder_;
+  std::map<std::size_t, DeviceBuffer> memory_;
+};
+#endif
+
+}  // namespace
+
+std::unique_ptr<PhotoReader> exact_reader() { return std::make_unique<ExactReader>(); }
+
+std::unique_ptr<PhotoReader> gpu_reader(const DeviceName& device) {
+  if (!device.cuda) fail(ErrorCode::kUsage, "only an engine on a GPU can have its photos decoded there");
+#ifdef OSPREY_HAS_CUDA
+  return std::make_unique<GpuReader>(device);
+#else
+  fail(ErrorCode::kDevice, "this Osprey was built without CUDA");
+#endif
 }
 
 CudaReport cuda_report() {

@@ -39,6 +39,20 @@ void check_kernels(const Graph& graph, const DeviceName& device);
 std::unique_ptr<Executor> make_executor(const std::shared_ptr<const Graph>& graph, const DeviceName& device,
                                         std::string_view precision, const EngineOptions& options);
 
+// Photos from files, for the sessions of one thread.
+class PhotoReader {
+ public:
+  virtual ~PhotoReader() = default;
+  // Valid until something else is read into the slot.
+  virtual ImageView read(const std::filesystem::path& file, std::size_t slot) = 0;
+};
+
+// As read_image() has it: the exact reference.
+std::unique_ptr<PhotoReader> exact_reader();
+// JPEG files by the GPU and into its memory, for sessions on it; others as above. Pixels differ from the
+// reference's by a few levels. A usage error for the CPU.
+std::unique_ptr<PhotoReader> gpu_reader(const DeviceName& device);
+
 // --- For reports -------------------------------------------------------------------------------------------
 
 struct Gpu {

@@ -42,16 +42,12 @@ bool BenchPhotos::one_size() const {
   });
 }
 
-std::vector<ImageView> BenchPhotos::round(int number, int batch, std::vector<Image>& decoded) const {
+std::vector<ImageView> BenchPhotos::round(int number, int batch, PhotoReader& reader) const {
   std::vector<ImageView> out;
-  decoded.clear();
-  decoded.reserve(static_cast<std::size_t>(batch));
-  for (int i = 0; i < batch; ++i) {
-    const auto at =
-        static_cast<std::size_t>(number) * static_cast<std::size_t>(batch) + static_cast<std::size_t>(i);
-    if (decode_) decoded.push_back(read_image(files_[at % files_.size()]));
-    out.push_back(decode_ ? decoded.back() : kept_[at % kept_.size()]);
-  }
+  const auto first = static_cast<std::size_t>(number) * static_cast<std::size_t>(batch);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(batch); ++i)
+    out.push_back(decode_ ? reader.read(files_[(first + i) % files_.size()], i)
+                          : kept_[(first + i) % kept_.size()].view());
   return out;
 }
 

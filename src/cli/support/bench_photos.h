@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "osprey/image.h"
+#include "engine/devices.h"
 
 namespace osprey {
 
@@ -18,8 +18,8 @@ class BenchPhotos {
   // Whether every run is of one size, so that the last one can be replayed for all.
   bool one_size() const;
 
-  // A batch: the next photos in turn. Decoded ones live in `decoded`.
-  std::vector<ImageView> round(int number, int batch, std::vector<Image>& decoded) const;
+  // A batch: the next photos in turn, those that are decoded each time by `reader`.
+  std::vector<ImageView> round(int number, int batch, PhotoReader& reader) const;
 
  private:
   bool decode_;

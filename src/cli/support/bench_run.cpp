@@ -22,12 +22,16 @@ void append(std::vector<double>& to, const std::vector<double>& from) {
 class Stream {
  public:
   Stream(const std::shared_ptr<const LoadedEngine>& engine, const BenchPhotos& photos, const BenchPlan& plan)
-      : gpu_(engine->device().cuda), session_(engine), photos_(photos), plan_(plan) {}
+      : gpu_(engine->device().cuda),
+        session_(engine),
+        photos_(photos),
+        plan_(plan),
+        reader_(plan.gpu_decode ? gpu_reader(engine->device()) : exact_reader()) {}
 
   // One run; its time from outside, which counts decoding when that was asked for.
   double run(const RunOptions& options, RunTimes& times) {
     auto start = Clock::now();
-    const std::vector<ImageView> batch = photos_.round(round_++, plan_.batch, decoded_);
+    const std::vector<ImageView> batch = photos_.round(round_++, plan_.batch, *reader_);
     if (!plan_.decode) start = Clock::now();
     session_.detect(batch, options, &times);
     return since(start);
@@ -60,7 +64,7 @@ class Stream {
   DetectionSession session_;
   const BenchPhotos& photos_;
   const BenchPlan& plan_;
-  std::vector<Image> decoded_;
+  std::unique_ptr<PhotoReader> reader_;
   int round_ = 0;
 };
 

@@ -15,6 +15,7 @@ struct BenchPlan {
   int batch = 1, streams = 1;        // photos a run; sessions side by side, a thread each
   double duration = 0;               // seconds that the timed runs take at least
   bool decode = false;               // reading and decoding the photos is part of a run
+  bool gpu_decode = false;           // that decoding is the GPU's
   bool no_transfers = false;         // on a GPU: runs are replays of what is on the device already
   bool time_layers = false;
 };
