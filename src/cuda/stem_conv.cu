@@ -23,14 +23,14 @@ constexpr int kChannels = 3, kWindow = 7, kPad = 3;
 constexpr int kNumbers = 8 * kChannels;          // of a line of a window, with the pixel of weight 0
 constexpr int kChunks = kWindow * kNumbers / 8;  // eights of a window; a product takes two of them
 constexpr int kSteps = (kChunks + 1) / 2;        // the last eight beyond them has weight 0, too
-constexpr int kTileHeight = 8, kTileWidth = 32;  // pixels of the result
+constexpr int kTileHeight = 4, kTileWidth = 32;  // pixels of the result; small, so that blocks end together
 constexpr int kLead = 8;                         // pixels of a line before the tile's: whole 16 bytes
 constexpr int kLines = 2 * kTileHeight + kWindow - 2;
 constexpr int kLineBytes = (2 * kTileWidth + kLead + kPad - 1) * kChannels * 2 / 16 * 16 + 16;
 constexpr int kOutputs = 64;                            // channels that a block makes
 constexpr int kWarps = 4, kColumns = 4;                 // a warp makes 32 of them, as 4 products of 8 columns
 constexpr int kThreads = kWarps * 32, kBlocksEach = 3;  // blocks of a multiprocessor
-static_assert(kLines == 21 && kLineBytes == 448);
+static_assert(kLines == 13 && kLineBytes == 448);
 
 struct Maps {
   int images, height, width;  // of the photo
