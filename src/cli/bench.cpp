@@ -71,9 +71,8 @@ Bench measure(const Options& o, const CommonOptions& common) {
   const std::vector<int> batches = parse_batches(o.batch);
   const BenchPhotos photos(o.input, o.size, o.end_to_end);
   ProgressBar bar(!common.quiet);
-  EngineOptions options = o.device.options(common);
+  EngineOptions options = o.device.options(common, bar);
   options.cuda_graph = !o.no_graph;
-  options.progress = [&](double done, const std::string& what) { bar.update(done, what); };
 
   Bench out;
   const auto opening = Clock::now();

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/support/device_flags.h"
 #include "cli/support/evaluation.h"
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
@@ -29,18 +30,29 @@ struct Options {
   std::string first, second, output, annotations;
   std::vector<std::string> input;
   std::size_t images = 0;
+  std::string devices;
+  TuningFlags tuning;
   bool layers = false;
   ThresholdFlags thresholds;
 };
+
+// The two of "cpu,cuda"; empty: what the engines were built for.
+std::pair<std::string, std::string> split_devices(const std::string& text) {
+  if (text.empty()) return {};
+  const auto comma = text.find(',');
+  if (comma == std::string::npos)
+    fail(ErrorCode::kUsage, "--devices {}: write one for each engine, like cpu,cuda", text);
+  return {text.substr(0, comma), text.substr(comma + 1)};
+}
 
 struct Side {
   std::string name;
   std::shared_ptr<const LoadedEngine> engine;
   DetectionSession session;
 
-  Side(const std::string& file, const CommonOptions& common)
+  Side(const std::string& file, const EngineOptions& options)
       : name(fs::path(file).filename().string()),
-        engine(LoadedEngine::open(file, {.threads = common.threads})),
+        engine(LoadedEngine::open(file, options)),
         session(engine) {}
 
   Detections detect(const ImageView& photo, const RunOptions& options) {
@@ -246,7 +258,11 @@ void print_text(const Verdict& v) {
 int compare(const Options& o, const CommonOptions& common) {
   std::vector<fs::path> files = find_images(o.input);
   if (o.images > 0 && files.size() > o.images) files.resize(o.images);
-  Side a(o.first, common), b(o.second, common);
+  const auto [device_a, device_b] = split_devices(o.devices);
+  EngineOptions options{.threads = common.threads, .device = device_a, .tuning = o.tuning.values};
+  Side a(o.first, options);
+  options.device = device_b;
+  Side b(o.second, options);
   expect_same_classes(o, a, b);
   if (!o.output.empty()) make_folder(o.output);
 
@@ -265,6 +281,7 @@ int compare(const Options& o, const CommonOptions& common) {
 Verb compare_verb() {
   return {"compare", "Whether two engines detect the same, and where they part",
           "  osprey compare fp32.osprey bf16.osprey --input photos/\n"
+          "  osprey compare gpu.osprey gpu.osprey --devices cpu,cuda --input photos/ --layers\n"
           "  osprey compare a.osprey b.osprey --input val/ --annotations instances_val.json --num-images 20 "
           "-o side-by-side\n",
           [](CLI::App& app, const CommonOptions& common) {
@@ -273,6 +290,9 @@ Verb compare_verb() {
             app.add_option("B", o->second, "An engine file")->required();
             app.add_option("--input", o->input, "Images, folders of them, or globs")->required();
             app.add_option("--annotations", o->annotations, "COCO annotations, drawn beside the two");
+            app.add_option("--devices", o->devices,
+                           "A,B: where the engines run, like cpu,cuda; default: what they were built for");
+            o->tuning.declare(app);
             app.add_option("--num-images", o->images, "At most this many images; default: all");
             app.add_option("-o,--output", o->output, "Folder for pictures side by side");
             app.add_flag("--layers", o->layers,

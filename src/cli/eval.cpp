@@ -74,7 +74,8 @@ Evaluated evaluate_file(const Options& o, CocoAnnotations& truth) {
 }
 
 Evaluated evaluate_engine(const Options& o, const CommonOptions& common, CocoAnnotations& truth) {
-  const auto engine = LoadedEngine::open(o.engine, o.device.options(common));
+  ProgressBar bar(!common.quiet);
+  const auto engine = LoadedEngine::open(o.engine, o.device.options(common, bar));
   const std::vector<CocoType> types = chosen_types(o, types_of(*engine));
   for (const CocoType type : types)
     if (!asks_for(types_of(*engine), type))
@@ -89,17 +90,14 @@ Evaluated evaluate_engine(const Options& o, const CommonOptions& common, CocoAnn
   std::optional<CocoResultsWriter> saved;
   if (!o.save.empty()) saved.emplace(o.save, ids);
   DetectionSession session(engine);
-  {
-    ProgressBar bar(!common.quiet);
-    detect_all(session, {.parameters = run_parameters(o.thresholds.values)}, truth, o.images,
-               [&](const CocoImage& image, const Image&, const Detections& found, std::size_t index) {
-                 for (std::size_t t = 0; t < types.size(); ++t)
-                   append_coco_results(found, image.id, ids, types[t], out.results[t]);
-                 if (saved) saved->add(image.id, found);
-                 bar.update(static_cast<double>(index + 1) / static_cast<double>(truth.images.size()),
-                            "detecting");
-               });
-  }
+  detect_all(session, {.parameters = run_parameters(o.thresholds.values)}, truth, o.images,
+             [&](const CocoImage& image, const Image&, const Detections& found, std::size_t index) {
+               for (std::size_t t = 0; t < types.size(); ++t)
+                 append_coco_results(found, image.id, ids, types[t], out.results[t]);
+               if (saved) saved->add(image.id, found);
+               bar.update(static_cast<double>(index + 1) / static_cast<double>(truth.images.size()),
+                          "detecting");
+             });
   if (saved) saved->commit();
   for (std::size_t t = 0; t < types.size(); ++t)
     out.evals.push_back(evaluate(truth, out.results[t], types[t]));

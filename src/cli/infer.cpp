@@ -172,7 +172,8 @@ int infer(const Options& o, const CommonOptions& common) {
   const std::set<std::string> formats = parse_formats(o.format);
   const std::vector<fs::path> files = find_images(o.inputs);
   refuse_equal_stems(files);
-  const auto engine = LoadedEngine::open(o.engine, o.device.options(common));
+  ProgressBar bar(!common.quiet);
+  const auto engine = LoadedEngine::open(o.engine, o.device.options(common, bar));
   const std::vector<std::string> labels = labels_of(o, *engine);
   Dump dump(o, engine->graph());
   make_folder(o.output);
@@ -180,7 +181,6 @@ int infer(const Options& o, const CommonOptions& common) {
   DetectionSession session(engine);
   Writers writers(o, formats, *engine, labels);
   std::size_t count = 0;
-  ProgressBar bar(!common.quiet);
   for (std::size_t begin = 0; begin < files.size(); begin += static_cast<std::size_t>(o.batch)) {
     const std::size_t end = std::min(files.size(), begin + static_cast<std::size_t>(o.batch));
     std::vector<Image> photos;

@@ -87,6 +87,10 @@ class BadInput(CommandTest):
         self.refused("infer", photo, photo, "-o", "out", names=["photo.jpg"])
         self.refused("infer", engine, "image.jpg", "-o", "out", names=["image.jpg"])
         self.refused("infer", engine, "empty", "-o", "out", names=["no image"])
+        fp16 = ["build", PKL, "--config", YAML, "--device", "cuda", "--precision", "fp16", "-o", "m.osprey", "--calib-input"]
+        self.refused(*fp16, "empty", names=["no image"])
+        self.refused(*fp16, "image.jpg", names=["image.jpg"])
+        self.assertFalse((self.folder / "m.osprey").exists())
         self.refused("eval", "--detections", photo, "--annotations", SCENES / "instances.json", names=["photo.jpg"])
         self.refused("eval", "--detections", photo, "--annotations", photo, names=["photo.jpg"])
 

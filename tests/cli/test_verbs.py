@@ -202,6 +202,13 @@ class Compare(CommandTest):
         self.assertIn("verdict: the same", result.out)
         self.assertEqual(len(self.only_files(self.folder / "side")), 4)
 
+    def test_where_engines_run(self):
+        arguments = ["compare", self.engine(), self.engine(), "--input", self.photo(), "--layers"]
+        result = self.run_osprey(*arguments, "--devices", "cpu,cpu")
+        self.assertIn("layers: none departs", result.out)
+        for wrong in ("cpu", "cpu,abacus"):
+            self.assertIn(wrong.split(",")[-1], self.run_osprey(*arguments, "--devices", wrong, expect=USAGE).err)
+
     def test_a_model_that_differs(self):
         other = self.engine("--set", "MODEL.ROI_HEADS.NMS_THRESH_TEST=0.05")
         result = osprey("compare", self.engine(), other, "--input", SCENES, "--num-images", "8", cwd=self.folder)

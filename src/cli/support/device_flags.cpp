@@ -16,8 +16,11 @@ void DeviceFlags::declare(CLI::App& app) {
   tuning.declare(app);
 }
 
-EngineOptions DeviceFlags::options(const CommonOptions& common) const {
-  return {.threads = common.threads, .device = device, .tuning = tuning.values};
+EngineOptions DeviceFlags::options(const CommonOptions& common, ProgressBar& bar) const {
+  return {.threads = common.threads,
+          .device = device,
+          .tuning = tuning.values,
+          .progress = [&bar](double done, const std::string& what) { bar.update(done, what); }};
 }
 
 }  // namespace osprey

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/support/progress.h"
 #include "cli/support/verb.h"
 #include "osprey/engine.h"
 
@@ -23,7 +24,8 @@ struct DeviceFlags {
   TuningFlags tuning;
 
   void declare(CLI::App& app);
-  EngineOptions options(const CommonOptions& common) const;
+  // Tuning shows on `bar`, which must live as long as the engine.
+  EngineOptions options(const CommonOptions& common, ProgressBar& bar) const;
 };
 
 }  // namespace osprey
