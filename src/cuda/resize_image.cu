@@ -1,9 +1,8 @@
-// Pillow's bilinear filter (image/resize.h) in one kernel: a block makes a tile of the result. It takes the
-// source rows under the tile in groups of 32, one row a lane, resizes them along the rows into shared memory,
-// rounded to 8 bits, and then those along the columns.
-//
-// Photos of one class differ in size: target sizes, geometry and weights are computed here, in the same
-// double arithmetic as on the CPU. Where a side keeps its size its weights are 1, so no pass is left out.
+// Pillow's bilinear filter (image/resize.h) in two kernels. Photos of one class differ in size, so the first
+// finds target sizes, geometry and weights, in the same double arithmetic as on the CPU. In the second a
+// block makes a tile of the result: it takes the source rows under it in groups of 32, one row a lane,
+// resizes them along the rows into shared memory, rounded to 8 bits, and then those along the columns. Where
+// a side keeps its size its weights are 1, so no pass is left out.
 #include <cmath>
 
 #include "backends/network_size.h"
@@ -47,35 +46,66 @@ Tiling tiling_of(double scale, int tile) {
   return {tile, static_cast<int>(std::ceil(span)), static_cast<int>(std::ceil(reach)) * 2 + 1};
 }
 
-// The weights of outputs [begin, begin + count) of one side, as PilResizer::Axis has them: output i is the
-// sum of weights[i * taps + k] * input[first[i] + k] over k < taken[i], in units of 2^-22.
+// How each output of one side is made, `stride` numbers for each: the first source pixel, how many there are,
+// and their weights in units of 2^-22 (PilResizer::Axis).
 struct Axis {
-  int *first, *taken, *weights;
-  int taps;
+  int* records;
+  int stride;
 
-  __device__ Axis(int* memory, int tile, int most_taps)
-      : first(memory), taken(memory + tile), weights(memory + 2 * tile), taps(most_taps) {}
-
-  __device__ void weigh(int i, int output, int in_size, int out_size) const {
-    const double scale = static_cast<double>(in_size) / out_size;
-    const double reach = scale < 1.0 ? 1.0 : scale, per_reach = 1.0 / reach;
-    const double center = (static_cast<double>(output) + 0.5) * scale;
-    const int begin = max(static_cast<int>(center - reach + 0.5), 0);
-    const int end = min(min(static_cast<int>(center + reach + 0.5), in_size), begin + taps);
-    const auto weight = [&](int k) {
-      const double distance = fabs((k + begin - center + 0.5) * per_reach);
-      return distance < 1.0 ? 1.0 - distance : 0.0;
-    };
-    double sum = 0;
-    for (int k = 0; k < end - begin; ++k) sum += weight(k);
-    for (int k = 0; k < end - begin; ++k) {
-      const double share = sum != 0 ? weight(k) / sum : 0.0;
-      weights[i * taps + k] = static_cast<int>(0.5 + share * (1 << kWeightBits));
-    }
-    first[i] = begin;
-    taken[i] = end - begin;
-  }
+  __device__ int first(int i) const { return records[i * stride]; }
+  __device__ int taken(int i) const { return records[i * stride + 1]; }
+  __device__ int* weights(int i) const { return records + i * stride + 2; }
 };
+
+// Of each photo: the target's height and width, and the axes for slots of these extents.
+struct Recipes {
+  int* memory;
+  int height, width, taps;
+
+  constexpr int stride() const { return taps + 2; }
+  constexpr std::int64_t ints() const { return 2 + static_cast<std::int64_t>(height + width) * stride(); }
+  __device__ int* target(int n) const { return memory + n * ints(); }
+  __device__ Axis across(int n) const { return {target(n) + 2, stride()}; }
+  __device__ Axis down(int n) const { return {target(n) + 2 + width * stride(), stride()}; }
+};
+
+// Weight k of an output; every thread adds up the sum of all of them for itself, in the CPU's order.
+__device__ void weigh(const Axis& axis, int output, int k, int in_size, int out_size) {
+  const int taps = axis.stride - 2;
+  const double scale = static_cast<double>(in_size) / out_size;
+  const double reach = scale < 1.0 ? 1.0 : scale, per_reach = 1.0 / reach;
+  const double center = (static_cast<double>(output) + 0.5) * scale;
+  const int begin = max(static_cast<int>(center - reach + 0.5), 0);
+  const int end = min(min(static_cast<int>(center + reach + 0.5), in_size), begin + taps);
+  const auto weight = [&](int i) {
+    const double distance = fabs((i + begin - center + 0.5) * per_reach);
+    return distance < 1.0 ? 1.0 - distance : 0.0;
+  };
+  double sum = 0;
+  for (int i = 0; i < end - begin; ++i) sum += weight(i);
+  const double share = sum != 0 ? weight(k) / sum : 0.0;
+  axis.weights(output)[k] = static_cast<int>(0.5 + share * (1 << kWeightBits));
+  if (k != 0) return;
+  int* const record = axis.records + output * axis.stride;
+  record[0] = begin;
+  record[1] = end - begin;
+}
+
+// A thread a weight.
+__global__ void make_recipes(ResizeImage op, const int* sizes, Recipes recipes, float* geometry) {
+  const int n = static_cast<int>(blockIdx.y), height = sizes[2 * n], width = sizes[2 * n + 1];
+  const int i = static_cast<int>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x);
+  const int output = i / recipes.taps, k = i % recipes.taps, row = output - recipes.width;
+  const ImageSize to = network_size(op, width, height).size;
+  if (row < 0 && output < to.width) weigh(recipes.across(n), output, k, width, to.width);
+  if (row >= 0 && row < min(to.height, recipes.height)) weigh(recipes.down(n), row, k, height, to.height);
+  if (i != 0) return;
+  recipes.target(n)[0] = to.height;
+  recipes.target(n)[1] = to.width;
+  const NetworkSize network = network_size(op, width, height);
+#pragma unroll
+  for (std::size_t g = 0; g < 6; ++g) geometry[6 * n + g] = network.geometry[g];
+}
 
 // Sums of three channels, packed in a word: one is unpacked for each product.
 struct Sums {
@@ -131,60 +161,63 @@ __device__ void stage_rows(const std::uint8_t* photo, ImageSize size, int top, i
     unpack(line + 3 * (left + x), end, stage + x * kPitch + row, kPitch);
 }
 
+// The records of `count` outputs into shared memory.
+__device__ Axis copied(const Axis& from, int begin, int count, int* to) {
+  const int* const source = from.records + begin * from.stride;
+  for (int i = static_cast<int>(threadIdx.x); i < count * from.stride; i += kBlock) to[i] = source[i];
+  return {to, from.stride};
+}
+
 __global__ void __launch_bounds__(kBlock)
-    resize(ResizeImage op, Tiling tiling, CudaPhotos photos, const int* sizes, std::uint8_t* out,
-           int out_height, int out_width, float* geometry) {
+    resize(bool bgr, Tiling tiling, CudaPhotos photos, const int* sizes, Recipes recipes, std::uint8_t* out) {
   extern __shared__ unsigned memory[];
   unsigned* const stage = memory;
   unsigned* const wide = stage + tiling.columns() * kPitch;  // [source row][column of the tile]
   int* const axes = reinterpret_cast<int*>(wide + tiling.rows() * (tiling.tile + 1));
-  const Axis x_axis(axes, tiling.tile, tiling.taps);
-  const Axis y_axis(axes + tiling.tile * (tiling.taps + 2), tiling.tile, tiling.taps);
 
   const int n = static_cast<int>(blockIdx.z), tile = tiling.tile, wide_pitch = tile + 1;
-  const ImageSize from{sizes[2 * n + 1], sizes[2 * n]};
-  const NetworkSize network = network_size(op, from.width, from.height);
-  const ImageSize to = network.size;
-  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0)
-#pragma unroll
-    for (std::size_t i = 0; i < 6; ++i) geometry[6 * n + i] = network.geometry[i];
+  const int* const target = recipes.target(n);
   const int left = static_cast<int>(blockIdx.x) * tile, top = static_cast<int>(blockIdx.y) * tile;
-  const int columns = min(tile, min(to.width, out_width) - left);
-  const int rows = min(tile, min(to.height, out_height) - top);
+  const int rows = min(tile, min(target[0], recipes.height) - top);
+  const int columns = min(tile, min(target[1], recipes.width) - left);
   if (columns <= 0 || rows <= 0) return;
 
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  if (thread < columns) x_axis.weigh(thread, left + thread, from.width, to.width);
-  if (const int i = thread - kBlock / 2; i >= 0 && i < rows) y_axis.weigh(i, top + i, from.height, to.height);
+  const Axis x_axis = copied(recipes.across(n), left, columns, axes);
+  const Axis y_axis = copied(recipes.down(n), top, rows, axes + tile * recipes.stride());
   __syncthreads();
 
+  const ImageSize from{sizes[2 * n + 1], sizes[2 * n]};
   const std::uint8_t* const photo = photos.data + n * photos.slot_bytes;
-  const int first_x = x_axis.first[0], first_y = y_axis.first[0];
-  const int under_x = x_axis.first[columns - 1] + x_axis.taken[columns - 1] - first_x;
-  const int under_y = y_axis.first[rows - 1] + y_axis.taken[rows - 1] - first_y;
+  const int first_x = x_axis.first(0), first_y = y_axis.first(0);
+  const int under_x = x_axis.first(columns - 1) + x_axis.taken(columns - 1) - first_x;
+  const int under_y = y_axis.first(rows - 1) + y_axis.taken(rows - 1) - first_y;
   for (int group = 0; group < under_y; group += kLanes) {
     stage_rows(photo, from, first_y + group, first_y + under_y, first_x, under_x, stage);
     __syncthreads();
     for (int x = warp; x < columns; x += kWarps) {
-      const unsigned* source = stage + (x_axis.first[x] - first_x) * kPitch + lane;
-      const int* const weights = x_axis.weights + x * tiling.taps;
+      const unsigned* source = stage + (x_axis.first(x) - first_x) * kPitch + lane;
+      const int* const weights = x_axis.weights(x);
+      const int taken = x_axis.taken(x);
       Sums sums;
-      for (int k = 0; k < x_axis.taken[x]; ++k) sums.add(source[k * kPitch], weights[k]);
+      for (int k = 0; k < taken; ++k) sums.add(source[k * kPitch], weights[k]);
       wide[(group + lane) * wide_pitch + x] = sums.packed();
     }
     __syncthreads();
   }
 
-  const int red = op.bgr ? 2 : 0;
+  const int red = bgr ? 2 : 0;
   for (int i = thread; i < rows * tile; i += kBlock) {
     const int x = i % tile, y = i / tile;
     if (x >= columns) continue;
-    const unsigned* source = wide + (y_axis.first[y] - first_y) * wide_pitch + x;
-    const int* const weights = y_axis.weights + y * tiling.taps;
+    const unsigned* source = wide + (y_axis.first(y) - first_y) * wide_pitch + x;
+    const int* const weights = y_axis.weights(y);
+    const int taken = y_axis.taken(y);
     Sums sums;
-    for (int k = 0; k < y_axis.taken[y]; ++k) sums.add(source[k * wide_pitch], weights[k]);
+    for (int k = 0; k < taken; ++k) sums.add(source[k * wide_pitch], weights[k]);
     const unsigned pixel = sums.packed();
-    std::uint8_t* const p = out + ((std::int64_t{n} * out_height + top + y) * out_width + left + x) * 3;
+    std::uint8_t* const p =
+        out + ((std::int64_t{n} * recipes.height + top + y) * recipes.width + left + x) * 3;
     p[red] = static_cast<std::uint8_t>(pixel);
     p[1] = static_cast<std::uint8_t>(pixel >> 8);
     p[2 - red] = static_cast<std::uint8_t>(pixel >> 16);
@@ -204,27 +237,32 @@ Tiling choose_tiling(const CudaPrepare& p) {
        photos.max_width, photos.max_height);
 }
 
+void launch(const ResizeImage& op, const Tiling& tiling, Recipes recipes, CudaRun& run) {
+  const auto photos = static_cast<unsigned>(run.out(0).dims[0]);
+  const int tile = tiling.tile;
+  const int* const sizes = run.in(1).as<int>();
+  recipes.memory = reinterpret_cast<int*>(run.scratch());
+  const dim3 weights(blocks_for(std::int64_t{recipes.height + recipes.width} * recipes.taps), photos);
+  make_recipes<<<weights, kBlock, 0, run.stream()>>>(op, sizes, recipes, run.out(1).as<float>());
+  const dim3 tiles(blocks_for(recipes.width, tile), blocks_for(recipes.height, tile), photos);
+  resize<<<tiles, kBlock, tiling.shared_bytes(), run.stream()>>>(op.bgr, tiling, run.photos(), sizes, recipes,
+                                                                 run.out(0).as<std::uint8_t>());
+  cuda_check_launch("resize_image");
+}
+
 }  // namespace
 
 CudaKernel resize_image_cuda() {
   return {.op = &kOpInfo<ResizeImage>, .dtypes = {DType::kU8}, .prepare = [](CudaPrepare& p) {
             const auto& op = p.op<ResizeImage>();
             const Tiling tiling = choose_tiling(p);
-            const std::size_t shared = tiling.shared_bytes();
+            const Shape& dims = p.output(0).dims;
+            const Recipes recipes{nullptr, static_cast<int>(dims[1]), static_cast<int>(dims[2]), tiling.taps};
+            p.request_scratch(static_cast<std::size_t>(dims[0] * recipes.ints()) * sizeof(int));
             cuda_check(cudaFuncSetAttribute(resize, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                            static_cast<int>(shared)),
+                                            static_cast<int>(tiling.shared_bytes())),
                        "resize_image");
-            return cuda_step([op, tiling, shared](CudaRun& run) {
-              const CudaValue& out = run.out(0);
-              const auto n = static_cast<unsigned>(out.dims[0]), height = static_cast<unsigned>(out.dims[1]),
-                         width = static_cast<unsigned>(out.dims[2]),
-                         tile = static_cast<unsigned>(tiling.tile);
-              const dim3 grid((width + tile - 1) / tile, (height + tile - 1) / tile, n);
-              resize<<<grid, kBlock, shared, run.stream()>>>(op, tiling, run.photos(), run.in(1).as<int>(),
-                                                             out.as<std::uint8_t>(), static_cast<int>(height),
-                                                             static_cast<int>(width), run.out(1).as<float>());
-              cuda_check_launch("resize_image");
-            });
+            return cuda_step([op, tiling, recipes](CudaRun& run) { launch(op, tiling, recipes, run); });
           }};
 }
 
