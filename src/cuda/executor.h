@@ -27,6 +27,9 @@ struct CudaOptions {
   bool graph =
       true;       // replay a CUDA graph; off: launch kernel by kernel, as runs that observe values do anyway
   int lanes = 6;  // steps that may run side by side within a graph; 1: one after the other
+  // For tests: no value's memory is used again, so that CudaSession::value() can tell what a graph has
+  // computed.
+  bool keep_values = false;
   bool guards = false;  // for tests: words between values, checked after every step
   // Choosing implementations by measuring them: at most this many seconds for a class of shapes, 0 for never
   // (then the library's first choice runs). What was measured before, on the same device and libraries, is
@@ -41,6 +44,8 @@ class CudaSession : public ExecutorSession {
  public:
   // For graphs that take tensors instead of photos; outputs as with photos. Not from a CUDA graph.
   virtual RunTimes run_tensors(const std::map<std::string, Tensor>& inputs, const RunOptions& options) = 0;
+  // A value of the graph after a run with keep_values, in C order.
+  virtual Tensor value(const std::string& name) = 0;
   // The last run's work once more on what is already on the device, without transfers: its time on the device
   // in seconds, by events around `replays` runs one after the other, divided.
   virtual double replay(int replays) = 0;

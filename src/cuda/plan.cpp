@@ -212,6 +212,10 @@ class Planner {
       for (const int i : step.ins)
         if (i >= 0) last[static_cast<std::size_t>(i)] = s;
     }
+    if (shared_.options().keep_values) {
+      first.assign(plan_.values.size(), 0);
+      last.assign(plan_.values.size(), end);
+    }
     std::vector<MemoryRequest> requests;
     std::vector<int> request_of(plan_.values.size(), -1), wanted(plan_.steps.size(), -1);
     const auto add = [&](int index, MemoryRequest request) {

@@ -375,6 +375,14 @@ RunTimes PlanCudaSession::run_eagerly(const RunOptions& options) {
   return times;
 }
 
+Tensor PlanCudaSession::value(const std::string& name) {
+  check(!plans_.empty() && shared_->options().keep_values, "value {}: not kept", name);
+  const ValueId id = shared_->graph().find(name);
+  check(id != kNoValue && plan().values[static_cast<std::size_t>(id)].home == CudaHome::kArena,
+        "value {}: there is none", name);
+  return fetch(plan().values[static_cast<std::size_t>(id)]);
+}
+
 double PlanCudaSession::replay(int replays) {
   check(!plans_.empty(), "replay: nothing has run yet");
   enter();

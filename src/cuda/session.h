@@ -61,6 +61,7 @@ class PlanCudaSession final : public CudaSession {
   RunTimes run(std::span<const ImageView> photos, const RunOptions& options) override;
   RunTimes run_tensors(const std::map<std::string, Tensor>& inputs, const RunOptions& options) override;
   double replay(int replays) override;
+  Tensor value(const std::string& name) override;
   Tensor output(const std::string& name) const override;
   std::size_t arena_bytes() const override {
     return arena_.size() + photos_.size() + shared_->weight_bytes();
