@@ -1,5 +1,5 @@
 // Convolutions through cuDNN, and 1x1 ones through cuBLASLt where that is faster. What a library does not
-// fuse, our own kernel adds where the result lies.
+// fuse (a coarser residual, an activation in exact f32) our own kernel adds where the result lies.
 #include "ops/conv.h"
 
 #include "cuda/cudnn.h"
@@ -11,206 +11,145 @@
 namespace osprey {
 namespace {
 
-// What a library does to a convolution's sums before it stores them, and how a call's name says so.
+// What happens to a convolution's sums before they are first stored.
 struct Fused {
   bool bias = false, residual = false, activation = false;
-  const char* suffix = "";
-};
-constexpr Fused kAll{true, true, true, ""};
-constexpr Fused kBias{true, false, false, ", rest apart"};
-constexpr Fused kNothing{false, false, false, ", bias and rest apart"};
-
-// A library's call, and our own kernel for what it leaves to be done.
-class CompletedCall final : public MatrixCall {
- public:
-  CompletedCall(std::unique_ptr<MatrixCall> call, const Fused& fused, const Epilogue& epilogue, DType type)
-      : call_(std::move(call)), fused_(fused), epilogue_(epilogue), type_(type) {}
-
-  void run(const MatrixOperands& o, std::byte* workspace, cudaStream_t stream) const override {
-    MatrixOperands inner = o;
-    inner.residual = nullptr;
-    if (!fused_.bias) inner.bias = nullptr;
-    call_->run(inner, workspace, stream);
-    launch_epilogue(epilogue_, type_, o.y, fused_.bias ? nullptr : static_cast<const float*>(o.bias),
-                    o.residual, stream);
-  }
-  std::size_t workspace() const override { return call_->workspace(); }
-  std::string name() const override { return call_->name() + fused_.suffix; }
-  std::string saved() const override { return call_->saved(); }
-
- private:
-  std::unique_ptr<MatrixCall> call_;
-  Fused fused_;
-  Epilogue epilogue_;
-  DType type_;
 };
 
 std::array<std::int64_t, 4> dims4(const Shape& dims) { return {dims[0], dims[1], dims[2], dims[3]}; }
 
-// The ways to compute one convolution.
-class ConvSearch {
- public:
-  explicit ConvSearch(const CudaPrepare& p)
-      : p_(p),
-        op_(p.op<Conv>()),
-        x_(p.input(0)),
-        y_(p.output(0)),
-        weight_(p.input(1).dims),
-        bias_(p.has_input(2)),
-        residual_(p.has_input(3)) {}
+CudnnConv cudnn_conv(const CudaPrepare& p, const Fused& fused) {
+  const Conv& op = p.op<Conv>();
+  const CudaValue &x = p.input(0), &y = p.output(0);
+  return {.type = x.dtype,
+          .out_type = y.dtype,
+          .x = dims4(x.dims),
+          .weight = dims4(p.input(1).dims),
+          .y = dims4(y.dims),
+          .stride = {op.stride[0], op.stride[1]},
+          .dilation = {op.dilation[0], op.dilation[1]},
+          .pads_before = {op.pads[0], op.pads[1]},
+          .pads_after = {op.pads[2], op.pads[3]},
+          .bias = fused.bias,
+          .residual = fused.residual,
+          .tf32 = p.tf32(),
+          .activation = fused.activation ? op.activation : Activation::kNone};
+}
 
-  std::string key() const { return cudnn_conv(kAll).key(); }
+bool is_product(const CudaPrepare& p) {
+  const Conv& op = p.op<Conv>();
+  const Shape& weight = p.input(1).dims;
+  return weight[2] == 1 && weight[3] == 1 && op.groups == 1 && op.stride == std::vector<int>{1, 1} &&
+         op.pads == std::vector<int>{0, 0, 0, 0};
+}
 
-  std::vector<MatrixWay> ways() const {
-    std::vector<MatrixWay> out;
-    for (const Fused& fused : levels()) {
-      add(out, fused);
-      // Where all can be fused the rest is no faster, except that no matrix product enlarges a residual.
-      if (!out.empty() && !exact() && !enlarges()) break;
-    }
-    return out;
-  }
-
-  std::unique_ptr<MatrixCall> restored(const TunedChoice& choice) const {
-    for (const Fused& fused : levels()) {
-      const std::string suffix = suffix_of(fused);
-      if (!choice.name.ends_with(suffix)) continue;
-      const TunedChoice inner{choice.name.substr(0, choice.name.size() - suffix.size()), choice.saved};
-      if (!choice.saved.empty())
-        if (auto call = restored_cudnn_call(cudnn_conv(fused), inner))
-          return completed(std::move(call), fused);
-      if (choice.saved.empty() && is_product(fused))
-        for (const MatrixWay& way : gemm_ways(product(fused)))
-          if (way.name == inner.name) return completed(way.make(), fused);
-    }
-    return nullptr;
-  }
-
- private:
-  bool enlarges() const { return residual_ && op_.residual_scale != 1; }
-  bool exact() const { return x_.dtype == DType::kF32 && !p_.tf32(); }
-  bool keeps_size() const {
-    return weight_[2] == 1 && weight_[3] == 1 && op_.stride == std::vector<int>{1, 1} &&
-           op_.pads == std::vector<int>{0, 0, 0, 0} && op_.groups == 1;
-  }
-  bool is_product(const Fused& fused) const { return keeps_size() && !(fused.residual && enlarges()); }
-  bool leaves_work(const Fused& f) const {
-    return (bias_ && !f.bias) || (residual_ && !f.residual) ||
-           (op_.activation != Activation::kNone && !f.activation);
-  }
-  std::string suffix_of(const Fused& fused) const { return leaves_work(fused) ? fused.suffix : ""; }
-
-  // The more is fused the better, but no library fuses everything in every type.
-  std::vector<Fused> levels() const {
-    std::vector<Fused> out;
-    for (const Fused& fused : {kAll, kBias, kNothing})
-      if (out.empty() || leaves_work(fused)) out.push_back(fused);
-    return out;
-  }
-
-  // In exact f32 cuDNN's good kernels know only bias and ReLU.
-  bool cudnn_fuses(const Fused& fused) const {
-    if (fused.residual && enlarges()) return keeps_size() && !exact();
-    return !exact() || !fused.activation || (bias_ && !residual_ && op_.activation == Activation::kRelu);
-  }
-
-  void add(std::vector<MatrixWay>& out, const Fused& fused) const {
-    std::vector<MatrixWay> found;
-    if (is_product(fused)) found = gemm_ways(product(fused));
-    // Without a budget only the first will be looked at.
-    const bool enough = p_.tuner().seconds_left() == 0 && !(found.empty() && out.empty());
-    if (!enough && cudnn_fuses(fused))
-      for (MatrixWay& way : cudnn_ways(cudnn_conv(fused))) found.push_back(std::move(way));
-    for (MatrixWay& way : found)
-      out.push_back({way.name + suffix_of(fused),
-                     [this, make = std::move(way.make), fused] { return completed(make(), fused); }});
-  }
-
-  std::unique_ptr<MatrixCall> completed(std::unique_ptr<MatrixCall> call, const Fused& fused) const {
-    if (!call || !leaves_work(fused)) return call;
-    const Epilogue epilogue{.rows = y_.dims[0],
-                            .height = y_.dims[2],
-                            .width = y_.dims[3],
-                            .channels = y_.dims[1],
-                            .scale = op_.residual_scale,
-                            .activation = fused.activation ? Activation::kNone : op_.activation};
-    return std::make_unique<CompletedCall>(std::move(call), fused, epilogue, y_.dtype);
-  }
-
-  CudnnConv cudnn_conv(const Fused& fused) const {
-    return {.type = x_.dtype,
-            .out_type = y_.dtype,
-            .x = dims4(x_.dims),
-            .weight = dims4(weight_),
-            .y = dims4(y_.dims),
-            .stride = {op_.stride[0], op_.stride[1]},
-            .dilation = {op_.dilation[0], op_.dilation[1]},
-            .pads_before = {op_.pads[0], op_.pads[1]},
-            .pads_after = {op_.pads[2], op_.pads[3]},
-            .bias = bias_ && fused.bias,
-            .residual = residual_ && fused.residual,
-            .tf32 = p_.tf32(),
-            .activation = fused.activation ? op_.activation : Activation::kNone,
-            .residual_scale = op_.residual_scale};
-  }
-
-  Gemm product(const Fused& fused) const {
-    return {.rows = x_.dims[0] * x_.dims[2] * x_.dims[3],
-            .inputs = x_.dims[1],
-            .outputs = y_.dims[1],
-            .type = x_.dtype,
-            .out_type = y_.dtype,
-            .residual = residual_ && fused.residual,
-            .tf32 = p_.tf32(),
-            .activation = fused.activation ? op_.activation : Activation::kNone,
-            .bias = bias_ && fused.bias ? packed_vector(p_, 2, y_.dtype) : nullptr};
-  }
-
-  const CudaPrepare& p_;
-  const Conv& op_;
-  const CudaValue &x_, &y_;
-  const Shape& weight_;
-  const bool bias_, residual_;
-};
+Gemm product(const CudaPrepare& p, const Fused& fused) {
+  const Shape &x = p.input(0).dims, &y = p.output(0).dims;
+  const DType out_type = p.output(0).dtype;
+  return {.rows = x[0] * x[2] * x[3],
+          .inputs = x[1],
+          .outputs = y[1],
+          .type = p.input(0).dtype,
+          .out_type = out_type,
+          .residual = fused.residual,
+          .tf32 = p.tf32(),
+          .activation = fused.activation ? p.op<Conv>().activation : Activation::kNone,
+          .bias = fused.bias ? packed_vector(p, 2, out_type) : nullptr};
+}
 
 class ConvStep final : public CudaStep {
  public:
-  explicit ConvStep(CudaPrepare& p) {
-    const CudaValue &x = p.input(0), &y = p.output(0);
-    const Shape& w = p.input(1).dims;
-    flops_ = 2.0 * static_cast<double>(w[1] * w[2] * w[3]) * static_cast<double>(element_count(y.dims));
-    weight_ = packed_weight(p, 1, fmt::format("channels last {}", name_of(x.dtype)), [&](const Tensor& f32) {
-      return as_type(permuted(f32, {0, 2, 3, 1}), x.dtype);
+  explicit ConvStep(CudaPrepare& p) : op_(p.op<Conv>()), residual_(p.has_input(3)) {
+    const Shape &w = p.input(1).dims, &y = p.output(0).dims;
+    flops_ = 2.0 * static_cast<double>(w[1] * w[2] * w[3]) * static_cast<double>(element_count(y));
+    const DType type = p.input(0).dtype;
+    weight_ = packed_weight(p, 1, fmt::format("channels last {}", name_of(type)), [&](const Tensor& f32) {
+      return as_type(permuted(f32, {0, 2, 3, 1}), type);
     });
     if (p.has_input(2)) bias_ = packed_vector(p, 2, DType::kF32);
-    const ConvSearch search(p);
-    call_ =
-        fastest_call(p, {.key = search.key(),
-                         .ways = [&] { return search.ways(); },
-                         .restore = [&](const TunedChoice& choice) { return search.restored(choice); },
-                         .type = x.dtype,
-                         .out_type = y.dtype,
-                         .x_count = element_count(x.dims),
-                         .y_count = element_count(y.dims),
-                         .residual_count = p.has_input(3) ? element_count(p.input(3).dims) : 0,
-                         .constants = {.weight = weight_->data(), .bias = bias_ ? bias_->data() : nullptr}});
-    if (!call_) fail(ErrorCode::kDevice, "{}: cuDNN has nothing for {}", p.node().name, search.key());
+    find_call(p);
     p.request_scratch(call_->workspace());
   }
 
   void launch(CudaRun& run) override {
+    const CudaValue& y = run.out(0);
+    const void* residual = residual_ ? run.in(3).data : nullptr;
     call_->run({.x = run.in(0).data,
                 .weight = weight_->data(),
-                .bias = bias_ ? bias_->data() : nullptr,
-                .residual = run.has_input(3) ? run.in(3).data : nullptr,
-                .y = run.out(0).data},
+                .bias = fused_.bias ? bias_->data() : nullptr,
+                .residual = fused_.residual ? residual : nullptr,
+                .y = y.data},
                run.scratch(), run.stream());
+    if (!needs_epilogue()) return;
+    launch_epilogue({.rows = y.dims[0],
+                     .height = y.dims[2],
+                     .width = y.dims[3],
+                     .channels = y.dims[1],
+                     .scale = op_.residual_scale,
+                     .activation = fused_.activation ? Activation::kNone : op_.activation},
+                    y.dtype, y.data, bias_ && !fused_.bias ? bias_->as<float>() : nullptr,
+                    fused_.residual ? nullptr : residual, run.stream());
   }
 
-  std::string detail() const override { return call_->name(); }
+  std::string detail() const override { return call_->name() + (needs_epilogue() ? " + epilogue" : ""); }
   double flops() const override { return flops_; }
 
  private:
+  bool needs_epilogue() const {
+    return (bias_ && !fused_.bias) || (residual_ && !fused_.residual) ||
+           (op_.activation != Activation::kNone && !fused_.activation);
+  }
+
+  // The more is fused the better, but no library fuses everything in every type, and none enlarges a
+  // residual. In exact f32, cuDNN's good kernels know only bias and ReLU.
+  void find_call(CudaPrepare& p) {
+    const bool bias = bias_ != nullptr, is_gemm = is_product(p);
+    const bool exact = p.input(0).dtype == DType::kF32 && !p.tf32();
+    const bool all = !(residual_ && op_.residual_scale != 1) &&
+                     (!exact || is_gemm || (!residual_ && bias && op_.activation == Activation::kRelu));
+    std::vector<Fused> ways{{bias, false, false}, {}};
+    if (all) ways.insert(ways.begin(), {bias, residual_, true});
+    for (const Fused& fused : ways) {
+      fused_ = fused;
+      if ((call_ = fastest(p))) return;
+    }
+    fail(ErrorCode::kDevice, "{}: cuDNN has nothing for {}", p.node().name, cudnn_conv(p, {}).key());
+  }
+
+  std::unique_ptr<MatrixCall> fastest(CudaPrepare& p) const {
+    const CudnnConv conv = cudnn_conv(p, fused_);
+    return fastest_call(
+        p, {.key = conv.key(),
+            .ways = [&] { return implementations(p, conv); },
+            .restore = [&](const TunedChoice& c) { return restored(p, conv, c); },
+            .type = conv.type,
+            .out_type = conv.out_type,
+            .x_count = element_count(p.input(0).dims),
+            .y_count = element_count(p.output(0).dims),
+            .constants = {.weight = weight_->data(), .bias = conv.bias ? bias_->data() : nullptr},
+            .residual = conv.residual});
+  }
+
+  std::unique_ptr<MatrixCall> restored(const CudaPrepare& p, const CudnnConv& conv,
+                                       const TunedChoice& choice) const {
+    if (!choice.saved.empty()) return restored_cudnn_call(conv, choice);
+    if (is_product(p))
+      for (const MatrixWay& way : gemm_ways(product(p, fused_)))
+        if (way.name == choice.name) return way.make();
+    return nullptr;
+  }
+
+  std::vector<MatrixWay> implementations(const CudaPrepare& p, const CudnnConv& conv) const {
+    std::vector<MatrixWay> out;
+    if (is_product(p)) out = gemm_ways(product(p, fused_));
+    if (!out.empty() && p.tuner().seconds_left() == 0) return out;  // only the first will be looked at
+    for (MatrixWay& way : cudnn_ways(conv)) out.push_back(std::move(way));
+    return out;
+  }
+
+  const Conv& op_;
+  const bool residual_;
+  Fused fused_;
   std::shared_ptr<const DeviceBuffer> weight_, bias_;
   std::unique_ptr<MatrixCall> call_;
   double flops_ = 0;

@@ -84,55 +84,21 @@ fe::DataType_t fe_type(DType type) {
   }
 }
 
-// A tensor as cuDNN is told of it: its extents, channels second, and what lies between neighbours.
-struct Extents {
-  std::vector<std::int64_t> dims, strides;
-};
-
-Extents channels_last(const std::array<std::int64_t, 4>& dims) {
-  return {{dims.begin(), dims.end()}, {dims[1] * dims[2] * dims[3], 1, dims[3] * dims[1], dims[1]}};
+std::vector<std::int64_t> dims_of(const std::array<std::int64_t, 4>& dims) {
+  return {dims.begin(), dims.end()};
 }
 
-struct Operands {
-  Extents x, weight, bias, residual, sums, y;  // sums: what is never stored
-  std::int64_t images = 1;                     // calls, each for one of the images of x
-};
-
-Operands plain_operands(const CudnnConv& c) {
-  Operands out{channels_last(c.x), channels_last(c.weight), channels_last({1, c.y[1], 1, 1}),
-               channels_last(c.y), channels_last(c.y),      channels_last(c.y)};
-  if (c.y_strides[1] != 0) out.y.strides = {c.y_strides.begin(), c.y_strides.end()};
-  return out;
+// Of channels-last memory.
+std::vector<std::int64_t> strides_of(const std::array<std::int64_t, 4>& dims) {
+  return {dims[1] * dims[2] * dims[3], 1, dims[3] * dims[1], dims[1]};
 }
 
-// cuDNN repeats a residual along axes where it has one element: an image of H x W pixels is taken for a batch
-// of two (the parity of the row) of volumes of H/2 x W/2 x 2 (the parity of the column).
-Operands enlarging_operands(const CudnnConv& c) {
-  const std::int64_t h = c.y[2] / 2, w = c.y[3] / 2, width = c.y[3];
-  const auto split = [&](std::int64_t channels) -> Extents {
-    return {{2, channels, h, w, 2}, {width * channels, 1, 2 * width * channels, 2 * channels, channels}};
-  };
-  const std::int64_t in = c.x[1], out = c.y[1];
-  const Extents sums{{2, out, h, w, 2}, {h * w * 2 * out, 1, w * 2 * out, 2 * out, out}};
-  return {split(in),
-          {{out, in, 1, 1, 1}, {in, 1, in, in, in}},
-          {{1, out, 1, 1, 1}, {out, 1, out, out, out}},
-          {{1, out, h, w, 1}, {h * w * out, 1, w * out, out, out}},
-          sums,
-          split(out),
-          c.y[0]};
-}
-
-Operands operands_of(const CudnnConv& c) {
-  return c.residual && c.residual_scale == 2 ? enlarging_operands(c) : plain_operands(c);
-}
-
-Tensor_attributes tensor(const char* name, Uid uid, const Extents& extents, DType type) {
+Tensor_attributes tensor(const char* name, Uid uid, const std::array<std::int64_t, 4>& dims, DType type) {
   return Tensor_attributes()
       .set_name(name)
       .set_uid(uid)
-      .set_dim(extents.dims)
-      .set_stride(extents.strides)
+      .set_dim(dims_of(dims))
+      .set_stride(strides_of(dims))
       .set_data_type(fe_type(type));
 }
 
@@ -149,32 +115,25 @@ Pointwise_attributes activation_of(Activation kind) {
 }
 
 void describe(FeGraph& graph, const CudnnConv& c) {
-  const Operands o = operands_of(c);
   const auto shaped = [&](FeTensor value) {
-    value->set_dim(o.sums.dims).set_stride(o.sums.strides);
+    value->set_dim(dims_of(c.y)).set_stride(strides_of(c.y));
     return value;
   };
   const auto sum = [&](FeTensor a, FeTensor b) {
     return shaped(graph.pointwise(a, b, Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD)));
   };
-  // In two spatial axes, or three of which the kernel has one element.
-  const auto spatial = [&](const std::array<std::int64_t, 2>& values, std::int64_t otherwise) {
-    std::vector<std::int64_t> out(o.x.dims.size() - 2, otherwise);
-    if (out.size() == 2) out.assign(values.begin(), values.end());
-    return out;
-  };
-  const FeTensor x = graph.tensor(tensor("x", kX, o.x, c.type));
-  const FeTensor weight = graph.tensor(tensor("weight", kWeight, o.weight, c.type));
+  const FeTensor x = graph.tensor(tensor("x", kX, c.x, c.type));
+  const FeTensor weight = graph.tensor(tensor("weight", kWeight, c.weight, c.type));
   FeTensor y = shaped(graph.conv_fprop(x, weight,
                                        fe::graph::Conv_fprop_attributes()
-                                           .set_pre_padding(spatial(c.pads_before, 0))
-                                           .set_post_padding(spatial(c.pads_after, 0))
-                                           .set_stride(spatial(c.stride, 1))
-                                           .set_dilation(spatial(c.dilation, 1))));
-  if (c.bias) y = sum(y, graph.tensor(tensor("bias", kBias, o.bias, DType::kF32)));
-  if (c.residual) y = sum(y, graph.tensor(tensor("residual", kResidual, o.residual, c.out_type)));
+                                           .set_pre_padding({c.pads_before[0], c.pads_before[1]})
+                                           .set_post_padding({c.pads_after[0], c.pads_after[1]})
+                                           .set_stride({c.stride[0], c.stride[1]})
+                                           .set_dilation({c.dilation[0], c.dilation[1]})));
+  if (c.bias) y = sum(y, graph.tensor(tensor("bias", kBias, {1, c.y[1], 1, 1}, DType::kF32)));
+  if (c.residual) y = sum(y, graph.tensor(tensor("residual", kResidual, c.y, c.out_type)));
   if (c.activation != Activation::kNone) y = shaped(graph.pointwise(y, activation_of(c.activation)));
-  y->set_output(true).set_uid(kY).set_data_type(fe_type(c.out_type)).set_stride(o.y.strides);
+  y->set_output(true).set_uid(kY).set_data_type(fe_type(c.out_type));
 }
 
 // Plans that a graph may have belong to it.
@@ -188,23 +147,26 @@ std::shared_ptr<FeGraph> new_graph() {
 class CudnnCall final : public MatrixCall {
  public:
   CudnnCall(const CudnnConv& conv, std::shared_ptr<FeGraph> graph, std::int64_t plan, std::string name)
-      : conv_(conv), graph_(std::move(graph)), plan_(plan), name_(std::move(name)) {
-    images_ = operands_of(conv).images;
+      : bias_(conv.bias),
+        residual_(conv.residual),
+        graph_(std::move(graph)),
+        plan_(plan),
+        name_(std::move(name)) {
     std::int64_t bytes = 0;
     fe_check(graph_->get_workspace_size_plan_at_index(plan_, bytes), name_);
     workspace_ = static_cast<std::size_t>(bytes);
   }
 
   void run(const MatrixOperands& o, std::byte* workspace, cudaStream_t stream) const override {
-    const std::int64_t x = image_bytes(conv_.x, conv_.type), y = image_bytes(conv_.y, conv_.out_type);
-    const std::int64_t residual = y / (conv_.residual_scale * conv_.residual_scale);
-    for (std::int64_t i = 0; i < images_; ++i) {
-      std::unordered_map<std::int64_t, void*> pointers{
-          {kX, at(o.x, i * x)}, {kWeight, at(o.weight, 0)}, {kY, at(o.y, i * y)}};
-      if (conv_.bias) pointers[kBias] = at(o.bias, 0);
-      if (conv_.residual) pointers[kResidual] = at(o.residual, i * residual);
-      execute(pointers, workspace, stream);
-    }
+    std::unordered_map<std::int64_t, void*> pointers{
+        {kX, const_cast<void*>(o.x)}, {kWeight, const_cast<void*>(o.weight)}, {kY, o.y}};
+    if (bias_) pointers[kBias] = const_cast<void*>(o.bias);
+    if (residual_) pointers[kResidual] = const_cast<void*>(o.residual);
+    Handle::of_device().with([&](cudnnHandle_t handle) {
+      if (const auto status = fe::detail::set_stream(handle, stream); status != CUDNN_STATUS_SUCCESS)
+        fail(ErrorCode::kDevice, "cuDNN: {}", fe::detail::get_error_string(status));
+      fe_check(graph_->execute_plan_at_index(handle, pointers, workspace, plan_), name_);
+    });
   }
   std::size_t workspace() const override { return workspace_; }
   std::string name() const override { return name_; }
@@ -216,24 +178,9 @@ class CudnnCall final : public MatrixCall {
   }
 
  private:
-  static std::int64_t image_bytes(const std::array<std::int64_t, 4>& dims, DType type) {
-    return dims[1] * dims[2] * dims[3] * static_cast<std::int64_t>(size_of(type));
-  }
-  static void* at(const void* data, std::int64_t bytes) {
-    return const_cast<std::byte*>(static_cast<const std::byte*>(data)) + bytes;
-  }
-  void execute(std::unordered_map<std::int64_t, void*>& pointers, std::byte* workspace,
-               cudaStream_t stream) const {
-    Handle::of_device().with([&](cudnnHandle_t handle) {
-      if (const auto status = fe::detail::set_stream(handle, stream); status != CUDNN_STATUS_SUCCESS)
-        fail(ErrorCode::kDevice, "cuDNN: {}", fe::detail::get_error_string(status));
-      fe_check(graph_->execute_plan_at_index(handle, pointers, workspace, plan_), name_);
-    });
-  }
-
-  const CudnnConv conv_;
+  bool bias_, residual_;
   std::shared_ptr<FeGraph> graph_;
-  std::int64_t plan_, images_ = 1;
+  std::int64_t plan_;
   std::size_t workspace_ = 0;
   std::string name_;
 };
@@ -272,17 +219,12 @@ auto as_device_errors(Body&& body) -> decltype(body()) {
 }  // namespace
 
 std::string CudnnConv::key() const {
-  std::string out =
-      fmt::format("conv {}>{} {} by {} stride {} dilation {} pads {},{}", name_of(type), name_of(out_type),
-                  text_of(x), text_of(weight), fmt::join(stride, ","), fmt::join(dilation, ","),
-                  fmt::join(pads_before, ","), fmt::join(pads_after, ","));
-  if (bias) out += " bias";
-  if (residual) out += residual_scale == 2 ? " half residual" : " residual";
-  if (tf32 && type == DType::kF32) out += " tf32";
-  if (activation != Activation::kNone)
-    out += fmt::format(" {}", kActivationNames[static_cast<std::size_t>(activation)]);
-  if (y_strides[1] != 0) out += fmt::format(" into {}", text_of(y_strides));
-  return out;
+  return fmt::format("conv {}>{} {} by {} stride {} dilation {} pads {},{}{}{}{} {}", name_of(type),
+                     name_of(out_type), text_of(x), text_of(weight), fmt::join(stride, ","),
+                     fmt::join(dilation, ","), fmt::join(pads_before, ","), fmt::join(pads_after, ","),
+                     bias ? " bias" : "", residual ? " residual" : "",
+                     tf32 && type == DType::kF32 ? " tf32" : "",
+                     kActivationNames[static_cast<std::size_t>(activation)]);
 }
 
 std::vector<MatrixWay> cudnn_ways(const CudnnConv& conv) {

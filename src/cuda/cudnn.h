@@ -18,11 +18,6 @@ struct CudnnConv {
   std::array<std::int64_t, 2> stride{1, 1}, dilation{1, 1}, pads_before{}, pads_after{};
   bool bias = false, residual = false, tf32 = false;  // bias is f32
   Activation activation = Activation::kNone;
-  // 2: the residual has half of y's height and width, and its pixels are repeated. Only for 1x1 kernels that
-  // keep the size, which must be even.
-  int residual_scale = 1;
-  // Of y in memory, in elements, N,C,H,W; zeros where there are no gaps.
-  std::array<std::int64_t, 4> y_strides{};
 
   std::string key() const;
 };

@@ -249,8 +249,8 @@ std::unique_ptr<MatrixCall> fastest_gemm(CudaPrepare& p, const Gemm& gemm, const
                                .out_type = gemm.out_type,
                                .x_count = gemm.rows * gemm.inputs,
                                .y_count = gemm.rows * gemm.outputs,
-                               .residual_count = gemm.residual ? gemm.rows * gemm.outputs : 0,
-                               .constants = {.weight = weight}});
+                               .constants = {.weight = weight},
+                               .residual = gemm.residual});
   if (!call) fail(ErrorCode::kDevice, "{}: cuBLASLt has nothing for {}", p.node().name, gemm.key());
   return call;
 }

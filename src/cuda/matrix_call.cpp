@@ -16,12 +16,12 @@ class Bench {
  public:
   Bench(const MatrixSearch& search, cudaStream_t stream)
       : x_(bytes(search.x_count, search.type)),
-        residual_(bytes(search.residual_count, search.out_type)),
+        residual_(search.residual ? bytes(search.y_count, search.out_type) : 0),
         y_(bytes(search.y_count, search.out_type)),
         operands_(search.constants),
         stream_(stream) {
     fill_random(x_.data(), search.type, search.x_count, stream);
-    fill_random(residual_.data(), search.out_type, search.residual_count, stream);
+    if (search.residual) fill_random(residual_.data(), search.out_type, search.y_count, stream);
     operands_.x = x_.data();
     operands_.residual = residual_.data();
     operands_.y = y_.data();

@@ -36,13 +36,14 @@ struct MatrixWay {
 
 struct MatrixSearch {
   std::string key;  // everything that speed depends on
-  // Most promising first; asked only when nothing is remembered.
-  std::function<std::vector<MatrixWay>()> ways;
+  std::function<std::vector<MatrixWay>()>
+      ways;  // most promising first; asked only when nothing is remembered
   // A shorter way to a remembered call than through `ways`; null when it cannot. May be left out.
   std::function<std::unique_ptr<MatrixCall>(const TunedChoice&)> restore = {};
-  DType type = DType::kF32, out_type = DType::kF32;           // of x, and of residual and y
-  std::int64_t x_count = 0, y_count = 0, residual_count = 0;  // elements
-  MatrixOperands constants;                                   // weight and bias
+  DType type = DType::kF32, out_type = DType::kF32;  // of x, and of residual and y
+  std::int64_t x_count = 0, y_count = 0;             // elements
+  MatrixOperands constants;                          // weight and bias
+  bool residual = false;
 };
 
 // The way remembered for the key, or else the fastest by measurement, within the tuner's budget; null when

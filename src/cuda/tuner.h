@@ -31,7 +31,6 @@ class CudaTuner {
   CudaTuner(const CudaDevice& device, double budget, std::filesystem::path folder, Progress progress);
   // For `machine`, which names a device and its libraries.
   CudaTuner(std::string machine, double budget, std::filesystem::path folder, Progress progress);
-  virtual ~CudaTuner() = default;
 
   // What is being made ready, and how much of all of it is done, for the reports of progress.
   void announce(double done, std::string layer);
@@ -42,8 +41,7 @@ class CudaTuner {
   using Measure = std::function<std::optional<double>(std::size_t i)>;
   // The index of the fastest of `names`, which is remembered; 0, and nothing is remembered, when the budget
   // is spent before all were measured, unless those that were allow a better guess, or when none works.
-  virtual std::size_t choose(const std::string& key, const std::vector<std::string>& names,
-                             const Measure& measure);
+  std::size_t choose(const std::string& key, const std::vector<std::string>& names, const Measure& measure);
 
   void remember(const std::string& key, const std::string& name);
   void forget(const std::string& key);                           // a choice that turned out not to work

@@ -180,25 +180,6 @@ CudaTuner& shared_tuner() {
   return tuner;
 }
 
-// Takes the way that it is told to, without measuring, and counts how many there are.
-class ToldTuner final : public CudaTuner {
- public:
-  ToldTuner() : CudaTuner("told", 1, std::filesystem::temp_directory_path() / "osprey_test_cuda_told", {}) {
-    std::error_code none;
-    std::filesystem::remove_all(file().parent_path(), none);
-  }
-  std::size_t choose(const std::string&, const std::vector<std::string>& names, const Measure&) override {
-    ways = std::max(ways, names.size());
-    name = names.empty() ? "" : names[way % names.size()];
-    return names.empty() ? 0 : way % names.size();
-  }
-
-  std::size_t way = 0, ways = 0;
-  std::string name;
-};
-
-CudaTuner* told_tuner = nullptr;  // instead of the shared one, where set
-
 class Harness final : public CudaPrepare, public CudaRun {
  public:
   // in_place: the input whose memory output 0 takes over, or -1.
@@ -289,7 +270,7 @@ class Harness final : public CudaPrepare, public CudaRun {
   void request_scratch(std::size_t bytes) override { scratch_bytes_ = std::max(scratch_bytes_, bytes); }
   bool tf32() const override { return false; }
   const CudaDevice& device() const override { return device_; }
-  CudaTuner& tuner() const override { return told_tuner ? *told_tuner : shared_tuner(); }
+  CudaTuner& tuner() const override { return shared_tuner(); }
   cudaStream_t stream() const override { return stream_.get(); }
 
   const CudaValue& in(std::size_t i) const override { return inputs_.at(i).value; }
@@ -573,18 +554,6 @@ void expect_close(const std::vector<Tensor>& got, const std::vector<Tensor>& wan
 
 void expect_as_on_cpu(const KernelCase& test, double tolerance, const std::string& what) {
   expect_close(run_cuda(test), run_oracle(test), tolerance, what);
-}
-
-void expect_as_on_cpu_in_every_way(const KernelCase& test, double tolerance, const std::string& what) {
-  const std::vector<Tensor> want = run_oracle(test);
-  ToldTuner tuner;
-  told_tuner = &tuner;
-  do {
-    const std::vector<Tensor> got = run_cuda(test);
-    expect_close(got, want, tolerance,
-                 fmt::format("{}, way {} of {}: {}", what, tuner.way, tuner.ways, tuner.name));
-  } while (++tuner.way < tuner.ways);
-  told_tuner = nullptr;
 }
 
 }  // namespace osprey

@@ -46,9 +46,6 @@ void expect_close(const std::vector<Tensor>& got, const std::vector<Tensor>& wan
 // run_cuda against run_oracle.
 void expect_as_on_cpu(const KernelCase& test, double tolerance, const std::string& what);
 
-// The same for each of the ways that libraries offer, of which the tuner would choose.
-void expect_as_on_cpu_in_every_way(const KernelCase& test, double tolerance, const std::string& what);
-
 }  // namespace osprey
 
 // A run that must not skip (scripts/gpu.sh) sets OSPREY_REQUIRE_GPU.
