@@ -33,7 +33,7 @@ void activate(CpuRun& run, Activation kind) {
     case Activation::kNone:
       return apply<T>(run, [](float v) { return v; });
     case Activation::kRelu:
-      return apply<T>(run, [](float v) { return v > 0 ? v : 0.f; });
+      return apply<T>(run, [](float v) { return v < 0 ? 0.f : v; });  // NaN stays NaN
     case Activation::kSigmoid:
       apply<T>(run, sigmoid);
       return clear_padding<T>(run);
