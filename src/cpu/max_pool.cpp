@@ -5,62 +5,79 @@
 #include <limits>
 
 #include "cpu/kernel.h"
+#include "cpu/vectors.h"
 
 namespace osprey {
 namespace {
 
-// Floats compare as they are; bf16 compares as integers after turning sign and magnitude into two's
-// complement.
-struct Float32 {
-  using Word = float;
-  using Key = float;
-  static constexpr Key kLeast = -std::numeric_limits<float>::infinity();
-  static Key key(Word v) { return v; }
-  static Word word(Key k) { return k; }
-};
-struct Brain16 {
-  using Word = std::int16_t;
-  using Key = std::int16_t;
-  static Key key(Word v) { return static_cast<Key>(v ^ ((v >> 15) & 0x7fff)); }
-  static Word word(Key k) { return key(k); }  // its own inverse
-  static constexpr Key kLeast = std::numeric_limits<std::int16_t>::min();
+// Floats compare as integers of their size after turning sign and magnitude into two's complement; this is
+// its own inverse.
+template <class Word>
+[[gnu::always_inline]] inline Word key(Word v) {
+  constexpr Word kMagnitude = std::numeric_limits<Word>::max();
+  return static_cast<Word>(v ^ ((v >> (8 * sizeof(Word) - 1)) & kMagnitude));
+}
+
+// One row of the result.
+template <class Word>
+struct Row {
+  const Word* plane;
+  Word* y;
+  std::int64_t lanes, width, columns;  // of the plane, and of the result
+  std::int64_t top, bottom;            // of the window in the plane
+  int kernel, stride, pad;             // horizontal
 };
 
-template <class F>
-void pool_row(const MaxPool& op, const CpuPlanes& from, const CpuPlanes& to, const typename F::Word* plane,
-              typename F::Word* y, std::int64_t row) {
-  const std::int64_t lanes = from.lanes;
-  const std::int64_t top = std::max<std::int64_t>(0, row * op.stride[0] - op.pads[0]);
-  const std::int64_t bottom = std::min(from.height, row * op.stride[0] - op.pads[0] + op.kernel[0]);
-  for (std::int64_t column = 0; column < to.width; ++column, y += lanes) {
-    const std::int64_t left = std::max<std::int64_t>(0, column * op.stride[1] - op.pads[1]);
-    const std::int64_t right = std::min(from.width, column * op.stride[1] - op.pads[1] + op.kernel[1]);
-    for (std::int64_t lane = 0; lane < lanes; lane += 16) {
-      const std::int64_t n = std::min<std::int64_t>(16, lanes - lane);
-      typename F::Key best[16];
-      std::fill_n(best, 16, F::kLeast);
-      for (std::int64_t r = top; r < bottom; ++r)
+template <class Word>
+[[gnu::always_inline]] inline void pool_row(const Row<Word>* row) {
+  constexpr int kGroup = 64 / sizeof(Word);  // lanes in a register
+  const std::int64_t lanes = row->lanes;
+  for (std::int64_t column = 0; column < row->columns; ++column) {
+    const std::int64_t start = column * row->stride - row->pad;
+    const std::int64_t left = std::max<std::int64_t>(0, start),
+                       right = std::min(row->width, start + row->kernel);
+    Word* y = row->y + column * lanes;
+    for (std::int64_t lane = 0; lane < lanes; lane += kGroup) {
+      const std::int64_t n = std::min<std::int64_t>(kGroup, lanes - lane);
+      Word best[kGroup];
+      for (int k = 0; k < kGroup; ++k) best[k] = std::numeric_limits<Word>::min();
+      for (std::int64_t r = row->top; r < row->bottom; ++r)
         for (std::int64_t c = left; c < right; ++c) {
-          const auto* x = plane + (r * from.width + c) * lanes + lane;
-          if (n == 16) {
-            for (int k = 0; k < 16; ++k) best[k] = std::max(best[k], F::key(x[k]));
+          const auto* x = row->plane + (r * row->width + c) * lanes + lane;
+          if (n == kGroup) {
+            for (int k = 0; k < kGroup; ++k) best[k] = std::max(best[k], key(x[k]));
           } else {
-            for (std::int64_t k = 0; k < n; ++k) best[k] = std::max(best[k], F::key(x[k]));
+            for (std::int64_t k = 0; k < n; ++k) best[k] = std::max(best[k], key(x[k]));
           }
         }
-      for (std::int64_t k = 0; k < n; ++k) y[lane + k] = F::word(best[k]);
+      if (n == kGroup) {
+        for (int k = 0; k < kGroup; ++k) y[lane + k] = key(best[k]);
+      } else {
+        for (std::int64_t k = 0; k < n; ++k) y[lane + k] = key(best[k]);
+      }
     }
   }
 }
 
-template <class F>
+template <class Word>
 void pool(const MaxPool& op, CpuRun& run) {
   const CpuPlanes from(run.in(0)), to(run.out(0));
-  const auto* x = reinterpret_cast<const typename F::Word*>(run.in(0).data);
-  auto* y = reinterpret_cast<typename F::Word*>(run.out(0).data);
+  const auto* x = reinterpret_cast<const Word*>(run.in(0).data);
+  auto* y = reinterpret_cast<Word*>(run.out(0).data);
   cpu_for(to.count * to.height, run.threads(), [&](std::int64_t i) {
-    pool_row<F>(op, from, to, x + i / to.height * from.plane_size(), y + i * to.width * to.lanes,
-                i % to.height);
+    const std::int64_t start = i % to.height * op.stride[0] - op.pads[0];
+    const Row<Word> row{.plane = x + i / to.height * from.plane_size(),
+                        .y = y + i * to.width * to.lanes,
+                        .lanes = from.lanes,
+                        .width = from.width,
+                        .columns = to.width,
+                        .top = std::max<std::int64_t>(0, start),
+                        .bottom = std::min(from.height, start + op.kernel[0]),
+                        .kernel = op.kernel[1],
+                        .stride = op.stride[1],
+                        .pad = op.pads[1]};
+    const Row<Word>* const job = &row;
+    vectorised<pool_row<Word>>(job);
   });
 }
 
@@ -73,8 +90,9 @@ CpuKernel max_pool_cpu() {
           .output = any_port,
           .prepare = [](CpuPrepare& p) {
             const MaxPool& op = p.op<MaxPool>();
-            return p.input(0).dtype == DType::kF32 ? cpu_step([&op](CpuRun& run) { pool<Float32>(op, run); })
-                                                   : cpu_step([&op](CpuRun& run) { pool<Brain16>(op, run); });
+            return p.input(0).dtype == DType::kF32
+                       ? cpu_step([&op](CpuRun& run) { pool<std::int32_t>(op, run); })
+                       : cpu_step([&op](CpuRun& run) { pool<std::int16_t>(op, run); });
           }};
 }
 

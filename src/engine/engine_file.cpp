@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include <sys/mman.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "core/file.h"
@@ -212,6 +214,17 @@ AttributeValue read_attribute(const fb::Attribute& a) {
   bad_input("attribute {} is of unknown kind {}", a.name()->str(), static_cast<int>(a.kind()));
 }
 
+// Keeps a mapping alive. When the last copy goes, the pages within `part` leave this process's memory; who
+// reads them later brings them back from the file, since the mapping is read-only.
+std::shared_ptr<const void> lease(std::shared_ptr<const MappedFile> file, Bytes part) {
+  return {part.data(), [file = std::move(file), size = part.size()](const void* data) {
+            const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+            const auto begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page,
+                       end = (reinterpret_cast<std::uintptr_t>(data) + size) / page * page;
+            if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+          }};
+}
+
 // Rebuilds the graph through its own builders, so that every rule they hold is held here.
 class GraphReader {
  public:
@@ -256,8 +269,9 @@ class GraphReader {
     require(w.offset() % kAlignment == 0, "weight {} lies at offset {}", name(w.value()), w.offset());
     require(bytes_of(t, name(w.value())) == w.size(), "weight {} has {} bytes for {}", name(w.value()),
             w.size(), to_string(t));
+    // Executors pack weights into memory of their own: what was read is not kept beside it.
     auto load = [dtype = t.dtype, shape = constant_shape(t), data, file = file_] {
-      return Tensor::borrow(dtype, shape, data, file);
+      return Tensor::borrow(dtype, shape, data, lease(file, data));
     };
     define(w.value(), graph_.add_weight(name(w.value()), t, std::move(load)));
   }
