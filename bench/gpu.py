@@ -90,7 +90,7 @@ class Osprey:
         return engine, time.perf_counter() - start
 
     def bench(self, engine, photo, *options):
-        text = self.run("bench", engine, "--input", photo, "--json", "--quiet", *options)
+        text = self.run("bench", engine, "--input", photo, "--tuning-budget", self.budget, "--json", "--quiet", *options)
         return json.loads(text[text.index("{"):])
 
     def live_rows(self, engine, model, photo):
@@ -108,9 +108,7 @@ def measure(osprey, name, case, photo, iterations):
     engine, out["build_s"] = osprey.build(name, case)
     osprey.bench(engine, photo, "--iterations", 5)  # tunes the photo's own class of sizes
     out["live"] = osprey.live_rows(engine, case.model, photo)
-    out["device"] = osprey.bench(engine, photo, "--iterations", iterations, "--warm-up", 20, "--no-transfers")
-    out["host"] = osprey.bench(engine, photo, "--iterations", iterations, "--warm-up", 20)
-    out["layers"] = osprey.bench(engine, photo, "--iterations", 20, "--warm-up", 5, "--layers")["layers"]
+    out["one"] = osprey.bench(engine, photo, "--iterations", iterations, "--warm-up", 20, "--layers")
     if case.batch8:
         out["batch8"] = osprey.bench(engine, photo, "--batch", 8, "--iterations", max(iterations // 4, 10), "--warm-up", 5)
         out["streams2"] = osprey.bench(engine, photo, "--streams", 2, "--iterations", iterations, "--warm-up", 20)
@@ -139,27 +137,33 @@ def table(columns, rows):
 
 
 def device_ms(figures):
-    """The device's own time of a run, by events; without it, the host's."""
-    return figures.get("device_ms", figures["latency_ms"])["median"]
+    """The device's own time of a run without transfers, by events; on a CPU, the host's."""
+    return figures.get("gpu_compute_ms", figures["latency_ms"])["median"]
 
 
 def case_rows(result):
     case, title = result["case"], f"{result['case']['title']}, {result['case']['precision']}"
-    gflop = sum(layer["gflop"] for layer in result["layers"])
+    gflop = sum(layer["gflop"] for layer in result["one"]["layers"])
     floor = gflop * 1e9 / PEAK[case["precision"]] * 1e3
-    ours, host = device_ms(result["device"]), result["host"]["latency_ms"]["median"]
+    ours, host = device_ms(result["one"]), result["one"]["latency_ms"]["median"]
     yield [f"{title}: photo on the device to detections and masks", f"{ours:.3f} ms", verdict(ours, case["target_ms"]),
            f"{gflop:.0f} GFLOP: {floor:.3f} ms", f"{ours / floor:.2f} x"]
     yield [f"{title}: decoded photo in host memory to masks as RLE in host memory", f"{host:.3f} ms",
            verdict(host, 4 if case["model"].startswith("mask") and case["precision"] == "fp16" else 0), "", f"{host / floor:.2f} x"]
+    parts = [f"{name.removesuffix('_ms')} {result['one'][name]['median']:.3f}" for name in ("upload_ms", "device_ms", "download_ms")
+             if name in result["one"]]
+    yield [f"{title}: of that, by the device's clock", ", ".join(parts) + " ms", "", "", ""]
     if "batch8" in result:
-        rate = result["batch8"]["throughput"]
-        yield [f"{title}, batch 8", f"{rate:.0f} images/s", verdict(rate, 550, max), f"{1e3 / floor:.0f} images/s", f"{1e3 / floor / rate:.2f} x"]
-        yield [f"{title}, two streams", f"{result['streams2']['throughput']:.0f} images/s", "-", "", ""]
-    ops = by_op(result["layers"])
+        for what, figures in (("batch 8", result["batch8"]), ("two streams, batch 1", result["streams2"])):
+            for kind, key in (("with transfers, to masks as RLE", "throughput"), ("without transfers", "throughput_no_transfers")):
+                rate = figures.get(key, 0)
+                if rate:
+                    yield [f"{title}, {what}, {kind}", f"{rate:.0f} images/s", verdict(rate, 550 if what == "batch 8" else 0, max),
+                           f"{1e3 / floor:.0f} images/s", f"{1e3 / floor / rate:.2f} x"]
+    ops = by_op(result["one"]["layers"])
     share = sum(ms for op, (ms, _) in ops.items() if op in POSTPROCESSING) / sum(ms for ms, _ in ops.values()) * 100
     yield [f"{title}: post-processing, by the table of layers", f"{share:.1f} %", verdict(share, 8), "", ""]
-    start = result["host"]["open_ms"] + result["host"]["first_run_ms"]
+    start = result["one"]["open_ms"] + result["one"]["first_run_ms"]
     yield [f"{title}: engine file to first result", f"{start:.0f} ms", verdict(start, 2000), "", ""]
 
 
@@ -180,11 +184,14 @@ def report(results, peers, conditions):
                 for c in peers["cases"]]
         lines += [table(["PyTorch", "median ms", "runs", "detections"], rows), ""]
     for r in measured:
-        total = sum(layer["ms"] for layer in r["layers"])
+        total = sum(layer["ms"] for layer in r["one"]["layers"])
         rows = [[op, f"{ms:.3f}", f"{ms / total * 100:.1f}", f"{gflop / ms:.1f}" if gflop else ""]
-                for op, (ms, gflop) in by_op(r["layers"]).items()]
-        lines += [f"{r['name']}, kernel by kernel (without the CUDA graph, so launches count):", "",
-                  table(["op", "ms", "%", "TFLOP/s"], rows), ""]
+                for op, (ms, gflop) in by_op(r["one"]["layers"]).items()]
+        slowest = sorted(r["one"]["layers"], key=lambda layer: -layer["ms"])[:25]
+        lines += [f"{r['name']}, one kernel after the other, without the CUDA graph:", "", table(["op", "ms", "%", "TFLOP/s"], rows), "",
+                  table(["layer", "ms", "TFLOP/s", "kernel"],
+                        [[layer["name"], f"{layer['ms']:.4f}", f"{layer['gflop'] / layer['ms']:.0f}" if layer["gflop"] else "",
+                          layer["kernel"]] for layer in slowest]), ""]
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@
 #include "cuda/cuda_harness.h"
 #include "engine/source.h"
 #include "osprey/image.h"
+#include "parity/fixtures.h"
 #include "passes/pass.h"
 
 namespace osprey {
@@ -17,7 +18,7 @@ namespace {
 
 using Outputs = std::map<std::string, Tensor>;
 
-std::filesystem::path demo_folder() { return std::filesystem::path(OSPREY_SOURCE_DIR) / "assets" / "demo"; }
+std::filesystem::path demo_folder() { return source_folder() / "assets" / "demo"; }
 
 std::shared_ptr<const Graph> demo_graph(DType precision) {
   Model model = load_source({.source = demo_folder() / "demo_mask_rcnn.pkl",

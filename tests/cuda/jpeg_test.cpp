@@ -10,6 +10,7 @@
 #include "cuda/cuda_harness.h"
 #include "image/codec.h"
 #include "osprey/engine.h"
+#include "parity/fixtures.h"
 
 namespace osprey {
 namespace {
@@ -88,7 +89,7 @@ Image downloaded(const ImageView& view) {
 
 std::vector<fs::path> scenes() {
   std::vector<fs::path> out;
-  for (const auto& entry : fs::directory_iterator(OSPREY_SOURCE_DIR "/assets/demo/scenes"))
+  for (const auto& entry : fs::directory_iterator(source_folder() / "assets/demo/scenes"))
     if (entry.path().extension() == ".jpg") out.push_back(entry.path());
   return out;
 }
@@ -148,7 +149,7 @@ TEST(CudaJpeg, DetectionsStay) {
   std::string why;
   const auto gpu = decoder(why);
   if (!gpu) GTEST_SKIP() << why;
-  const fs::path demo = OSPREY_SOURCE_DIR "/assets/demo";
+  const fs::path demo = source_folder() / "assets/demo";
   const fs::path engine = fs::temp_directory_path() / "osprey_jpeg_test.osprey";
   BuildOptions options{.device = "cuda"};
   options.tuning.budget = 0;
