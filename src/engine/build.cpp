@@ -125,7 +125,7 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
   PassOptions passes{.disabled = options.disabled_passes, .precision = lowered_type(options.precision)};
   if (options.precision == Precision::kFp16) {
     OverflowReport kept = check_overflow(engine.model.graph, passes, options);
-    passes.keep_f32 = std::move(kept.nodes);
+    passes.keep_f32 = std::move(kept.values);
     report.remarks = std::move(kept.remarks);
   }
   report.passes = run_passes(engine.model.graph, passes);

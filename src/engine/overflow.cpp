@@ -69,8 +69,10 @@ class Search {
       if (reason.empty()) continue;
       if (node.op.as<NormalizeImage>())
         fail(ErrorCode::kUsage, "fp16: the network's input, {}: use --precision bf16", reason);
-      out.nodes.push_back(node.name);
-      out.remarks.push_back(fmt::format("fp16: {} stays fp32: {}", node.name, reason));
+      const std::string& value = graph_.value(node.outputs[0]).name;
+      out.values.push_back(value);
+      out.remarks.push_back(fmt::format("fp16: {} stays fp32: {}",
+                                        value == node.name ? value : node.name + " (" + value + ")", reason));
     }
     return out;
   }

@@ -15,7 +15,7 @@ namespace osprey {
 inline constexpr float kLargestInFp16 = 32768;
 
 struct OverflowReport {
-  std::vector<std::string> nodes;    // that must stay fp32 (PassOptions::keep_f32)
+  std::vector<std::string> values;   // whose layers must stay fp32 (PassOptions::keep_f32)
   std::vector<std::string> remarks;  // a line each: the layer, and how large its values come
 };
 

@@ -39,7 +39,7 @@ OverflowReport find(const Graph& graph) {
 
 TEST(Overflow, NothingIsKeptWhereEverythingFits) {
   const OverflowReport found = find(network(2, 1));
-  EXPECT_TRUE(found.nodes.empty());
+  EXPECT_TRUE(found.values.empty());
   EXPECT_TRUE(found.remarks.empty());
 }
 
@@ -48,12 +48,12 @@ TEST(Overflow, NothingIsKeptWhereEverythingFits) {
 TEST(Overflow, ALayerWhoseValuesOverflowIsKeptWithItsReaders) {
   Graph graph = network(1000, 0.0001f);
   const OverflowReport found = find(graph);
-  EXPECT_EQ(found.nodes, (std::vector<std::string>{"middle", "pooled", "after"}));
+  EXPECT_EQ(found.values, (std::vector<std::string>{"middle", "pooled", "after"}));
   ASSERT_EQ(found.remarks.size(), 3u);
   EXPECT_TRUE(found.remarks[0].starts_with("fp16: middle stays fp32: its values reach ")) << found.remarks[0];
   EXPECT_EQ(found.remarks[2], "fp16: after stays fp32: it reads pooled");
 
-  lower_precision(graph, {.precision = DType::kF16, .keep_f32 = found.nodes});
+  lower_precision(graph, {.precision = DType::kF16, .keep_f32 = found.values});
   verify(graph);
   const auto type = [&](const char* name) { return graph.value(graph.find(name)).type.dtype; };
   EXPECT_EQ(type("first"), DType::kF16);
@@ -63,7 +63,7 @@ TEST(Overflow, ALayerWhoseValuesOverflowIsKeptWithItsReaders) {
 
 TEST(Overflow, ALayerWhoseWeightsOverflowIsKeptAlone) {
   const OverflowReport found = find(network(0.001f, 70000));
-  EXPECT_EQ(found.nodes, std::vector<std::string>{"after"});
+  EXPECT_EQ(found.values, std::vector<std::string>{"after"});
   EXPECT_EQ(found.remarks, std::vector<std::string>{"fp16: after stays fp32: its weights reach 7e+04"});
 }
 

@@ -12,14 +12,11 @@ namespace {
 
 class Keeper {
  public:
-  Keeper(Graph& graph, const std::vector<std::string>& names)
-      : graph_(graph), names_(names.begin(), names.end()) {
-    std::set<std::string> unknown = names_;
-    for (const Node& node : graph.nodes()) {
-      unknown.erase(node.name);
+  Keeper(Graph& graph, const std::vector<std::string>& values) : graph_(graph), values_(values) {
+    for (const std::string& name : values)
+      check(graph.producer(graph.find(name)), "no node makes a value '{}'", name);
+    for (const Node& node : graph.nodes())
       if (kept(node)) made_.insert(node.outputs.begin(), node.outputs.end());
-    }
-    check(unknown.empty(), "no node is named '{}'", unknown.empty() ? "" : *unknown.begin());
   }
 
   void run() {
@@ -34,7 +31,7 @@ class Keeper {
   }
 
  private:
-  bool kept(const Node& node) const { return names_.contains(node.name); }
+  bool kept(const Node& node) const { return makes_any(graph_, node, values_); }
   bool is_narrow(ValueId id) const {
     const DType type = graph_.value(id).type.dtype;
     return type == DType::kF16 || type == DType::kBF16;
@@ -50,15 +47,21 @@ class Keeper {
   }
 
   Graph& graph_;
-  std::set<std::string> names_;
+  const std::vector<std::string>& values_;
   std::set<ValueId> made_;  // by kept nodes
   std::map<ValueId, ValueId> casts_;
 };
 
 }  // namespace
 
-void keep_f32(Graph& graph, const std::vector<std::string>& nodes) {
-  if (!nodes.empty()) Keeper(graph, nodes).run();
+bool makes_any(const Graph& graph, const Node& node, const std::vector<std::string>& values) {
+  return std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
+    return std::find(values.begin(), values.end(), graph.value(id).name) != values.end();
+  });
+}
+
+void keep_f32(Graph& graph, const std::vector<std::string>& values) {
+  if (!values.empty()) Keeper(graph, values).run();
 }
 
 }  // namespace osprey

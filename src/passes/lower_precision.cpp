@@ -44,13 +44,12 @@ bool has_weight(const Node& node) {
   return node.op.as<Conv>() || node.op.as<ConvTranspose>() || node.op.as<Linear>();
 }
 
-// The layers' weights, each converted once however many layers share it; those of the layers named in `kept`
-// stay.
+// The layers' weights, each converted once however many layers share it; those of layers that make a value
+// named in `kept` stay.
 void narrow_weights(Graph& graph, DType to, const std::vector<std::string>& kept) {
   std::map<ValueId, ValueId> done;
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
-    if (!has_weight(graph.nodes()[i]) || std::count(kept.begin(), kept.end(), graph.nodes()[i].name))
-      continue;
+    if (!has_weight(graph.nodes()[i]) || makes_any(graph, graph.nodes()[i], kept)) continue;
     const ValueId id = graph.nodes()[i].inputs[1];
     const Weight* weight = graph.weight(id);
     if (!weight) continue;

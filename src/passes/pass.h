@@ -17,7 +17,7 @@ struct PassOptions {
   std::vector<std::string> disabled;  // names of passes to leave out; an unknown one is a usage error
   std::vector<std::string> kept;      // values that must survive even when nothing uses them
   DType precision = DType::kF32;      // of activations and weights between preprocessing and scores
-  std::vector<std::string> keep_f32;  // names of nodes that stay f32 nevertheless
+  std::vector<std::string> keep_f32;  // values whose nodes stay f32 nevertheless (passes/keep_f32.h)
   // Computes one node on constants, for constant folding; without it nothing is folded.
   std::function<std::vector<Tensor>(const Node&, const std::vector<Tensor>&)> evaluate;
 };

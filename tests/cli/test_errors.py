@@ -1,4 +1,5 @@
 """What goes wrong says where, and ends with the exit status of the contract."""
+import array
 import os
 import pickle
 import shutil
@@ -255,6 +256,24 @@ class Device(CommandTest):
             self.assertEqual((self.folder / "out/photo.tsv").read_text(), (self.folder / "wanted/photo.tsv").read_text())
         self.build("--device", "cuda", "--precision", "fp16", "--tuning-budget", "0")
         self.one_line(self.run_osprey("infer", "m.osprey", photo, "-o", "half", "--device", "cpu", expect=USAGE), "m.osprey", "fp16")
+
+
+class Fp16(CommandTest):
+    def test_a_layer_that_overflows_is_named_and_stays_fp32(self):
+        weights = files.read_detectron2(PKL)
+        layer = "backbone.fpn_output3"
+        large = array.array("f", weights[layer + ".weight"].data)
+        weights[layer + ".weight"].data = array.array("f", [1e6 * w for w in large]).tobytes()
+        (self.folder / "m.pkl").write_bytes(files.detectron2_pickle(weights))
+        arguments = ["--config", YAML, "--device", "cuda", "--precision", "fp16", "--tuning-budget", "0", "-o", "m.osprey"]
+        told = self.run_osprey("build", "m.pkl", *arguments).err
+        self.assertRegex(told, rf"fp16: {layer} \(p3\) stays fp32: its values reach \d")
+        self.assertRegex(told, r"fp16: roi_heads\.mask_pooler\S* (\(\S+\) )?stays fp32: it reads p3")
+        self.assertNotIn("fpn_output4", told)
+        layers = self.run_osprey("inspect", "m.osprey", "--layers").out
+        self.assertRegex(layers, r"\bp3 = conv.*: f32\[")
+        self.assertRegex(layers, r"\bp4 = conv.*: f16\[")
+        self.assertNotIn("fp16:", self.run_osprey("build", PKL, *arguments).err)
 
 
 class Output(CommandTest):
