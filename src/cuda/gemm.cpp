@@ -119,14 +119,19 @@ struct Layout {
 
 struct Preference {
   Preference() {
-    lt_check(api().create_preference(&get), "limiting the workspace");
-    lt_check(
-        api().set_preference(get, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspace, sizeof kWorkspace),
-        "limiting the workspace");
+    lt_check(api().create_preference(&get), "stating preferences");
+    set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace);
+    // Parts of a sum stay f32 until they are one.
+    set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   }
   Preference(const Preference&) = delete;
   Preference& operator=(const Preference&) = delete;
   ~Preference() { api().destroy_preference(get); }
+
+  template <class T>
+  void set(cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
+    lt_check(api().set_preference(get, attribute, &value, sizeof value), "stating preferences");
+  }
 
   cublasLtMatmulPreference_t get = nullptr;
 };

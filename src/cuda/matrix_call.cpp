@@ -59,8 +59,15 @@ std::unique_ptr<MatrixCall> remembered(const MatrixSearch& search, const TunedCh
   return nullptr;
 }
 
+// How much of the graph comes before the node that is being prepared.
+double part_done(const CudaPrepare& p) {
+  const auto& nodes = p.graph().nodes();
+  return static_cast<double>(&p.node() - nodes.data()) / static_cast<double>(nodes.size());
+}
+
 std::unique_ptr<MatrixCall> searched(CudaPrepare& p, const MatrixSearch& search) {
   CudaTuner& tuner = p.tuner();
+  tuner.announce(part_done(p), p.node().name);
   const std::vector<MatrixWay> ways = search.ways();
   std::vector<std::string> names;
   for (const MatrixWay& way : ways) names.push_back(way.name);

@@ -8,7 +8,8 @@
 namespace osprey {
 namespace {
 
-constexpr int kLaunches = 10, kReplays = 5;
+constexpr int kMostLaunches = 10, kReplays = 5;
+constexpr double kGraphSeconds = 2e-3;  // what a graph of many launches is meant to take
 
 class Event {
  public:
@@ -24,11 +25,11 @@ class Event {
 
 class LaunchGraph {
  public:
-  LaunchGraph(cudaStream_t stream, const std::function<void()>& launch) {
+  LaunchGraph(cudaStream_t stream, const std::function<void()>& launch, int launches) {
     cuda_check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "measuring");
     cudaGraph_t graph = nullptr;
     try {
-      for (int i = 0; i < kLaunches; ++i) launch();
+      for (int i = 0; i < launches; ++i) launch();
     } catch (...) {
       cudaStreamEndCapture(stream, &graph);
       cudaGraphDestroy(graph);
@@ -50,26 +51,32 @@ class LaunchGraph {
   cudaGraphExec_t exec_ = nullptr;
 };
 
+// Seconds that `work` takes on the device.
+double timed(cudaStream_t stream, const std::function<void()>& work) {
+  const Event begin, end;
+  cuda_check(cudaEventRecord(begin.get(), stream), "measuring");
+  work();
+  cuda_check(cudaEventRecord(end.get(), stream), "measuring");
+  cuda_check(cudaEventSynchronize(end.get()), "measuring");
+  float milliseconds = 0;
+  cuda_check(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "measuring");
+  return double{milliseconds} * 1e-3;
+}
+
 }  // namespace
 
 std::optional<double> measure_launches(cudaStream_t stream, const std::function<void()>& launch) {
   try {
-    launch();  // what is set up at the first launch does not belong into the graph
-    cuda_check(cudaStreamSynchronize(stream), "measuring");
-    const LaunchGraph graph(stream, launch);
-    const Event begin, end;
-    float least = std::numeric_limits<float>::infinity();
-    graph.replay(stream);
-    for (int i = 0; i < kReplays; ++i) {
-      cuda_check(cudaEventRecord(begin.get(), stream), "measuring");
-      graph.replay(stream);
-      cuda_check(cudaEventRecord(end.get(), stream), "measuring");
-      cuda_check(cudaEventSynchronize(end.get()), "measuring");
-      float milliseconds = 0;
-      cuda_check(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "measuring");
-      least = std::min(least, milliseconds);
-    }
-    return double{least} * 1e-3 / kLaunches;
+    launch();  // what is set up at the first launch is not timed
+    const double once = timed(stream, launch);
+    const int launches = static_cast<int>(std::clamp(kGraphSeconds / once, 1.0, double{kMostLaunches}));
+    const LaunchGraph graph(stream, launch, launches);
+    const auto replay = [&] { graph.replay(stream); };
+    timed(stream, replay);
+    double least = std::numeric_limits<double>::infinity();
+    const int replays = launches == 1 ? 2 : kReplays;
+    for (int i = 0; i < replays; ++i) least = std::min(least, timed(stream, replay));
+    return least / launches;
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kDevice) throw;
     return std::nullopt;
