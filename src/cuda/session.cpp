@@ -8,6 +8,7 @@
 
 #include "backends/image_dims.h"
 #include "backends/network_size.h"
+#include "cuda/nvtx.h"
 
 namespace osprey {
 namespace {
@@ -201,6 +202,7 @@ bool PlanCudaSession::copied_on_device(const ImageView& photo, std::byte* to) {
 
 // Through page-locked memory, from which the copies run by themselves.
 void PlanCudaSession::upload_photos(std::span<const ImageView> photos) {
+  const ProfilerRange range("osprey upload");
   const std::int64_t slot = plan().photos.slot_bytes;
   sizes_.clear();
   for (std::size_t i = 0; i < photos.size(); ++i) {
@@ -242,6 +244,7 @@ void PlanCudaSession::upload_parameters(const RunParameters& p) {
 }
 
 RunTimes PlanCudaSession::run(std::span<const ImageView> photos, const RunOptions& options) {
+  const ProfilerRange range("osprey run");
   enter();
   use_plan(shape_class(shared_->graph(), photos));
   place_values(plan());
@@ -350,6 +353,7 @@ RunTimes PlanCudaSession::run_eagerly(const RunOptions& options) {
   if (options.time_nodes) events[0].record(stream_.get());
   for (std::size_t s = 0; s < plan().steps.size(); ++s) {
     const CudaPlannedStep& step = plan().steps[s];
+    const ProfilerRange range(step.node->name.c_str());
     if (shared_->options().guards) fill_guards(step);
     context.enter(step, stream_.get(), 0);
     in_context(step.node->name, [&] { step.step->launch(context); });
