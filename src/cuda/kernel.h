@@ -75,8 +75,8 @@ struct CudaKernel {
   const OpInfo* op = nullptr;
   std::vector<DType> dtypes;  // element types of the first input that it takes; others are declined by name
   std::unique_ptr<CudaStep> (*prepare)(CudaPrepare&) = nullptr;
-  // Whether it chooses rows and writes their number (select, NMS, dropping). The outputs of others keep the rows
-  // of the input that has the same bound, and share its count.
+  // Whether it chooses rows and writes their number (select, NMS, dropping). The outputs of others keep the
+  // rows of the input that has the same bound, and share its count.
   bool selects_rows = false;
   // Inputs whose memory output 0 may take over when they die here, in order of preference; granted where the
   // bytes are equal. CudaPrepare::in_place() tells.
