@@ -25,8 +25,7 @@ struct CudaOptions {
   int device = 0;
   bool tf32 = false;
   bool graph =
-      true;       // replay a CUDA graph; off: launch kernel by kernel, as runs that observe values do anyway
-  int lanes = 6;  // steps that may run side by side within a graph; 1: one after the other
+      true;  // replay a CUDA graph; off: launch kernel by kernel, as runs that observe values do anyway
   // For tests: no value's memory is used again, so that CudaSession::value() can tell what a graph has
   // computed.
   bool keep_values = false;

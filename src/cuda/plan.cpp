@@ -72,12 +72,10 @@ class Planner {
       plan_.steps.push_back({&node, nullptr, node.inputs, node.outputs});
     set_phases();
     number_counts();
-    plan_.lanes = plan_lanes(dependencies(), shared_.options().lanes);
     place();
     for (std::size_t i = 0; i < plan_.steps.size(); ++i) prepare(i);
     plan_.scratch_offset = plan_.arena_bytes;
-    plan_.scratch_bytes = aligned(plan_.scratch_bytes);
-    plan_.arena_bytes += plan_.scratch_bytes * static_cast<std::size_t>(plan_.lanes.lanes);
+    plan_.arena_bytes += aligned(plan_.scratch_bytes);
     return std::move(plan_);
   }
 
@@ -155,25 +153,6 @@ class Planner {
     for (std::size_t o = 0; o < output; ++o)
       if (type(step.outs[o]).dims[0] == rows) return value(step.outs[o]).count;
     return plan_.counts++;
-  }
-
-  std::vector<StepDependencies> dependencies() const {
-    std::vector<int> maker(plan_.values.size(), -1);
-    std::vector<StepDependencies> out;
-    for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
-      out.emplace_back();
-      for (const int i : plan_.steps[s].ins)
-        if (i >= 0 && maker[static_cast<std::size_t>(i)] >= 0)
-          out.back().push_back(maker[static_cast<std::size_t>(i)]);
-      for (const int o : plan_.steps[s].outs) maker[static_cast<std::size_t>(o)] = static_cast<int>(s);
-    }
-    return out;
-  }
-
-  // The steps of its section: what one of them makes or reads must last for all of them.
-  const LanePlan::Section& section(int step) const {
-    return plan_.lanes
-        .sections[static_cast<std::size_t>(plan_.lanes.steps[static_cast<std::size_t>(step)].section)];
   }
 
   bool is_output(int index) const { return graph_.is_output(index); }
@@ -258,7 +237,7 @@ class Planner {
       const int in =
           static_cast<std::size_t>(i) < step.ins.size() ? step.ins[static_cast<std::size_t>(i)] : -1;
       if (in < 0 || is_output(in) || value(in).home != CudaHome::kArena ||
-          last[static_cast<std::size_t>(in)] != now || section(now).lanes > 1)
+          last[static_cast<std::size_t>(in)] != now)
         continue;
       if (std::count(step.ins.begin(), step.ins.end(), in) == 1 &&
           value(in).value.bytes() == value(step.outs[0]).value.bytes() && keeps_order(*step.node))

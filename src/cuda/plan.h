@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "cuda/executor.h"
-#include "cuda/lanes.h"
 #include "cuda/tuner.h"
 
 namespace osprey {
@@ -87,12 +86,10 @@ struct CudaPlannedStep {
 struct CudaPlan {
   std::vector<CudaPlaced> values;
   std::vector<CudaPlannedStep> steps;
-  LanePlan lanes;     // of the steps; their memory is planned so that a section's steps never share any
   CudaPhotos photos;  // data is null
   int counts = 0;
   std::size_t output_bytes = 0;  // counts and outputs, of which the last may be cut to a prefix
-  std::size_t arena_bytes = 0;
-  std::size_t scratch_offset = 0, scratch_bytes = 0;  // of the first lane; the others' follow
+  std::size_t arena_bytes = 0, scratch_offset = 0, scratch_bytes = 0;
 };
 
 // Bytes behind every value in the arena when guards are on.

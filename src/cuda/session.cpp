@@ -110,20 +110,13 @@ class PlanCudaSession::Context final : public CudaRun {
  public:
   Context(PlanCudaSession& session, CudaPlan& plan) : session_(session), plan_(plan) {}
 
-  void enter(const CudaPlannedStep& step, cudaStream_t stream, int lane) {
-    step_ = &step;
-    stream_ = stream;
-    lane_ = lane;
-  }
+  void enter(const CudaPlannedStep& step) { step_ = &step; }
 
   const CudaValue& in(std::size_t i) const override { return value(step_->ins.at(i)); }
   const CudaValue& out(std::size_t i) const override { return value(step_->outs.at(i)); }
   bool has_input(std::size_t i) const override { return i < step_->ins.size() && step_->ins[i] >= 0; }
-  std::byte* scratch() const override {
-    return session_.arena_.data() + plan_.scratch_offset +
-           static_cast<std::size_t>(lane_) * plan_.scratch_bytes;
-  }
-  cudaStream_t stream() const override { return stream_; }
+  std::byte* scratch() const override { return session_.arena_.data() + plan_.scratch_offset; }
+  cudaStream_t stream() const override { return session_.stream_.get(); }
   const CudaPhotos& photos() const override { return plan_.photos; }
   const CudaParameters* parameters() const override { return session_.parameters_.as<CudaParameters>(); }
 
@@ -133,8 +126,6 @@ class PlanCudaSession::Context final : public CudaRun {
   PlanCudaSession& session_;
   CudaPlan& plan_;
   const CudaPlannedStep* step_ = nullptr;
-  cudaStream_t stream_ = nullptr;
-  int lane_ = 0;
 };
 
 PlanCudaSession::PlanCudaSession(std::shared_ptr<const CudaShared> shared)
@@ -296,38 +287,12 @@ RunTimes PlanCudaSession::run_tensors(const std::map<std::string, Tensor>& input
   return run_eagerly(options);
 }
 
-// Sections one after the other; the steps of one on their lanes. Events become edges of the graph that is
-// captured.
 void PlanCudaSession::launch_all() {
-  while (static_cast<int>(lanes_.size()) + 1 < plan().lanes.lanes)
-    lanes_.push_back(std::make_unique<CudaStream>());
-  while (ends_.size() < plan().steps.size()) ends_.emplace_back();
-  for (const LanePlan::Section& section : plan().lanes.sections) launch_section(section);
-}
-
-void PlanCudaSession::launch_section(const LanePlan::Section& section) {
   Context context(*this, plan());
-  const auto stream_of = [&](int lane) {
-    return lane == 0 ? stream_.get() : lanes_[static_cast<std::size_t>(lane - 1)]->get();
-  };
-  const auto wait = [](cudaStream_t stream, const CudaEvent& event) {
-    cuda_check(cudaStreamWaitEvent(stream, event.get(), 0), "waiting for another lane");
-  };
-  if (section.lanes > 1) fork_.record(stream_.get());
-  for (int lane = 1; lane < section.lanes; ++lane) wait(stream_of(lane), fork_);
-  std::vector<int> tails(static_cast<std::size_t>(section.lanes), -1);
-  for (int s = section.begin; s < section.end; ++s) {
-    const CudaPlannedStep& step = plan().steps[static_cast<std::size_t>(s)];
-    const LanePlan::Step& placed = plan().lanes.steps[static_cast<std::size_t>(s)];
-    for (const int other : placed.waits) wait(stream_of(placed.lane), ends_[static_cast<std::size_t>(other)]);
-    context.enter(step, stream_of(placed.lane), placed.lane);
+  for (const CudaPlannedStep& step : plan().steps) {
+    context.enter(step);
     in_context(step.node->name, [&] { step.step->launch(context); });
-    if (section.lanes > 1) ends_[static_cast<std::size_t>(s)].record(stream_of(placed.lane));
-    tails[static_cast<std::size_t>(placed.lane)] = s;
   }
-  for (int lane = 1; lane < section.lanes; ++lane)
-    if (const int tail = tails[static_cast<std::size_t>(lane)]; tail >= 0)
-      wait(stream_.get(), ends_[static_cast<std::size_t>(tail)]);
 }
 
 RunTimes PlanCudaSession::run_graph() {
@@ -355,7 +320,7 @@ RunTimes PlanCudaSession::run_eagerly(const RunOptions& options) {
     const CudaPlannedStep& step = plan().steps[s];
     const ProfilerRange range(step.node->name.c_str());
     if (shared_->options().guards) fill_guards(step);
-    context.enter(step, stream_.get(), 0);
+    context.enter(step);
     in_context(step.node->name, [&] { step.step->launch(context); });
     if (options.time_nodes) events[s + 1].record(stream_.get());
     if (shared_->options().guards) check_guards(step);

@@ -87,7 +87,6 @@ class PlanCudaSession final : public CudaSession {
   RunTimes run_graph();
   RunTimes run_eagerly(const RunOptions& options);
   void launch_all();
-  void launch_section(const LanePlan::Section& section);
   void download_outputs();
   std::int64_t rows(const CudaPlaced& value) const;
   NodeTime node_time(const CudaPlannedStep& step, double seconds) const;
@@ -107,9 +106,6 @@ class PlanCudaSession final : public CudaSession {
   std::vector<std::pair<int, int>> sizes_;  // (height, width) of the last run's photos
   Tensor runs_;                             // of the last run, when they did not fit the download's prefix
   CudaEvent start_, uploaded_, done_, downloaded_;
-  std::vector<std::unique_ptr<CudaStream>> lanes_;  // beside stream_, which is the first lane
-  std::vector<CudaEvent> ends_;                     // of steps, for other lanes to wait for
-  CudaEvent fork_;
 };
 
 }  // namespace osprey

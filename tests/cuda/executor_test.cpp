@@ -1,4 +1,4 @@
-// The executor with a whole model: graphs, lanes and sessions that see many sizes of photos give, bit for
+// The executor with a whole model: graphs, and sessions that see many sizes of photos give, bit for
 // bit, what launching kernel by kernel in a fresh session gives.
 #include "cuda/executor.h"
 
@@ -55,7 +55,7 @@ void expect_same(const Outputs& got, const Outputs& want, const std::string& wha
 
 class CudaExecutorTest : public testing::TestWithParam<DType> {};
 
-TEST_P(CudaExecutorTest, GraphsAndLanesGiveWhatLaunchesGive) {
+TEST_P(CudaExecutorTest, GraphsGiveWhatLaunchesGive) {
   SKIP_WITHOUT_GPU();
   const auto graph = demo_graph(GetParam());
   const auto photos = scenes(8);
@@ -66,34 +66,27 @@ TEST_P(CudaExecutorTest, GraphsAndLanesGiveWhatLaunchesGive) {
     want.push_back(run_on(*executor->cuda_session(), *graph, photo));
     EXPECT_GT(want.back().at("det_scores").dim(0), 0);
   }
-  struct Way {
-    std::string name;
-    bool graph;
-    int lanes;
-  };
-  for (const Way& way : {Way{"launches in one session", false, 1}, Way{"a graph of one lane", true, 1},
-                         Way{"a graph of six lanes", true, 6}}) {
-    const auto executor =
-        make_cuda_executor(graph, {.graph = way.graph, .lanes = way.lanes, .tuning_budget = 0});
+  for (const bool graphs : {false, true}) {
+    const auto executor = make_cuda_executor(graph, {.graph = graphs, .tuning_budget = 0});
     const auto session = executor->cuda_session();
     for (int round = 0; round < 2; ++round)
       for (std::size_t i = 0; i < photos.size(); ++i)
         expect_same(run_on(*session, *graph, photos[i]), want[i],
-                    way.name + ", round " + std::to_string(round) + ", photo " + std::to_string(i));
+                    std::string(graphs ? "graph" : "launches in one session") + ", round " +
+                        std::to_string(round) + ", photo " + std::to_string(i));
   }
 }
 
 // The same, value by value: what departs first names the step at fault.
-TEST_P(CudaExecutorTest, EveryValueOfAGraphWithLanesIsWhatLaunchesGive) {
+TEST_P(CudaExecutorTest, EveryValueOfAGraphIsWhatLaunchesGive) {
   SKIP_WITHOUT_GPU();
   const auto graph = demo_graph(GetParam());
   const Image photo = scenes(1).front();
-  const auto executor_with = [&](bool graphs, int lanes) {
-    return make_cuda_executor(graph,
-                              {.graph = graphs, .lanes = lanes, .keep_values = true, .tuning_budget = 0});
+  const auto executor_with = [&](bool graphs) {
+    return make_cuda_executor(graph, {.graph = graphs, .keep_values = true, .tuning_budget = 0});
   };
-  const auto plain = executor_with(false, 1), laned = executor_with(true, 6);
-  const auto want = plain->cuda_session(), got = laned->cuda_session();
+  const auto plain = executor_with(false), captured = executor_with(true);
+  const auto want = plain->cuda_session(), got = captured->cuda_session();
   run_on(*want, *graph, photo);
   run_on(*got, *graph, photo);
   int departed = 0;
