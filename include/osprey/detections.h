@@ -33,6 +33,12 @@ struct Keypoint {
   float x = 0, y = 0, score = 0;
 };
 
+// A place to look for an object in, found beforehand: for models that do not propose any (Fast R-CNN).
+struct Proposal {
+  Box box;
+  float score = 0;  // on any scale; of more than the model takes, the best are used
+};
+
 struct Detection {
   int class_index = 0;  // 0-based in the framework's own list, without background
   float score = 0;      // a probability; of proposals (no second stage) their objectness logit

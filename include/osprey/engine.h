@@ -125,6 +125,7 @@ class OSPREY_API Engine {
   std::string precision() const;  // "fp32"
   bool has_masks() const;
   bool has_keypoints() const;
+  bool needs_proposals() const;  // Session::detect_in is the way to run it
 
  private:
   friend class Session;
@@ -143,6 +144,13 @@ class OSPREY_API Session {
   Detections detect(ImageView photo, const Thresholds& thresholds = {});
   // A batch: photos of any sizes, the same detections as one by one.
   std::vector<Detections> detect(std::span<const ImageView> photos, const Thresholds& thresholds = {});
+
+  // For an engine that needs proposals: those of the photo, of each photo.
+  Detections detect_in(ImageView photo, std::span<const Proposal> proposals,
+                       const Thresholds& thresholds = {});
+  std::vector<Detections> detect_in(std::span<const ImageView> photos,
+                                    std::span<const std::vector<Proposal>> proposals,
+                                    const Thresholds& thresholds = {});
 
  private:
   std::unique_ptr<class DetectionSession> session_;

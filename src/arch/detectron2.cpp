@@ -1,6 +1,6 @@
-// Detectron2 (github.com/facebookresearch/detectron2): Faster, Mask, Keypoint and Cascade R-CNN on ResNets
-// with FPN, C4 or dilated C5, RetinaNet, and region proposal networks alone, as its YAML configs describe
-// them. Weight names are its checkpoints'.
+// Detectron2 (github.com/facebookresearch/detectron2): Fast, Faster, Mask, Keypoint and Cascade R-CNN on
+// ResNets with FPN, C4 or dilated C5, RetinaNet, and region proposal networks alone, as its YAML configs
+// describe them. Weight names are its checkpoints'.
 #include <filesystem>
 
 #include "arch/detectron2/checkpoint.h"
@@ -109,13 +109,26 @@ Instances res5_instances(Net& net, const HeadInput& in, const Res5Heads& res5, c
               "mask_logits", mask_head(net, "roi_heads.mask_head.", mask_head_options(in.config), maps))};
 }
 
+Proposals proposals(Net& net, const Config& config, const Rpn& options, const Features& features,
+                    ValueId geometry) {
+  constexpr const char* kKey = "MODEL.RPN.IN_FEATURES";
+  return rpn(net, "proposal_generator.", options, select_features(features, config.texts(kKey), kKey),
+             geometry);
+}
+
+// Whether proposals come from outside (Fast R-CNN).
+bool takes_proposals(const Config& config) {
+  const std::string name = config.text("MODEL.PROPOSAL_GENERATOR.NAME");
+  if (name != "RPN" && name != "PrecomputedProposals")
+    config.refuse("MODEL.PROPOSAL_GENERATOR.NAME", "only RPN and PrecomputedProposals are");
+  return name == "PrecomputedProposals";
+}
+
 void rcnn(Net& net, const Config& config, const Backbone& m, const NetworkInput& input, bool clip) {
   const Features features = backbone(net, m, input.image);
-  const ValueId rois =
-      rpn(net, "proposal_generator.", rpn_options(config),
-          select_features(features, config.texts("MODEL.RPN.IN_FEATURES"), "MODEL.RPN.IN_FEATURES"),
-          input.geometry)
-          .boxes;
+  const ValueId rois = takes_proposals(config)
+                           ? given_proposals(net, given_proposal_options(config), input.geometry, clip)
+                           : proposals(net, config, rpn_options(config), features, input.geometry).boxes;
   const HeadInput in{
       config,
       select_features(features, config.texts("MODEL.ROI_HEADS.IN_FEATURES"), "MODEL.ROI_HEADS.IN_FEATURES"),
@@ -149,11 +162,11 @@ void retinanet(Net& net, const Config& config, const Backbone& m, const NetworkI
 // The first stage alone: its proposals are what it detects, with their logits as scores and without classes.
 void proposal_network(Net& net, const Config& config, const Backbone& m, const NetworkInput& input,
                       bool clip) {
+  if (takes_proposals(config))
+    config.refuse("MODEL.PROPOSAL_GENERATOR.NAME", "a ProposalNetwork has to make them itself");
   Rpn options = rpn_options(config);
   options.last = true;
-  const Features levels = select_features(backbone(net, m, input.image),
-                                          config.texts("MODEL.RPN.IN_FEATURES"), "MODEL.RPN.IN_FEATURES");
-  const Proposals found = rpn(net, "proposal_generator.", options, levels, input.geometry);
+  const Proposals found = proposals(net, config, options, backbone(net, m, input.image), input.geometry);
   photo_outputs(net, {found.boxes, found.logits, kNoValue}, {}, input.geometry, clip);
 }
 
@@ -191,6 +204,7 @@ std::string describe(const Config& config, const Backbone& m) {
   std::string text =
       fmt::format("{}, {}-{} {}", config.text("MODEL.META_ARCHITECTURE"), trunk, m.trunk.depth, neck);
   if (meta_architecture(config) != Meta::kRcnn) return text;
+  if (takes_proposals(config)) text += ", precomputed proposals";
   if (config.text("MODEL.ROI_HEADS.NAME") == "CascadeROIHeads") text += ", cascade";
   if (config.flag("MODEL.MASK_ON")) text += ", masks";
   if (config.flag("MODEL.KEYPOINT_ON")) text += ", keypoints";

@@ -89,7 +89,7 @@ TEST(ZooTable, HoldsEveryRowOfTheOfficialTables) {
           "faster_rcnn_R_50_C4_3x", "faster_rcnn_R_50_DC5_3x", "faster_rcnn_R_50_FPN_3x",
           "faster_rcnn_R_101_C4_3x", "faster_rcnn_R_101_DC5_3x", "faster_rcnn_R_101_FPN_3x",
           "faster_rcnn_X_101_32x8d_FPN_3x", "retinanet_R_50_FPN_1x", "retinanet_R_50_FPN_3x",
-          "retinanet_R_101_FPN_3x", "rpn_R_50_C4_1x", "rpn_R_50_FPN_1x"});
+          "retinanet_R_101_FPN_3x", "rpn_R_50_C4_1x", "rpn_R_50_FPN_1x", "fast_rcnn_R_50_FPN_1x"});
   expect("COCO-InstanceSegmentation",
          {"mask_rcnn_R_50_C4_1x", "mask_rcnn_R_50_DC5_1x", "mask_rcnn_R_50_FPN_1x", "mask_rcnn_R_50_C4_3x",
           "mask_rcnn_R_50_DC5_3x", "mask_rcnn_R_50_FPN_3x", "mask_rcnn_R_101_C4_3x", "mask_rcnn_R_101_DC5_3x",
@@ -110,13 +110,15 @@ TEST(ZooTable, SizesAreThoseOfTheArchitectures) {
   EXPECT_EQ(parameters(zeros("faster_rcnn_X_101_32x8d_FPN_3x").graph), 104'784'480);
 }
 
-TEST(ZooTable, SizesOfProposalNetworks) {
+TEST(ZooTable, SizesWithoutASecondOrFirstStage) {
   // ResNet-50's convolutions (torchvision's 25,557,032 less its classifier and batch norms), the pyramid's
   // laterals and outputs, and the head's three convolutions of 256 channels and 3 anchors a cell.
   const std::int64_t trunk = 25'557'032 - (2048 + 1) * 1000 - 53'120;
   const std::int64_t pyramid = (256 + 512 + 1024 + 2048 + 4) * 256 + 4 * (256 * 9 + 1) * 256;
   const std::int64_t head = (256 * 9 + 1) * 256 + (256 + 1) * 3 * (1 + 4);
   EXPECT_EQ(parameters(zeros("rpn_R_50_FPN_1x").graph), trunk + pyramid + head);
+  // Faster R-CNN has that head on top.
+  EXPECT_EQ(parameters(zeros("fast_rcnn_R_50_FPN_1x").graph), 41'699'936 - head);
   // C4 ends with res4, whose 1024 channels its head keeps; 15 anchors a cell.
   const std::int64_t res5 = 3 * (512 * 512 * 9 + 512 * 2048) + (1024 + 2 * 2048) * 512 + 1024 * 2048;
   const std::int64_t c4_head = (1024 * 9 + 1) * 1024 + (1024 + 1) * 15 * (1 + 4);
@@ -139,8 +141,7 @@ TEST(ZooTable, NamesMayLackFolderAndExtension) {
 
 TEST(ZooTable, WhatIsNotSupportedIsRefusedByName) {
   for (const auto& row :
-       {std::pair{"COCO-Detection/fast_rcnn_R_50_FPN_1x", "MODEL.LOAD_PROPOSALS"},
-        {"COCO-PanopticSegmentation/panoptic_fpn_R_50_3x", "MODEL.META_ARCHITECTURE"},
+       {std::pair{"COCO-PanopticSegmentation/panoptic_fpn_R_50_3x", "MODEL.META_ARCHITECTURE"},
         {"Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5", "MODEL.RESNETS.DEFORM_ON_PER_STAGE"},
         {"Misc/cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv", "MODEL.RESNETS.DEFORM_ON_PER_STAGE"},
         {"Misc/mask_rcnn_R_50_FPN_3x_gn", "MODEL.RESNETS.NORM"}})
@@ -228,6 +229,28 @@ TEST(ZooGraphs, ProposalNetworksDetectObjects) {
                 zeros("rpn_R_50_FPN_1x", {{"MODEL.META_ARCHITECTURE", "SemanticSegmentor"}});
               }),
               HasSubstr("only GeneralizedRCNN, RetinaNet and ProposalNetwork are"));
+}
+
+TEST(ZooGraphs, FastRcnnTakesProposals) {
+  const Model model = zeros("fast_rcnn_R_50_FPN_1x");
+  const Graph& graph = model.graph;
+  ASSERT_NE(graph.find("proposals"), kNoValue);
+  EXPECT_EQ(to_string(graph.value(graph.find("proposals")).type), "f32[<=1024*P,5]");
+  EXPECT_EQ(to_string(graph.value(graph.find("proposal_boxes")).type), "f32[<=1000*N,5]");
+  EXPECT_THAT(line_of(to_text(graph), "rescale_boxes(proposals"),
+              AllOf(HasSubstr("to_network=true"), HasSubstr("top=1000")));
+  const auto changed = [](std::vector<std::pair<std::string, std::string>> keys) {
+    return error_of([&] { zeros("fast_rcnn_R_50_FPN_1x", std::move(keys)); });
+  };
+  EXPECT_THAT(changed({{"MODEL.LOAD_PROPOSALS", "False"}}),
+              AllOf(HasSubstr("MODEL.LOAD_PROPOSALS"), HasSubstr("have to be loaded")));
+  EXPECT_THAT(changed({{"MODEL.META_ARCHITECTURE", "ProposalNetwork"}}), HasSubstr("make them itself"));
+  EXPECT_THAT(changed({{"MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"}}),
+              HasSubstr("only RPN and PrecomputedProposals are"));
+  const Model few = zeros("fast_rcnn_R_50_FPN_1x", {{"DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", "300"},
+                                                    {"MODEL.PROPOSAL_GENERATOR.MIN_SIZE", "2"}});
+  EXPECT_THAT(line_of(to_text(few.graph), "rescale_boxes(proposals"),
+              AllOf(HasSubstr("top=300"), HasSubstr("min_size=2.0")));
 }
 
 TEST(ZooGraphs, ResNeXtStridesInItsGroupedConvolution) {

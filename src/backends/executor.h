@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -40,6 +41,8 @@ struct RunTimes {
 
 struct RunOptions {
   RunParameters parameters;
+  // The graph's inputs beside the photos and their sizes, by name (graph/model.h).
+  std::map<std::string, Tensor> inputs;
   bool time_nodes = false;
   // Called with a value of the graph, right after it was made, in C order and its own element type: for
   // --dump and for comparing executors. `wanted` names the values; empty: none.

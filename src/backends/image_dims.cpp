@@ -38,7 +38,8 @@ void bind_dims(const TensorType& type, const std::vector<std::int64_t>& shape, s
     if (!symbol.empty() && !bindings.contains(symbol)) {
       const std::int64_t base = dim.evaluate({{symbol, 0}}), step = dim.evaluate({{symbol, 1}}) - base;
       require(step > 0, "{}: extent {} of {} does not bind {}", what, i, to_string(type), symbol);
-      bindings[symbol] = (shape[i] - base) / step;
+      // Of a bound, the least that holds the rows.
+      bindings[symbol] = (shape[i] - base + (dim.is_exact() ? 0 : step - 1)) / step;
     }
     const std::int64_t extent = dim.evaluate(bindings);
     require(dim.is_exact() ? shape[i] == extent : shape[i] <= extent, "{}: extent {} is {}, {} needs {}",

@@ -44,6 +44,12 @@ TEST(ImageDims, TensorsBindSymbols) {
   bind_dims(type, {2, 3, 64, 2}, "other", dims);
   EXPECT_THROW(bind_dims(type, {2, 3, 60, 2}, "other", dims), Error);
   EXPECT_THROW(bind_dims(type, {2, 3, 64}, "other", dims), Error);
+  DimBindings rows;
+  bind_dims(parse_type("f32[<=1024*P,5]"), {1500, 5}, "proposals", rows);
+  EXPECT_EQ(rows, (DimBindings{{"P", 2}}));
+  rows.clear();
+  bind_dims(parse_type("f32[<=1024*P,5]"), {0, 5}, "proposals", rows);
+  EXPECT_EQ(rows, (DimBindings{{"P", 0}}));
   DimBindings none;
   EXPECT_THROW(bind_dims(parse_type("f32[8*h]"), {12}, "image", none), Error);
   EXPECT_NO_THROW(bind_dims(parse_type("f32[<=8]"), {3}, "rows", none));

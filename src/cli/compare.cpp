@@ -10,6 +10,7 @@
 #include "cli/support/evaluation.h"
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
+#include "cli/support/proposals.h"
 #include "cli/support/source_flags.h"
 #include "cli/support/verb.h"
 #include "core/error.h"
@@ -27,7 +28,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 struct Options {
-  std::string first, second, output, annotations;
+  std::string first, second, output, annotations, proposals;
   std::vector<std::string> input;
   std::size_t images = 0;
   std::string devices;
@@ -49,14 +50,15 @@ struct Side {
   std::string name;
   std::shared_ptr<const LoadedEngine> engine;
   DetectionSession session;
+  ProposalSource proposals;
 
-  Side(const std::string& file, const EngineOptions& options)
-      : name(fs::path(file).filename().string()),
-        engine(LoadedEngine::open(file, options)),
-        session(engine) {}
+  Side(const std::string& file, const EngineOptions& options, const std::string& proposal_file)
+      : name(fs::path(file).filename().string()), engine(LoadedEngine::open(file, options)), session(engine) {
+    if (engine->needs_proposals()) proposals = {proposal_file, file, *engine};
+  }
 
-  Detections detect(const ImageView& photo, const RunOptions& options) {
-    return std::move(session.detect({&photo, 1}, options).front());
+  Detections detect(const fs::path& file, const ImageView& photo, const RunOptions& options) {
+    return std::move(session.detect({&photo, 1}, options, nullptr, proposals.of({names_of(file)})).front());
   }
 };
 
@@ -97,17 +99,23 @@ double relative_difference(const Tensor& a, const Tensor& b) {
   return largest > 0 ? difference / largest : difference;
 }
 
-std::map<std::string, Tensor> values_of(Side& side, const ImageView& photo,
+// A photo and the file it came from.
+struct Photo {
+  fs::path file;
+  Image pixels;
+};
+
+std::map<std::string, Tensor> values_of(Side& side, const Photo& photo,
                                         const std::vector<std::string>& names) {
   std::map<std::string, Tensor> out;
   RunOptions options{.wanted = names};
   options.observe = [&](const std::string& name, const Tensor& value) { out[name] = value.copied(); };
-  side.detect(photo, options);
+  side.detect(photo.file, photo.pixels, options);
   return out;
 }
 
 // The first layer whose values differ by more than `bound` of their largest magnitude; none: an empty name.
-Departure first_departure(Side& a, Side& b, const ImageView& photo, double bound) {
+Departure first_departure(Side& a, Side& b, const Photo& photo, double bound) {
   for (const auto& names : shared_values(a, b)) {
     const auto x = values_of(a, photo, names), y = values_of(b, photo, names);
     for (const std::string& name : names) {
@@ -206,19 +214,19 @@ void expect_same_classes(const Options& o, const Side& a, const Side& b) {
 
 // Adds up how far the sides agree on `files`. Returns the last photo on which they do not, else the first:
 // where a departing layer is looked for.
-Image compare_photos(const Options& o, const std::vector<fs::path>& files, Side& a, Side& b, bool quiet,
+Photo compare_photos(const Options& o, const std::vector<fs::path>& files, Side& a, Side& b, bool quiet,
                      Verdict& verdict) {
   const Truth truth(o.annotations, *a.engine);
   const RunOptions options{.parameters = run_parameters(o.thresholds.values)};
-  std::optional<Image> telling;
+  std::optional<Photo> telling;
   ProgressBar bar(!quiet);
   for (const fs::path& file : files) {
     Image photo = read_image(file);
-    const Detections x = a.detect(photo, options), y = b.detect(photo, options);
+    const Detections x = a.detect(file, photo, options), y = b.detect(file, photo, options);
     const Agreement here = compare_detections(x, y, verdict.bounds);
     verdict.total.add(here);
     if (!o.output.empty()) write_picture(o, file, photo, a, b, x, y, truth);
-    if (!telling || !violations(here, verdict.bounds).empty()) telling = std::move(photo);
+    if (!telling || !violations(here, verdict.bounds).empty()) telling = {file, std::move(photo)};
     bar.update(static_cast<double>(++verdict.images) / static_cast<double>(files.size()), "comparing");
   }
   return std::move(*telling);
@@ -260,15 +268,17 @@ int compare(const Options& o, const CommonOptions& common) {
   if (o.images > 0 && files.size() > o.images) files.resize(o.images);
   const auto [device_a, device_b] = split_devices(o.devices);
   EngineOptions options{.threads = common.threads, .device = device_a, .tuning = o.tuning.values};
-  Side a(o.first, options);
+  Side a(o.first, options, o.proposals);
   options.device = device_b;
-  Side b(o.second, options);
+  Side b(o.second, options, o.proposals);
+  if (!o.proposals.empty() && !a.engine->needs_proposals() && !b.engine->needs_proposals())
+    fail(ErrorCode::kUsage, "--proposals {}: both engines make their own", o.proposals);
   expect_same_classes(o, a, b);
   if (!o.output.empty()) make_folder(o.output);
 
   Verdict verdict{.exact = is_exact(a, b)};
   verdict.bounds = verdict.exact ? bounds_for_fp32() : bounds_for_reduced_precision();
-  const Image telling = compare_photos(o, files, a, b, common.quiet, verdict);
+  const Photo telling = compare_photos(o, files, a, b, common.quiet, verdict);
   verdict.violations = violations(verdict.total, verdict.bounds);
   if (o.layers || !verdict.violations.empty())
     verdict.departure = first_departure(a, b, telling, verdict.bounds.stage);
@@ -298,6 +308,7 @@ Verb compare_verb() {
             app.add_flag("--layers", o->layers,
                          "Look for the first layer that departs even when the detections agree");
             o->thresholds.declare(app);
+            declare_proposals(app, o->proposals);
             return [o, &common] { return compare(*o, common); };
           }};
 }

@@ -18,7 +18,7 @@ namespace osprey {
 namespace {
 
 struct Options {
-  std::string engine, images, annotations, detections, save, plots;
+  std::string engine, images, annotations, detections, save, plots, proposals;
   std::vector<std::string> types;
   DeviceFlags device;
   ThresholdFlags thresholds;
@@ -76,6 +76,7 @@ Evaluated evaluate_file(const Options& o, CocoAnnotations& truth) {
 Evaluated evaluate_engine(const Options& o, const CommonOptions& common, CocoAnnotations& truth) {
   ProgressBar bar(!common.quiet);
   const auto engine = LoadedEngine::open(o.engine, o.device.options(common, bar));
+  const ProposalSource proposals(o.proposals, o.engine, *engine);
   const std::vector<CocoType> types = chosen_types(o, types_of(*engine));
   for (const CocoType type : types)
     if (!asks_for(types_of(*engine), type))
@@ -90,14 +91,15 @@ Evaluated evaluate_engine(const Options& o, const CommonOptions& common, CocoAnn
   std::optional<CocoResultsWriter> saved;
   if (!o.save.empty()) saved.emplace(o.save, ids);
   DetectionSession session(engine);
-  detect_all(session, {.parameters = run_parameters(o.thresholds.values)}, truth, o.images,
-             [&](const CocoImage& image, const Image&, const Detections& found, std::size_t index) {
-               for (std::size_t t = 0; t < types.size(); ++t)
-                 append_coco_results(found, image.id, ids, types[t], out.results[t]);
-               if (saved) saved->add(image.id, found);
-               bar.update(static_cast<double>(index + 1) / static_cast<double>(truth.images.size()),
-                          "detecting");
-             });
+  detect_all(
+      session, {.parameters = run_parameters(o.thresholds.values)}, truth, o.images,
+      [&](const CocoImage& image, const Image&, const Detections& found, std::size_t index) {
+        for (std::size_t t = 0; t < types.size(); ++t)
+          append_coco_results(found, image.id, ids, types[t], out.results[t]);
+        if (saved) saved->add(image.id, found);
+        bar.update(static_cast<double>(index + 1) / static_cast<double>(truth.images.size()), "detecting");
+      },
+      proposals);
   if (saved) saved->commit();
   for (std::size_t t = 0; t < types.size(); ++t)
     out.evals.push_back(evaluate(truth, out.results[t], types[t]));
@@ -139,6 +141,7 @@ Verb eval_verb() {
                            "Folder for precision-recall, per-class and confusion pictures");
             o->device.declare(app);
             o->thresholds.declare(app);
+            declare_proposals(app, o->proposals);
             return [o, &common] { return eval(*o, common); };
           }};
 }

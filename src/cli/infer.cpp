@@ -5,6 +5,7 @@
 #include "cli/support/device_flags.h"
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
+#include "cli/support/proposals.h"
 #include "cli/support/source_flags.h"
 #include "cli/support/verb.h"
 #include "core/error.h"
@@ -20,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string engine, output, labels, dump, dump_to, format = "picture,tsv,json";
+  std::string engine, output, labels, proposals, dump, dump_to, format = "picture,tsv,json";
   std::vector<std::string> inputs;
   DeviceFlags device;
   ThresholdFlags thresholds;
@@ -174,6 +175,7 @@ int infer(const Options& o, const CommonOptions& common) {
   refuse_equal_stems(files);
   ProgressBar bar(!common.quiet);
   const auto engine = LoadedEngine::open(o.engine, o.device.options(common, bar));
+  const ProposalSource proposals(o.proposals, o.engine, *engine);
   const std::vector<std::string> labels = labels_of(o, *engine);
   Dump dump(o, engine->graph());
   make_folder(o.output);
@@ -184,11 +186,15 @@ int infer(const Options& o, const CommonOptions& common) {
   for (std::size_t begin = 0; begin < files.size(); begin += static_cast<std::size_t>(o.batch)) {
     const std::size_t end = std::min(files.size(), begin + static_cast<std::size_t>(o.batch));
     std::vector<Image> photos;
-    for (std::size_t i = begin; i < end; ++i) photos.push_back(read_image(files[i]));
+    std::vector<ImageNames> names;
+    for (std::size_t i = begin; i < end; ++i) {
+      photos.push_back(read_image(files[i]));
+      names.push_back(names_of(files[i]));
+    }
     const std::vector<ImageView> views(photos.begin(), photos.end());
     RunOptions options{.parameters = run_parameters(o.thresholds.values)};
     dump.ask(options);
-    const std::vector<Detections> found = session.detect(views, options);
+    const std::vector<Detections> found = session.detect(views, options, nullptr, proposals.of(names));
     for (std::size_t i = begin; i < end; ++i) {
       writers.add(files[i], photos[i - begin], found[i - begin]);
       count += found[i - begin].items.size();
@@ -217,6 +223,7 @@ Verb infer_verb() {
         app.add_option("-o,--output", o->output, "Folder to write to")->required();
         o->device.declare(app);
         o->thresholds.declare(app);
+        declare_proposals(app, o->proposals);
         app.add_option("--labels", o->labels, "Other class names: one a line, or a COCO annotations file");
         app.add_option("--format", o->format, "What to write: picture, tsv, json, coco (COCO results), none")
             ->capture_default_str();

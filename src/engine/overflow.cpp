@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "cpu/executor.h"
+#include "engine/proposals.h"
 #include "ops/normalize_image.h"
 #include "passes/pass.h"
 
@@ -59,6 +60,9 @@ class Search {
       float& largest = largest_[name];
       largest = std::max(largest, largest_magnitude(value));
     };
+    const std::vector<Proposal> proposals = synthetic_proposals(photo);
+    const std::vector<Proposal>* const given = &proposals;
+    if (takes_proposals(graph_)) options.inputs["proposals"] = proposal_rows({&given, 1});
     session.run({&photo, 1}, options);
   }
 

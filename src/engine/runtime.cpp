@@ -1,9 +1,11 @@
 #include "engine/runtime.h"
 
+#include <cmath>
 #include <map>
 
 #include "backends/image_dims.h"
 #include "core/error.h"
+#include "engine/proposals.h"
 
 namespace osprey {
 
@@ -43,13 +45,30 @@ DimBindings network_size(const Graph& graph, const ImageView& photo) {
   return dims;
 }
 
+void check_proposals(const std::vector<Proposal>& proposals) {
+  for (const auto& [box, score] : proposals)
+    for (const float v : {box.x0, box.y0, box.x1, box.y1, score})
+      if (!std::isfinite(v)) fail(ErrorCode::kUsage, "detect: a proposal has a number that is not finite");
+}
+
 }  // namespace
 
 DetectionSession::DetectionSession(std::shared_ptr<const LoadedEngine> engine)
     : engine_(std::move(engine)), session_(engine_->executor().session()) {}
 
 std::vector<Detections> DetectionSession::detect(std::span<const ImageView> photos, const RunOptions& options,
-                                                 RunTimes* times) {
+                                                 RunTimes* times,
+                                                 std::span<const std::vector<Proposal>> proposals) {
+  const bool needed = engine_->needs_proposals();
+  if (needed && proposals.size() != photos.size())
+    fail(ErrorCode::kUsage,
+         "{} photos came with proposals for {}: this engine ({}) detects in proposals made beforehand; give "
+         "them with --proposals FILE, or call Session::detect_in",
+         photos.size(), proposals.size(), engine_->data().model.description);
+  if (!needed && !proposals.empty())
+    fail(ErrorCode::kUsage, "proposals were given, but this engine ({}) makes its own",
+         engine_->data().model.description);
+  for (const auto& of_photo : proposals) check_proposals(of_photo);
   for (const ImageView& photo : photos)
     if (photo.width <= 0 || photo.height <= 0 || !photo.pixels)
       fail(ErrorCode::kUsage, "detect: a photo of {} x {} pixels", photo.width, photo.height);
@@ -61,7 +80,13 @@ std::vector<Detections> DetectionSession::detect(std::span<const ImageView> phot
   for (const auto& [size, members] : groups) {
     std::vector<ImageView> group;
     for (const std::size_t i : members) group.push_back(photos[i]);
-    std::vector<Detections> found = run_group(group, options, total);
+    RunOptions inputs = options;
+    if (needed) {
+      std::vector<const std::vector<Proposal>*> given;
+      for (const std::size_t i : members) given.push_back(&proposals[i]);
+      inputs.inputs["proposals"] = proposal_rows(given);
+    }
+    std::vector<Detections> found = run_group(group, inputs, total);
     for (std::size_t k = 0; k < members.size(); ++k) out[members[k]] = std::move(found[k]);
   }
   if (times) *times = std::move(total);
@@ -163,6 +188,7 @@ std::string Engine::device() const { return to_string(engine_->device()); }
 std::string Engine::precision() const { return engine_->data().precision; }
 bool Engine::has_masks() const { return engine_->has_output("mask_ends"); }
 bool Engine::has_keypoints() const { return engine_->has_output("keypoints"); }
+bool Engine::needs_proposals() const { return engine_->needs_proposals(); }
 
 Session::Session(const Engine& engine) : session_(std::make_unique<DetectionSession>(engine.engine_)) {}
 Session::Session(Session&&) noexcept = default;
@@ -175,6 +201,18 @@ Detections Session::detect(ImageView photo, const Thresholds& thresholds) {
 
 std::vector<Detections> Session::detect(std::span<const ImageView> photos, const Thresholds& thresholds) {
   return session_->detect(photos, {.parameters = run_parameters(thresholds)});
+}
+
+Detections Session::detect_in(ImageView photo, std::span<const Proposal> proposals,
+                              const Thresholds& thresholds) {
+  const std::vector<Proposal> of_photo(proposals.begin(), proposals.end());
+  return std::move(detect_in({&photo, 1}, {&of_photo, 1}, thresholds).front());
+}
+
+std::vector<Detections> Session::detect_in(std::span<const ImageView> photos,
+                                           std::span<const std::vector<Proposal>> proposals,
+                                           const Thresholds& thresholds) {
+  return session_->detect(photos, {.parameters = run_parameters(thresholds)}, nullptr, proposals);
 }
 
 }  // namespace osprey

@@ -10,6 +10,7 @@
 #include "backends/executor.h"
 #include "engine/devices.h"
 #include "engine/engine_file.h"
+#include "engine/proposals.h"
 #include "osprey/engine.h"
 
 namespace osprey {
@@ -26,6 +27,7 @@ class LoadedEngine {
   const std::vector<std::string>& labels() const { return labels_; }
   bool has_output(std::string_view name) const;
   bool has_classes() const { return has_output("det_classes"); }  // proposals have none
+  bool needs_proposals() const { return takes_proposals(*graph_); }
   const char* score_output() const;  // of detections: proposals have logits in their place
 
  private:
@@ -43,9 +45,11 @@ class DetectionSession {
 
   // Detections of each photo. Photos of one network size run together; others apart, since sharing a size
   // would pad the smaller ones further and change what they give: a batch gives what its photos give one by
-  // one. `times`, when given, receives where the run spent its time.
+  // one. `times`, when given, receives where the run spent its time. `proposals`: of each photo, for engines
+  // that need them.
   std::vector<Detections> detect(std::span<const ImageView> photos, const RunOptions& options,
-                                 RunTimes* times = nullptr);
+                                 RunTimes* times = nullptr,
+                                 std::span<const std::vector<Proposal>> proposals = {});
 
   // The last run once more, on a GPU, without copies to and from it: seconds for one of `replays`.
   double replay(int replays) { return osprey::replay(*session_, replays); }

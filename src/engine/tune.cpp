@@ -19,7 +19,9 @@ void tune_engine(const std::filesystem::path& engine, const BuildOptions& option
     DetectionSession session(loaded);
     const Image photo = synthetic_photo(loaded->graph());
     const std::vector<ImageView> photos(static_cast<std::size_t>(options.tuning_batch), photo);
-    session.detect(photos, {});
+    std::vector<std::vector<Proposal>> proposals;
+    if (loaded->needs_proposals()) proposals.assign(photos.size(), synthetic_proposals(photo));
+    session.detect(photos, {}, nullptr, proposals);
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kDevice) throw;
     report.remarks.push_back(fmt::format("not tuned: {}", e.what()));

@@ -2,6 +2,8 @@
 //
 // The graph of every detector has these inputs and outputs, by name:
 //   inputs   photos u8[N,H,W,3], sizes i32[N,2]                     (ops/resize_image.h)
+//            proposals f32[<=1024*P,5]              of Fast R-CNN: rows (image, x0, y0, x1, y1) in original
+//                                                   pixels, image by image, by descending score
 //   outputs  det_boxes_net f32[D,5], det_scores f32[D], det_classes i32[D]   network pixels, by score
 //            (a network of proposals alone: proposal_boxes and proposal_logits instead, and no classes)
 //            det_boxes f32[E,5], det_rows i32[E]                    original pixels; row of the above

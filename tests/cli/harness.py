@@ -69,12 +69,13 @@ class CommandTest(unittest.TestCase):
         return any(row["what"].startswith("gpu ") for row in self.run_osprey("doctor", "--json").json())
 
     @classmethod
-    def engine(cls, *options):
+    def engine(cls, *options, labels=True):
         name = "demo" + "".join(o.strip("-").replace("/", "_") for o in options) + ".osprey"
         file = Path(CommandTest._shared.name) / name
         if not file.exists():
-            result = osprey("build", DEMO / "demo_mask_rcnn.pkl", "--config", DEMO / "demo_mask_rcnn.yaml", "--labels",
-                            DEMO / "labels.txt", *options, "-o", file)
+            names = ["--labels", DEMO / "labels.txt"] if labels else []
+            result = osprey("build", DEMO / "demo_mask_rcnn.pkl", "--config", DEMO / "demo_mask_rcnn.yaml", *names,
+                            *options, "-o", file)
             assert result.status == OK, str(result)
         return file
 

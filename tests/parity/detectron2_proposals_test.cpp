@@ -1,5 +1,6 @@
 // The two stages apart: the cases' checkpoints as region proposal networks, whose detections must be the
-// golden proposals as Detectron2's ProposalNetwork gives them.
+// golden proposals as Detectron2's ProposalNetwork gives them, and as Fast R-CNNs, which must find the golden
+// detections in the golden proposals.
 #include <algorithm>
 #include <cmath>
 
@@ -109,6 +110,100 @@ INSTANTIATE_TEST_SUITE_P(Cases, ProposalNetwork,
                                            .config = "COCO-Detection/rpn_R_50_FPN_1x.yaml"},
                                           2000}),
                          [](const auto& c) { return c.param.model.name; });
+
+// As detectron2_test.cpp has them.
+constexpr double kBoxPixels = 0.05, kScore = 1e-3, kMatchIou = 0.99;
+
+std::vector<ClassedBox> golden_detections(const GoldenArrays& golden) {
+  const auto boxes = corners_of(golden.tensor("det_boxes"));
+  const auto scores = golden.doubles("det_scores"), classes = golden.doubles("det_classes");
+  const auto rows = golden.doubles("det_index");
+  std::vector<ClassedBox> out;
+  for (std::size_t i = 0; i < boxes.size(); ++i) {
+    const auto row = static_cast<std::size_t>(rows[i]);
+    out.push_back({boxes[i], static_cast<int>(classes[row]), scores[row]});
+  }
+  return out;
+}
+
+void expect_detections(const Detections& found, const std::vector<ClassedBox>& golden) {
+  const auto got = classed_boxes(found);
+  const auto pairs = match_detections(golden, got, kMatchIou);
+  double box = 0, score = 0;
+  for (const auto& [g, k] : pairs) {
+    for (std::size_t c = 0; c < 4; ++c) box = std::max(box, std::abs(golden[g].box[c] - got[k].box[c]));
+    score = std::max(score, std::abs(golden[g].score - got[k].score));
+  }
+  std::printf("  %zu of %zu detections, %zu found; boxes within %.4f px, scores within %.1e\n", pairs.size(),
+              golden.size(), got.size(), box, score);
+  EXPECT_THAT(pairs, SizeIs(golden.size())) << "missing detections";
+  EXPECT_THAT(got, SizeIs(golden.size())) << "extra detections";
+  EXPECT_LE(box, kBoxPixels);
+  EXPECT_LE(score, kScore);
+}
+
+// The golden proposals in no order, as files may have them, among boxes that Detectron2 drops, and boxes that
+// come after the thousand that the config takes.
+std::vector<Proposal> shuffled(const Expected& golden) {
+  std::vector<Proposal> out{{{9e3f, 9e3f, 1e4f, 1e4f}, 1e6f}, {{5, 5, 5, 50}, 1e6f}};
+  for (std::size_t i = golden.boxes.size(); i-- > 0;) {
+    const Corners& b = golden.boxes[i];
+    out.push_back({{static_cast<float>(b[0]), static_cast<float>(b[1]), static_cast<float>(b[2]),
+                    static_cast<float>(b[3])},
+                   static_cast<float>(golden.logits[i])});
+  }
+  if (golden.boxes.size() == 1000)
+    for (int i = 0; i < 500; ++i) out.push_back({{0, 0, 20, static_cast<float>(20 + i % 200)}, -1e6f});
+  return out;
+}
+
+const ModelCase kNarrow{.name = "mask_rcnn_narrow",
+                        .photo = "chelsea.png",
+                        .overrides = {{"MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"},
+                                      {"MODEL.LOAD_PROPOSALS", "True"}}};
+const ModelCase kZoo{.name = "faster_rcnn_R_50_FPN",
+                     .photo = "chelsea.png",
+                     .config = "COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml"};
+
+class FastRcnn : public testing::TestWithParam<ModelCase> {};
+
+TEST_P(FastRcnn, FindsTheGoldenDetectionsInTheGoldenProposals) {
+  OSPREY_NEEDS_FIXTURE(fixture("detectron2") / GetParam().name)
+  const CaseEngine built(GetParam());
+  const Image photo = read_image(fixture("images") / GetParam().photo);
+  const GoldenArrays golden(fixture("detectron2") / GetParam().name / "golden.npz");
+  Session session{Engine(built.file())};
+  const Detections found = session.detect_in(photo, shuffled(in_photo(golden, photo)));
+  expect_detections(found, golden_detections(golden));
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, FastRcnn, testing::Values(kNarrow, kZoo),
+                         [](const auto& c) { return c.param.name; });
+
+TEST(FastRcnnSession, TakesTheProposalsOfEachPhoto) {
+  OSPREY_NEEDS_FIXTURE(fixture("detectron2") / kNarrow.name)
+  const CaseEngine built(kNarrow);
+  const Engine engine(built.file());
+  EXPECT_TRUE(engine.needs_proposals());
+  const Image photo = read_image(fixture("images") / kNarrow.photo);
+  const GoldenArrays golden(fixture("detectron2") / kNarrow.name / "golden.npz");
+  const std::vector<Proposal> proposals = shuffled(in_photo(golden, photo)), none;
+  const std::vector<Proposal> few(proposals.begin() + 2, proposals.begin() + 52);
+  Session session(engine);
+  const ImageView photos[] = {photo, photo, photo};
+  const std::vector<Proposal> each[] = {few, proposals, none};
+  const auto together = session.detect_in(photos, each);
+  ASSERT_THAT(together, SizeIs(3));
+  expect_detections(together[1], golden_detections(golden));
+  EXPECT_THAT(together[2].items, testing::IsEmpty());
+  const Detections alone = session.detect_in(photo, few);
+  ASSERT_THAT(together[0].items, SizeIs(alone.items.size()));
+  for (std::size_t i = 0; i < alone.items.size(); ++i)
+    EXPECT_EQ(together[0].items[i].box, alone.items[i].box);
+
+  EXPECT_THROW(session.detect(photo), Error);
+  EXPECT_THROW(session.detect_in(photo, std::vector<Proposal>{{{0, 0, NAN, 1}, 0}}), Error);
+}
 
 }  // namespace
 }  // namespace osprey

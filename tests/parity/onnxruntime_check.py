@@ -6,6 +6,9 @@
     onnxruntime_check.py --osprey COMMAND --proposals CASE_FOLDER
                                                           exports it as a region proposal network: its detections
                                                           must be the golden proposals
+    onnxruntime_check.py --osprey COMMAND --given CASE_FOLDER
+                                                          exports it as a Fast R-CNN, which must find the golden
+                                                          detections in the golden proposals
 
 CASE_FOLDER is one of the fixtures (case.json, golden.npz); its photo is found beside the families. Every golden
 detection must be there, of the same class and with IoU >= 0.99, none extra; scores within 1e-3, boxes within
@@ -76,11 +79,11 @@ def match(found, golden):
     return np.array(out, int)
 
 
-def run(model, photo):
+def run(model, photo, **given):
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     rule = json.loads(session.get_modelmeta().custom_metadata_map["osprey.input"])
     names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(None, {"image": prepare(photo, rule)})))
+    return dict(zip(names, session.run(None, {"image": prepare(photo, rule), **given})))
 
 
 def sampled(golden, name):
@@ -103,11 +106,14 @@ def export(osprey, case, folder, *flags):
     return model
 
 
-def compare(model, case):
+def compare(model, case, given=False):
     photo = case.parent.parent / json.loads((case / "case.json").read_text())["image"]
     golden = np.load(case / "golden.npz")
     want = {"boxes": golden["det_boxes_net"], "scores": golden["det_scores"], "classes": golden["det_classes"]}
-    out = run(model, photo)
+    # Beyond the image nothing is left of a box, and of one without extent neither.
+    empty = np.array([[9e4, 0, 9.1e4, 10], [5, 5, 5, 50]], np.float32)
+    proposals = {"proposals": np.concatenate([empty, golden["proposal_boxes"]])} if given else {}
+    out = run(model, photo, **proposals)
     count = int(out["num_detections"][0, 0])
     have = {k: out["detection_" + k][0] for k in want}
     assert all(len(v) == count for v in have.values())
@@ -159,6 +165,9 @@ def main():
         if sys.argv[3] == "--proposals":
             flags = ("--set", "MODEL.META_ARCHITECTURE=ProposalNetwork")
             return compare_proposals(export(sys.argv[2], case, folder, *flags), case)
+        if sys.argv[3] == "--given":
+            flags = ("--set", "MODEL.PROPOSAL_GENERATOR.NAME=PrecomputedProposals", "--set", "MODEL.LOAD_PROPOSALS=True")
+            return compare(export(sys.argv[2], case, folder, *flags), case, given=True)
         return compare(export(sys.argv[2], case, folder), case)
 
 

@@ -49,6 +49,14 @@ NetworkInput photo_input(Net& net, const PhotoInput& m) {
   return {net.stage("input", image), resized.at(1)};
 }
 
+ValueId given_proposals(Net& net, const GivenProposals& m, ValueId geometry, bool clip) {
+  // The bound is a multiple, so that photos with about as many proposals share a plan.
+  const Dim rows = Dim::at_most(Dim::symbol("P") * 1024);
+  const ValueId given = net.graph().add_input("proposals", {DType::kF32, {rows, 5}});
+  RescaleBoxes rescale{.clip = clip, .to_network = true, .min_size = m.min_size, .top = m.top};
+  return net.stage("proposal_boxes", net.add(std::move(rescale), {given, geometry}, "input.proposals"));
+}
+
 void photo_outputs(Net& net, const Detected& detected, const Instances& instances, ValueId geometry,
                    bool clip) {
   for (const ValueId v : {detected.boxes, detected.scores, detected.classes})

@@ -22,6 +22,14 @@ struct NetworkInput {
 };
 NetworkInput photo_input(Net& net, const PhotoInput& m);
 
+// Proposals made beforehand, an input of the graph: those of each image together, best first.
+struct GivenProposals {
+  int top = 1000;      // an image
+  float min_size = 0;  // network pixels; boxes must be larger
+};
+// f32[R,5] in network pixels. `clip` as below.
+ValueId given_proposals(Net& net, const GivenProposals& m, ValueId geometry, bool clip);
+
 // What the instance heads gave, where there are any.
 struct Instances {
   ValueId mask_logits = kNoValue;  // [D,K,S,S]

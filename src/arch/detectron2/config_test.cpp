@@ -68,15 +68,17 @@ TEST(Config, ValuesOfTheWrongKindAreRefusedByName) {
 }
 
 TEST(Config, WhatMustKeepItsDefaultSaysWhy) {
-  EXPECT_THAT(error_of([] { from_yaml("MODEL: {PROPOSAL_GENERATOR: {NAME: RRPN}}"); }),
-              AllOf(HasSubstr("MODEL.PROPOSAL_GENERATOR.NAME: RRPN is not supported"), HasSubstr("rotated")));
+  EXPECT_THAT(error_of([] { from_yaml("MODEL: {ANCHOR_GENERATOR: {NAME: RotatedAnchorGenerator}}"); }),
+              AllOf(HasSubstr("MODEL.ANCHOR_GENERATOR.NAME: RotatedAnchorGenerator is not supported"),
+                    HasSubstr("other anchors")));
   EXPECT_THAT(error_of([] { from_yaml("TEST: {AUG: {ENABLED: True}}"); }),
               HasSubstr("test-time augmentation"));
   EXPECT_THAT(error_of([] { from_yaml("MODEL: {ROI_BOX_HEAD: {USE_SIGMOID_CE: true}}"); }),
               HasSubstr("sigmoid"));
   EXPECT_THAT(error_of([] { from_yaml("VERSION: 1"); }), HasSubstr("VERSION"));
   // The default, however it is spelled.
-  from_yaml("MODEL: {LOAD_PROPOSALS: no, RESNETS: {DEFORM_ON_PER_STAGE: '(False, False, False, False)'}}");
+  from_yaml(
+      "TEST: {AUG: {ENABLED: no}}\nMODEL: {RESNETS: {DEFORM_ON_PER_STAGE: '(False, False, False, False)'}}");
 }
 
 TEST_F(ConfigFiles, OfficialBasesNeedNotBeOnDisk) {

@@ -17,7 +17,7 @@ constexpr Key kKeys[]{
     {"MODEL.KEYPOINT_ON", "False", kRead},
     {"MODEL.PIXEL_MEAN", "[103.53, 116.28, 123.675]", kRead},
     {"MODEL.PIXEL_STD", "[1.0, 1.0, 1.0]", kRead},
-    {"MODEL.LOAD_PROPOSALS", "False", kFixed, "proposals from files are not supported"},
+    {"MODEL.LOAD_PROPOSALS", "False", kRead},
     {"MODEL.DEVICE", "'cuda'"},
     {"MODEL.WEIGHTS", "''"},
 
@@ -59,8 +59,7 @@ constexpr Key kKeys[]{
     {"MODEL.ANCHOR_GENERATOR.OFFSET", "0.0", kRead},
     {"MODEL.ANCHOR_GENERATOR.ANGLES", "[[-90, 0, 90]]"},
 
-    {"MODEL.PROPOSAL_GENERATOR.NAME", "'RPN'", kFixed,
-     "rotated, precomputed and custom proposals are not supported"},
+    {"MODEL.PROPOSAL_GENERATOR.NAME", "'RPN'", kRead},
     {"MODEL.PROPOSAL_GENERATOR.MIN_SIZE", "0", kRead},
     {"MODEL.RPN.HEAD_NAME", "'StandardRPNHead'", kFixed, "other RPN heads are not supported"},
     {"MODEL.RPN.IN_FEATURES", "['res4']", kRead},
@@ -181,7 +180,7 @@ constexpr Key kKeys[]{
     {"DATASETS.PROPOSAL_FILES_TRAIN", "[]"},
     {"DATASETS.PROPOSAL_FILES_TEST", "[]"},
     {"DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "2000"},
-    {"DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", "1000"},
+    {"DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", "1000", kRead},
     {"DATALOADER.NUM_WORKERS", "4"},
     {"DATALOADER.ASPECT_RATIO_GROUPING", "True"},
     {"DATALOADER.SAMPLER_TRAIN", "'TrainingSampler'"},

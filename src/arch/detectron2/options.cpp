@@ -174,6 +174,13 @@ Rpn rpn_options(const Config& config) {
   return out;
 }
 
+GivenProposals given_proposal_options(const Config& config) {
+  if (!config.flag("MODEL.LOAD_PROPOSALS"))
+    config.refuse("MODEL.LOAD_PROPOSALS", "PrecomputedProposals have to be loaded");
+  return {.top = config.at_least(1, "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", kMaxBoxes),
+          .min_size = config.number("MODEL.PROPOSAL_GENERATOR.MIN_SIZE")};
+}
+
 RetinaNetHead retinanet_options(const Config& config) {
   if (!config.text("MODEL.RETINANET.NORM").empty())
     config.refuse("MODEL.RETINANET.NORM", "heads with a norm for each level are not");

@@ -32,6 +32,7 @@ Backbone backbone_options(const Config& config);
 PhotoInput input_options(const Config& config, int multiple, int height, int width);
 
 Rpn rpn_options(const Config& config);
+GivenProposals given_proposal_options(const Config& config);
 RetinaNetHead retinanet_options(const Config& config);
 
 // Of "MODEL.ROI_BOX_HEAD" and the like.

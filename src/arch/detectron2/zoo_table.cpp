@@ -123,7 +123,7 @@ std::vector<Official> table() {
        kProposals + Changes{{"MODEL.RPN.POST_NMS_TOPK_TEST", "2000"}}},
       {"COCO-Detection/fast_rcnn_R_50_FPN_1x",
        kFpn,
-       "",
+       "Fast R-CNN R50-FPN 1x",
        {{"MODEL.LOAD_PROPOSALS", "True"}, {"MODEL.PROPOSAL_GENERATOR.NAME", "'PrecomputedProposals'"}}},
 
       {"COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x", kC4, "Mask R-CNN R50-C4 1x", kMask},

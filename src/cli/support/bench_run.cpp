@@ -23,6 +23,7 @@ class Stream {
  public:
   Stream(const std::shared_ptr<const LoadedEngine>& engine, const BenchPhotos& photos, const BenchPlan& plan)
       : gpu_(engine->device().cuda),
+        needs_proposals_(engine->needs_proposals()),
         session_(engine),
         photos_(photos),
         plan_(plan),
@@ -32,8 +33,11 @@ class Stream {
   double run(const RunOptions& options, RunTimes& times) {
     auto start = Clock::now();
     const std::vector<ImageView> batch = photos_.round(round_++, plan_.batch, *reader_);
+    std::vector<std::vector<Proposal>> proposals;
+    if (needs_proposals_)
+      for (const ImageView& photo : batch) proposals.push_back(synthetic_proposals(photo));
     if (!plan_.decode) start = Clock::now();
-    session_.detect(batch, options, &times);
+    session_.detect(batch, options, &times, proposals);
     return since(start);
   }
 
@@ -60,7 +64,7 @@ class Stream {
   BenchSamples samples;
 
  private:
-  bool gpu_;
+  bool gpu_, needs_proposals_;
   DetectionSession session_;
   const BenchPhotos& photos_;
   const BenchPlan& plan_;

@@ -45,7 +45,8 @@ std::vector<CocoType> types_of(const LoadedEngine& engine) {
 }
 
 void detect_all(DetectionSession& session, const RunOptions& options, const CocoAnnotations& truth,
-                const std::filesystem::path& folder, const OnImage& on_image) {
+                const std::filesystem::path& folder, const OnImage& on_image,
+                const ProposalSource& proposals) {
   for (std::size_t i = 0; i < truth.images.size(); ++i) {
     const CocoImage& image = truth.images[i];
     // A name from the file must not lead out of the folder.
@@ -53,7 +54,8 @@ void detect_all(DetectionSession& session, const RunOptions& options, const Coco
     require(!name.empty(), "{}: image {} has no \"file_name\"", truth.source, image.id);
     const Image photo = read_image(folder / name);
     const ImageView view = photo;
-    on_image(image, photo, session.detect({&view, 1}, options).front(), i);
+    const auto given = proposals.of({names_of(image)});
+    on_image(image, photo, session.detect({&view, 1}, options, nullptr, given).front(), i);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/support/proposals.h"
 #include "engine/runtime.h"
 #include "eval/coco_eval.h"
 
@@ -28,6 +29,7 @@ using OnImage = std::function<void(const CocoImage& image, const Image& photo, c
                                    std::size_t index)>;
 
 void detect_all(DetectionSession& session, const RunOptions& options, const CocoAnnotations& truth,
-                const std::filesystem::path& folder, const OnImage& on_image);
+                const std::filesystem::path& folder, const OnImage& on_image,
+                const ProposalSource& proposals = {});
 
 }  // namespace osprey

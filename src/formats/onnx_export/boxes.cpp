@@ -1,6 +1,7 @@
 // Second stage: moving boxes by deltas, choosing (box, class) pairs, and the maps of the class found.
 #include "formats/onnx_export/lowering.h"
 #include "ops/decode_boxes.h"
+#include "ops/rescale_boxes.h"
 #include "ops/select_boxes.h"
 
 namespace osprey {
@@ -22,6 +23,25 @@ std::string emit_decode(Emitter& e, const std::string& boxes, const std::string&
 
 std::string emit_clip(Emitter& e, const std::string& boxes, const std::string& geometry) {
   return e.op("Min", {e.op("Max", {boxes, e.number(0.0f)}), geometry});
+}
+
+// Only of proposals made beforehand, which here are in pixels of `image`, as the network's boxes are.
+void lower_rescale_boxes(Emitter& e, const Node& node) {
+  const RescaleBoxes& op = *node.op.as<RescaleBoxes>();
+  check(op.to_network, "{}: is behind the exported part", node.name);
+  const std::string given = e.name(node.inputs[0]);
+  const std::string one = e.columns(given, 0, 2), other = e.columns(given, 2, 4);
+  std::string boxes =
+      e.op("Concat", {e.op("Min", {one, other}), e.op("Max", {one, other})}, {{"axis", std::int64_t{1}}});
+  if (op.clip) {
+    boxes = emit_clip(e, boxes, e.name(node.inputs[1]));
+    const std::string size = e.op("Sub", {e.columns(boxes, 2, 4), e.columns(boxes, 0, 2)});
+    const std::string least =
+        e.op("ReduceMin", {size}, {{"axes", std::vector<std::int64_t>{1}}, {"keepdims", std::int64_t{0}}});
+    boxes = e.take(boxes, e.where_true(e.op("Greater", {least, e.number(op.min_size)})));
+  }
+  if (op.top > 0) boxes = e.op("Slice", {boxes, e.ints({0}), e.ints({op.top}), e.ints({0})});
+  e.bind(node.outputs[0], boxes);
 }
 
 void lower_decode_boxes(Emitter& e, const Node& node) {

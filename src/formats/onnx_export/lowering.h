@@ -16,6 +16,7 @@ Lowering find_lowering(std::string_view op);
 
 void lower_select_anchors(Emitter& e, const Node& node);
 void lower_nms(Emitter& e, const Node& node);
+void lower_rescale_boxes(Emitter& e, const Node& node);
 void lower_roi_align(Emitter& e, const Node& node);
 void lower_decode_boxes(Emitter& e, const Node& node);
 void lower_select_boxes(Emitter& e, const Node& node);

@@ -7,9 +7,10 @@
 namespace osprey {
 
 Lowering find_lowering(std::string_view op) {
-  static constexpr std::array<std::pair<std::string_view, Lowering>, 6> kTable{{
+  static constexpr std::array<std::pair<std::string_view, Lowering>, 7> kTable{{
       {"decode_boxes", lower_decode_boxes},
       {"nms", lower_nms},
+      {"rescale_boxes", lower_rescale_boxes},
       {"roi_align", lower_roi_align},
       {"select_anchors", lower_select_anchors},
       {"select_boxes", lower_select_boxes},

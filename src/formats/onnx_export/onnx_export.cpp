@@ -94,6 +94,15 @@ void emit_input(Emitter& e, const Ends& ends) {
   e.bind(ends.image, x);
 }
 
+// Proposals made beforehand are a second input, as boxes of the one image.
+void emit_proposals(Emitter& e) {
+  const ValueId proposals = e.graph().find("proposals");
+  if (proposals == kNoValue) return;
+  set_onnx_type(*e.file().model.mutable_graph()->add_input(), "proposals",
+                {DType::kF32, {Dim::symbol("proposals"), 4}});
+  e.bind(proposals, "proposals");
+}
+
 void emit_standard(Emitter& e, const Node& node) {
   SpeltNode spelt = spell(node);
   spelt.proto.set_name(e.unique(node.name));
@@ -209,6 +218,7 @@ void export_onnx(const Model& model, const std::filesystem::path& file,
   Emitter e(graph);
   emit_weights(e);
   emit_input(e, ends);
+  emit_proposals(e);
   for (std::size_t i = 0; i < graph.nodes().size(); ++i)
     if (needed[i]) emit_node(e, graph.nodes()[i]);
   emit_outputs(e, ends);
