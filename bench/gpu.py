@@ -180,9 +180,10 @@ def report(results, peers, conditions):
     lines += ["- Floor: the layers' operations over 735 TFLOP/s (fp16) or 375 (tf32). Medians; device times by events around the graph.", "",
               table(["Osprey", "median", "target", "floor", "of the floor"], [row for r in measured for row in case_rows(r)]), ""]
     if peers:
-        rows = [[c["name"], f"{c['ms']:.2f}" if "ms" in c else c.get("failed", c.get("skipped")), c.get("runs", ""), c.get("detections", "")]
+        rows = [[c["name"], f"{c['ms']:.2f}" if "ms" in c else c.get("failed", c.get("skipped")), c.get("runs", ""), c.get("detections", ""),
+                 c.get("kept", "")]
                 for c in peers["cases"]]
-        lines += [table(["PyTorch", "median ms", "runs", "detections"], rows), ""]
+        lines += [table(["PyTorch", "median ms", "runs", "detections", "of its fp32 ones"], rows), ""]
     for r in measured:
         total = sum(layer["ms"] for layer in r["one"]["layers"])
         rows = [[op, f"{ms:.3f}", f"{ms / total * 100:.1f}", f"{gflop / ms:.1f}" if gflop else ""]

@@ -25,8 +25,9 @@ struct Bounds {
   double mask_probability = 5e-3;
   double proposal_pixels = 0.03;  // within which a proposal counts as the same
   double matched_proposals = 0.995;
-  double match_iou = 0.99;  // from which a detection counts as the same
-  double matched = 1;       // of the golden detections, and of ours
+  double detection_pixels = 0.1;  // likewise of the network's detections, whose masks are compared
+  double match_iou = 0.99;        // from which a detection counts as the same
+  double matched = 1;             // of the golden detections, and of ours
   double box_pixels = 0.05, score = 1e-3;
   double mask_iou = 0.995;       // of a pasted mask, or
   std::int64_t mask_pixels = 8;  // at most so many pixels that differ
@@ -35,12 +36,12 @@ struct Bounds {
 constexpr double kAny = std::numeric_limits<double>::infinity();
 // A GPU sums in another order.
 constexpr Bounds kCudaFp32{.maps = 2e-4};
-// Rows are compared where the proposal hardly moved; how far the others do is printed.
+// What follows a box is compared where the box is the same: features of one that moved are others.
 constexpr Bounds kCudaFp16{.maps = 0.02,
                            .rows = 0.02,
                            .mask_probability = 0.02,
-                           .proposal_pixels = 0.1,
                            .matched_proposals = 0.01,
+                           .detection_pixels = 0.03,
                            .match_iou = 0.95,
                            .matched = 0.98,
                            .box_pixels = kAny,
@@ -251,8 +252,8 @@ void Detectron2::expect_detections() {
 void Detectron2::expect_masks(const std::vector<std::pair<std::size_t, std::size_t>>& pairs,
                               const std::vector<double>& rows) {
   // Stages have a row for each detection of the network, in its own order: paired by its own boxes.
-  const auto net =
-      match_boxes(corners_of(golden_->tensor("det_boxes_net")), corners_of(stage("det_boxes_net")), 0.1);
+  const auto net = match_boxes(corners_of(golden_->tensor("det_boxes_net")),
+                               corners_of(stage("det_boxes_net")), bounds().detection_pixels);
   for (const std::string& name : names_)
     if (follows_detections(name))
       expect_rows(name, net, name == "mask_probs" ? bounds().mask_probability : bounds().rows);

@@ -22,7 +22,7 @@ ScratchFolder::~ScratchFolder() {
 }
 
 TuningOptions quick_tuning() {
-  return {.budget = 10, .cache = fs::temp_directory_path() / "osprey_parity_tuning"};
+  return {.budget = 5, .cache = fs::temp_directory_path() / "osprey_parity_tuning"};
 }
 
 namespace {
