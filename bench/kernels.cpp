@@ -17,7 +17,9 @@
 
 #include "backends/network_size.h"
 #include "cpu/kernel_harness.h"
+#include "ops/conv.h"
 #include "ops/decode_keypoints.h"
+#include "ops/max_pool.h"
 #include "ops/nms.h"
 #include "ops/normalize_image.h"
 #include "ops/paste_masks.h"
@@ -51,7 +53,8 @@ class Bench {
   }
 
   void run() {
-    if (!s_.cuda) pictures();
+    pictures();
+    if (s_.cuda) stem();
     proposals();
     retinanet("select_anchors, RetinaNet", -2.9f);
     retinanet("select_anchors, RetinaNet, few above 0.05", -2.941f);
@@ -117,20 +120,41 @@ class Bench {
     return out;
   }
 
-  void pictures() {
-    Image photo(640, 427);
+  void resize(int width, int height) {
+    Image photo(width, height);
     for (std::size_t i = 0; i < photo.pixels.size(); ++i) photo.pixels[i] = static_cast<std::uint8_t>(i * 7);
     const ResizeImage op{.bgr = true};
-    const ImageSize size = network_size(op, photo.width, photo.height).size;
-    report("resize_image, 640 x 427 to 1199 x 800",
+    const ImageSize size = network_size(op, width, height).size;
+    const auto photos = static_cast<std::size_t>(s_.images);
+    report(fmt::format("resize_image, {} x {} to {} x {}", width, height, size.width, size.height),
            {.op = op,
-            .inputs = {{Tensor::zeros(DType::kU8, {1, 1, 1, 3})}, {Tensor::zeros(DType::kI32, {1, 2})}},
-            .photos = {photo},
+            .inputs = {{Tensor::zeros(DType::kU8, {s_.images, 1, 1, 3})},
+                       {Tensor::zeros(DType::kI32, {s_.images, 2})}},
+            .photos = std::vector<ImageView>(photos, photo),
             .bindings = {{"rh", size.height}, {"rw", size.width}}});
-    report("normalize_image, 1216 x 800",
-           {.op = NormalizeImage{.mean = {103, 116, 123}, .multiple = 32},
-            .inputs = {{Tensor::zeros(DType::kU8, {1, s_.height, s_.width, 3})}, {geometry()}},
+  }
+
+  void pictures() {
+    resize(640, 427);
+    if (s_.cuda) resize(4000, 3000);
+    report(fmt::format("normalize_image, {} x {}", s_.width, s_.height),
+           {.op = NormalizeImage{.mean = {103, 116, 123},
+                                 .multiple = 32,
+                                 .to = s_.cuda ? FloatType::kF16 : FloatType::kF32},
+            .inputs = {{Tensor::zeros(DType::kU8, {s_.images, s_.height, s_.width, 3})}, {geometry()}},
             .bindings = {{"h", s_.height / 32}, {"w", s_.width / 32}}});
+  }
+
+  // Only where they are kernels of our own.
+  void stem() {
+    const std::int64_t height = s_.height / 2, width = s_.width / 2;
+    report("conv 7x7, 3 to 64 channels",
+           {.op = Conv{.stride = {2, 2}, .pads = {3, 3, 3, 3}, .activation = Activation::kRelu},
+            .inputs = {{features({s_.images, 3, s_.height, s_.width}, -2, 3, 11)},
+                       {features({64, 3, 7, 7}, -0.1f, 0.1f, 12)},
+                       {random_tensor({64}, -1, 1, 13)}}});
+    report("max_pool 3x3, 64 channels", {.op = MaxPool{.pads = {1, 1, 1, 1}},
+                                         .inputs = {{features({s_.images, 64, height, width}, 0, 3, 14)}}});
   }
 
   void dense(const std::string& name, SelectAnchors op, int first_stride, int levels, float low, float high) {
