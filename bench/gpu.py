@@ -33,11 +33,13 @@ class Case:
     size: str = "config"
     target_ms: float = 0
     batch8: bool = False
+    jpeg: bool = False
 
 
 CASES = {
     "mask_1344_fp16": Case("mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN 1344x1344", "fp16", "1344x1344", 2.5, True),
-    "mask_dynamic_fp16": Case("mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN, dynamic, 800x1333 photo", "fp16", "config", 1.7),
+    "mask_dynamic_fp16": Case("mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN, dynamic, 800x1333 photo", "fp16", "config", 1.7,
+                              jpeg=True),
     "retinanet_fp16": Case("retinanet_R_50_FPN", "RetinaNet R50-FPN, dynamic, 800x1333 photo", "fp16", "config", 1.3),
     "mask_1344_tf32": Case("mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN 1344x1344", "tf32", "1344x1344", 5),
     "faster_dynamic_fp16": Case("faster_rcnn_R_50_FPN", "Faster R-CNN R50-FPN, dynamic, 800x1333 photo", "fp16"),
@@ -58,6 +60,7 @@ def mosaic():
             photo.paste(part.convert("RGB").resize(size, Image.BICUBIC), box[:2])
     file = WORK / "mosaic.png"
     photo.save(file)
+    photo.save(file.with_suffix(".jpg"), quality=90)
     return file
 
 
@@ -109,9 +112,18 @@ def measure(osprey, name, case, photo, iterations):
     osprey.bench(engine, photo, "--iterations", 5)  # tunes the photo's own class of sizes
     out["live"] = osprey.live_rows(engine, case.model, photo)
     out["one"] = osprey.bench(engine, photo, "--iterations", iterations, "--warm-up", 20, "--layers")
+    extras = {}
     if case.batch8:
-        out["batch8"] = osprey.bench(engine, photo, "--batch", 8, "--iterations", max(iterations // 4, 10), "--warm-up", 5)
-        out["streams2"] = osprey.bench(engine, photo, "--streams", 2, "--iterations", iterations, "--warm-up", 20)
+        extras |= {"batch8": ("--batch", 8, "--iterations", max(iterations // 4, 10), "--warm-up", 5),
+                   "streams2": ("--streams", 2, "--iterations", iterations, "--warm-up", 20)}
+    if case.jpeg:
+        decoding = ("--end-to-end", "--iterations", iterations, "--warm-up", 10)
+        extras |= {"jpeg_exact": decoding, "jpeg_gpu": (*decoding, "--gpu-decode")}
+    for extra, options in extras.items():
+        try:
+            out[extra] = osprey.bench(engine, photo.with_suffix(".jpg") if extra.startswith("jpeg") else photo, *options)
+        except RuntimeError as error:  # the figures before it stand
+            out.setdefault("remarks", []).append(f"{extra} failed: {error}")
     return out
 
 
@@ -154,12 +166,15 @@ def case_rows(result):
              if name in result["one"]]
     yield [f"{title}: of that, by the device's clock", ", ".join(parts) + " ms", "", "", ""]
     if "batch8" in result:
-        for what, figures in (("batch 8", result["batch8"]), ("two streams, batch 1", result["streams2"])):
+        for what, figures in (("batch 8", result["batch8"]), ("two streams", result["streams2"])):
             for kind, key in (("with transfers, to masks as RLE", "throughput"), ("without transfers", "throughput_no_transfers")):
                 rate = figures.get(key, 0)
                 if rate:
                     yield [f"{title}, {what}, {kind}", f"{rate:.0f} images/s", verdict(rate, 550 if what == "batch 8" else 0, max),
                            f"{1e3 / floor:.0f} images/s", f"{1e3 / floor / rate:.2f} x"]
+    for name, decoder in (("jpeg_exact", "decoded by the CPU, exactly"), ("jpeg_gpu", "decoded by nvJPEG")):
+        if name in result:
+            yield [f"{title}: JPEG file to masks as RLE in host memory, {decoder}", f"{result[name]['latency_ms']['median']:.3f} ms", "-", "", ""]
     ops = by_op(result["one"]["layers"])
     share = sum(ms for op, (ms, _) in ops.items() if op in POSTPROCESSING) / sum(ms for ms, _ in ops.values()) * 100
     yield [f"{title}: post-processing, by the table of layers", f"{share:.1f} %", verdict(share, 8), "", ""]
@@ -173,6 +188,7 @@ def report(results, peers, conditions):
     lines += [f"- {r['name']}: **failed**: {r['failed']}" for r in results if "failed" in r]
     lines += [f"- {r['name']}: " + ", ".join(f"{count} {what}" for what, count in r["live"].items())
               + f"; built and tuned in {r['build_s']:.0f} s" for r in measured]
+    lines += [f"- {r['name']}: {remark}" for r in measured for remark in r.get("remarks", [])]
     if peers:
         best = ", ".join(f"{name} {value:.2f}" for name, value in peers["ceilings"].items())
         lines += [f"- Peers: torch {peers['torch']}, torchvision {peers['torchvision']}, CUDA {peers['cuda']}, cuDNN {peers['cudnn']}",
@@ -209,7 +225,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "gpu")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--iterations", type=int, default=300)
-    parser.add_argument("--tuning-budget", default="60")
+    parser.add_argument("--tuning-budget", default="20", help="seconds for each class of sizes")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--record", action="store_true", help="keep the report in bench/results")
     args = parser.parse_args()
