@@ -229,6 +229,7 @@ std::string CudnnConv::key() const {
 
 std::vector<MatrixWay> cudnn_ways(const CudnnConv& conv) {
   return as_device_errors([&] {
+    open_library();
     const std::shared_ptr<FeGraph> graph = new_graph();
     graph->set_io_data_type(fe_type(conv.type))
         .set_intermediate_data_type(fe::DataType_t::FLOAT)
@@ -263,6 +264,7 @@ std::vector<MatrixWay> cudnn_ways(const CudnnConv& conv) {
 
 std::unique_ptr<MatrixCall> restored_cudnn_call(const CudnnConv& conv, const TunedChoice& choice) {
   return as_device_errors([&]() -> std::unique_ptr<MatrixCall> {
+    open_library();
     const std::shared_ptr<FeGraph> graph = new_graph();
     const std::vector<std::uint8_t> bytes(choice.saved.begin(), choice.saved.end());
     try {

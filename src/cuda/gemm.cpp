@@ -118,11 +118,12 @@ struct Layout {
 };
 
 struct Preference {
-  Preference() {
+  explicit Preference(const Gemm& gemm) {
     lt_check(api().create_preference(&get), "stating preferences");
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace);
-    // Parts of a sum stay f32 until they are one.
-    set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+    // Parts of a sum stay f32 until they are one: others would be added up in the result's type.
+    if (gemm.out_type != DType::kF32)
+      set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   }
   Preference(const Preference&) = delete;
   Preference& operator=(const Preference&) = delete;
@@ -229,7 +230,7 @@ std::vector<MatrixWay> gemm_ways(const Gemm& gemm) {
   const Problem problem(gemm);
   std::array<cublasLtMatmulHeuristicResult_t, kMostWays> found{};
   int count = 0;
-  const Preference preference;
+  const Preference preference(gemm);
   const cublasStatus_t status =
       api().heuristic(handle(), problem.operation.get, problem.a.get, problem.b.get, problem.d.get,
                       problem.d.get, preference.get, kMostWays, found.data(), &count);

@@ -33,24 +33,55 @@ __global__ void random_kernel(T* data, std::int64_t count) {
   }
 }
 
-// A thread does N neighbouring channels of a pixel.
+// Blocks go over lines of pixels, a part of one each, from the last to the first: what a library's call has
+// just stored last is still in L2.
+struct Lines {
+  std::uint32_t lines = 0, packs = 0, parts = 0;  // packs: of a line
+};
+constexpr std::uint32_t kPartPacks = 2 * kBlock;
+
+Lines lines_of(std::int64_t lines, std::int64_t packs) {
+  check(lines < (std::int64_t{1} << 31) && packs < (std::int64_t{1} << 31), "{} lines of {} packs", lines,
+        packs);
+  return {static_cast<std::uint32_t>(lines), static_cast<std::uint32_t>(packs),
+          static_cast<std::uint32_t>((packs + kPartPacks - 1) / kPartPacks)};
+}
+
+unsigned blocks_of(const Lines& lines) {
+  const std::uint64_t blocks = std::uint64_t{lines.lines} * lines.parts;
+  check(blocks < (std::uint64_t{1} << 31), "{} blocks", blocks);
+  return static_cast<unsigned>(blocks);
+}
+
+// Calls f(line, pack) for the block's packs.
+template <class F>
+__device__ void for_each_pack(const Lines& l, F f) {
+  const std::uint32_t block = gridDim.x - 1 - blockIdx.x, line = block / l.parts;
+  const std::uint32_t begin = (block - line * l.parts) * kPartPacks;
+  const std::uint32_t end = min(begin + kPartPacks, l.packs);
+  for (std::uint32_t pack = begin + threadIdx.x; pack < end; pack += kBlock) f(line, pack);
+}
+
+// Of packs of N channels.
 template <class T, int N>
-__global__ void epilogue_kernel(Epilogue e, T* y, const float* bias, const T* residual) {
-  const std::int64_t packs = e.channels / N, count = e.rows * e.height * e.width * packs;
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
-       i += step) {
-    const std::int64_t channel = i % packs * N, pixel = i / packs;
-    auto& place = *reinterpret_cast<Pack<T, N>*>(y + pixel * e.channels + channel);
+struct EpilogueOfPack {
+  Epilogue e;
+  T* y;
+  const float* bias;
+  const T* residual;
+
+  __device__ void operator()(std::uint32_t line, std::uint32_t pack) const {
+    const std::uint32_t channels = static_cast<std::uint32_t>(e.channels), packs = channels / N;
+    const std::uint32_t width = static_cast<std::uint32_t>(e.width), u = pack / packs;
+    const std::uint32_t channel = (pack - u * packs) * N;
+    auto& place = *reinterpret_cast<Pack<T, N>*>(y + (std::uint64_t{line} * width + u) * channels + channel);
     Pack<T, N> out = place, add{};
     if (residual) {
-      std::int64_t from = pixel;
-      if (e.scale != 1) {
-        const std::int64_t u = pixel % e.width / e.scale, line = pixel / e.width;
-        const std::int64_t v = line % e.height / e.scale, n = line / e.height;
-        from = (n * (e.height / e.scale) + v) * (e.width / e.scale) + u;
-      }
-      add = *reinterpret_cast<const Pack<T, N>*>(residual + from * e.channels + channel);
+      const std::uint32_t scale = static_cast<std::uint32_t>(e.scale);
+      const std::uint32_t height = static_cast<std::uint32_t>(e.height), n = line / height;
+      const std::uint64_t from_line = n * (height / scale) + (line - n * height) / scale;
+      const std::uint64_t from = from_line * (width / scale) + u / scale;
+      add = *reinterpret_cast<const Pack<T, N>*>(residual + from * channels + channel);
     }
 #pragma unroll
     for (int k = 0; k < N; ++k) {
@@ -61,20 +92,27 @@ __global__ void epilogue_kernel(Epilogue e, T* y, const float* bias, const T* re
     }
     place = out;
   }
+};
+
+template <class T, int N>
+__global__ void __launch_bounds__(kBlock) epilogue_kernel(Lines lines, EpilogueOfPack<T, N> of_pack) {
+  for_each_pack(lines, of_pack);
 }
 
-// A thread does N neighbouring channels of a pixel of the result.
+// Of packs of N channels of a pixel of the result.
 template <class From, class To, int N>
-__global__ void tap_sum_kernel(TapSum s, const From* taps, To* y, const float* bias) {
-  const std::int64_t packs = s.channels / N;
-  const std::int64_t count = s.rows * s.out_height * s.out_width * packs;
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t t = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; t < count;
-       t += step) {
-    const std::int64_t channel = t % packs * N, pixel = t / packs, line = pixel / s.out_width;
-    const int u = static_cast<int>(pixel % s.out_width) + s.pads[1];
-    const int v = static_cast<int>(line % s.out_height) + s.pads[0];
-    const std::int64_t n = line / s.out_height;
+struct TapSumOfPack {
+  TapSum s;
+  const From* taps;
+  To* y;
+  const float* bias;
+
+  __device__ void operator()(std::uint32_t line, std::uint32_t pack) const {
+    const std::uint32_t channels = static_cast<std::uint32_t>(s.channels), packs = channels / N;
+    const std::uint32_t column = pack / packs, channel = (pack - column * packs) * N;
+    const std::uint32_t n = line / static_cast<std::uint32_t>(s.out_height);
+    const int v = static_cast<int>(line - n * static_cast<std::uint32_t>(s.out_height)) + s.pads[0];
+    const int u = static_cast<int>(column) + s.pads[1];
     float sum[N]{};
     for (int a = v % s.stride[0]; a < s.kernel[0]; a += s.stride[0]) {
       const int i = (v - a) / s.stride[0];
@@ -82,8 +120,9 @@ __global__ void tap_sum_kernel(TapSum s, const From* taps, To* y, const float* b
       for (int b = u % s.stride[1]; b < s.kernel[1]; b += s.stride[1]) {
         const int j = (u - b) / s.stride[1];
         if (u < b || j >= s.width) continue;
-        const std::int64_t tap = (((n * s.height + i) * s.width + j) * s.kernel[0] + a) * s.kernel[1] + b;
-        const auto add = *reinterpret_cast<const Pack<From, N>*>(taps + tap * s.channels + channel);
+        const std::uint64_t pixel = (std::uint64_t{n} * s.height + i) * s.width + j;
+        const std::uint64_t tap = (pixel * s.kernel[0] + a) * s.kernel[1] + b;
+        const auto add = *reinterpret_cast<const Pack<From, N>*>(taps + tap * channels + channel);
 #pragma unroll
         for (int k = 0; k < N; ++k) sum[k] += widen(add.values[k]);
       }
@@ -92,8 +131,29 @@ __global__ void tap_sum_kernel(TapSum s, const From* taps, To* y, const float* b
 #pragma unroll
     for (int k = 0; k < N; ++k)
       out.values[k] = narrow<To>(activate(s.activation, sum[k] + (bias ? bias[channel + k] : 0.f)));
-    *reinterpret_cast<Pack<To, N>*>(y + pixel * s.channels + channel) = out;
+    const std::uint64_t pixel = std::uint64_t{line} * s.out_width + column;
+    *reinterpret_cast<Pack<To, N>*>(y + pixel * channels + channel) = out;
   }
+};
+
+template <class From, class To, int N>
+__global__ void __launch_bounds__(kBlock) tap_sum_kernel(Lines lines, TapSumOfPack<From, To, N> of_pack) {
+  for_each_pack(lines, of_pack);
+}
+
+template <class T, int N>
+void start_epilogue(const Epilogue& e, void* y, const float* bias, const void* residual,
+                    cudaStream_t stream) {
+  const Lines lines = lines_of(e.rows * e.height, e.width * e.channels / N);
+  epilogue_kernel<T, N><<<blocks_of(lines), kBlock, 0, stream>>>(
+      lines, {e, static_cast<T*>(y), bias, static_cast<const T*>(residual)});
+}
+
+template <class From, class To, int N>
+void start_tap_sum(const TapSum& s, const void* taps, void* y, const float* bias, cudaStream_t stream) {
+  const Lines lines = lines_of(s.rows * s.out_height, s.out_width * s.channels / N);
+  tap_sum_kernel<From, To, N><<<blocks_of(lines), kBlock, 0, stream>>>(
+      lines, {s, static_cast<const From*>(taps), static_cast<To*>(y), bias});
 }
 
 }  // namespace
@@ -109,38 +169,36 @@ void fill_random(void* data, DType type, std::int64_t count, cudaStream_t stream
 
 void launch_epilogue(const Epilogue& epilogue, DType type, void* y, const float* bias, const void* residual,
                      cudaStream_t stream) {
-  const std::int64_t count = epilogue.rows * epilogue.height * epilogue.width * epilogue.channels;
-  if (count == 0) return;
+  Epilogue e = epilogue;
+  if (e.rows * e.height * e.width * e.channels == 0) return;
+  if (!residual || e.scale == 1) {  // pixels need not know where they are
+    e.scale = 1;
+    e.width *= e.height * e.rows;
+    e.height = e.rows = 1;
+  }
   with_float_type(type, [&](auto zero) {
     using T = decltype(zero);
     constexpr int kPack = 16 / sizeof(T);
-    T* to = static_cast<T*>(y);
-    const T* add = static_cast<const T*>(residual);
-    if (epilogue.channels % kPack == 0)
-      epilogue_kernel<T, kPack>
-          <<<striding_blocks(count / kPack), kBlock, 0, stream>>>(epilogue, to, bias, add);
+    if (e.channels % kPack == 0)
+      start_epilogue<T, kPack>(e, y, bias, residual, stream);
     else
-      epilogue_kernel<T, 1><<<striding_blocks(count), kBlock, 0, stream>>>(epilogue, to, bias, add);
+      start_epilogue<T, 1>(e, y, bias, residual, stream);
   });
   cuda_check_launch("epilogue");
 }
 
 void launch_tap_sum(const TapSum& sum, DType taps_type, const void* taps, DType y_type, void* y,
                     const float* bias, cudaStream_t stream) {
-  const std::int64_t count = sum.rows * sum.out_height * sum.out_width * sum.channels;
-  if (count == 0) return;
+  if (sum.rows * sum.out_height * sum.out_width * sum.channels == 0) return;
   with_float_type(taps_type, [&](auto from_zero) {
     with_float_type(y_type, [&](auto to_zero) {
       using From = decltype(from_zero);
       using To = decltype(to_zero);
       constexpr int kPack = 16 / (sizeof(From) > sizeof(To) ? sizeof(From) : sizeof(To));
-      const From* from = static_cast<const From*>(taps);
-      To* to = static_cast<To*>(y);
       if (sum.channels % kPack == 0)
-        tap_sum_kernel<From, To, kPack>
-            <<<striding_blocks(count / kPack), kBlock, 0, stream>>>(sum, from, to, bias);
+        start_tap_sum<From, To, kPack>(sum, taps, y, bias, stream);
       else
-        tap_sum_kernel<From, To, 1><<<striding_blocks(count), kBlock, 0, stream>>>(sum, from, to, bias);
+        start_tap_sum<From, To, 1>(sum, taps, y, bias, stream);
     });
   });
   cuda_check_launch("transposed convolution");
