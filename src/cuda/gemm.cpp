@@ -14,7 +14,7 @@ namespace osprey {
 namespace {
 
 constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // what NVIDIA advises for Hopper
-constexpr int kMostWays = 8;
+constexpr int kMostWays = 16;
 
 class Api {
  public:

@@ -9,7 +9,7 @@ namespace osprey {
 namespace {
 
 constexpr const char* kNone = "none";  // remembered where no way exists
-constexpr int kMostMeasured = 10;
+constexpr int kMostMeasured = 24;
 
 // Operands for measurements.
 class Bench {
