@@ -191,6 +191,11 @@ class Planner {
       for (const int i : step.ins)
         if (i >= 0) last[static_cast<std::size_t>(i)] = s;
     }
+    // Inputs stay for replays of the run, which do not upload them again.
+    for (const ValueId id : graph_.inputs()) {
+      int& until = last[static_cast<std::size_t>(id)];
+      if (until >= 0) until = end;
+    }
     if (shared_.options().keep_values) {
       first.assign(plan_.values.size(), 0);
       last.assign(plan_.values.size(), end);

@@ -234,13 +234,50 @@ void PlanCudaSession::upload_parameters(const RunParameters& p) {
              "uploading thresholds");
 }
 
+// The symbols that the tensor fed to an input binds.
+void PlanCudaSession::bind(ValueId id, const std::map<std::string, Tensor>& fed,
+                           DimBindings& bindings) const {
+  const Value& v = shared_->graph().value(id);
+  const auto it = fed.find(v.name);
+  require(it != fed.end(), "input {}: no tensor was given", v.name);
+  require(it->second.dtype() == v.type.dtype, "input {}: {} where {} is needed", v.name,
+          name_of(it->second.dtype()), to_string(v.type));
+  bind_dims(v.type, it->second.shape(), v.name, bindings);
+}
+
+// In the stream's order; memory of the host that is not page-locked has been read when this returns.
+void PlanCudaSession::feed(ValueId id, const Tensor& value) {
+  const CudaPlaced& placed = plan().values[static_cast<std::size_t>(id)];
+  Tensor ordered = value;
+  if (is_map(placed.value)) {
+    ordered = Tensor::zeros(value.dtype(), value.shape());
+    permute(value.bytes().data(), ordered.mutable_data(), value.shape(), size_of(value.dtype()), true);
+  }
+  const auto copy = [&](void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0)
+      cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_.get()),
+                 "uploading a tensor");
+  };
+  copy(placed.value.data, ordered.bytes().data(), ordered.bytes().size());
+  const int live = value.shape().empty() ? 0 : static_cast<int>(value.dim(0));
+  if (placed.count >= 0) copy(placed.value.rows, &live, sizeof live);
+}
+
 RunTimes PlanCudaSession::run(std::span<const ImageView> photos, const RunOptions& options) {
   const ProfilerRange range("osprey run");
   enter();
-  use_plan(shape_class(shared_->graph(), photos));
+  const Graph& graph = shared_->graph();
+  CudaShapeClass shapes = shape_class(graph, photos);
+  std::vector<ValueId> others;
+  for (const ValueId id : graph.inputs())
+    if (const std::string& name = graph.value(id).name; name != "photos" && name != "sizes")
+      others.push_back(id);
+  for (const ValueId id : others) bind(id, options.inputs, shapes.bindings);
+  use_plan(shapes);
   place_values(plan());
   start_.record(stream_.get());
   upload_photos(photos);
+  for (const ValueId id : others) feed(id, options.inputs.at(graph.value(id).name));
   upload_parameters(options.parameters);
   uploaded_.record(stream_.get());
   const bool eagerly =
@@ -253,35 +290,11 @@ RunTimes PlanCudaSession::run_tensors(const std::map<std::string, Tensor>& input
   enter();
   const Graph& graph = shared_->graph();
   CudaShapeClass shapes;
-  for (const ValueId id : graph.inputs()) {
-    const Value& v = graph.value(id);
-    const auto fed = inputs.find(v.name);
-    require(fed != inputs.end(), "input {}: no tensor was given", v.name);
-    require(fed->second.dtype() == v.type.dtype, "input {}: {} where {} is needed", v.name,
-            name_of(fed->second.dtype()), to_string(v.type));
-    bind_dims(v.type, fed->second.shape(), v.name, shapes.bindings);
-  }
+  for (const ValueId id : graph.inputs()) bind(id, inputs, shapes.bindings);
   use_plan(shapes);
   place_values(plan());
   start_.record(stream_.get());
-  for (const ValueId id : graph.inputs()) {
-    const Tensor& fed = inputs.at(graph.value(id).name);
-    const CudaPlaced& placed = plan().values[static_cast<std::size_t>(id)];
-    Tensor ordered = fed;
-    if (is_map(placed.value)) {
-      ordered = Tensor::zeros(fed.dtype(), fed.shape());
-      permute(fed.bytes().data(), ordered.mutable_data(), fed.shape(), size_of(fed.dtype()), true);
-    }
-    if (!ordered.empty())
-      cuda_check(cudaMemcpy(placed.value.data, ordered.bytes().data(), ordered.bytes().size(),
-                            cudaMemcpyHostToDevice),
-                 "uploading a tensor");
-    if (placed.count >= 0) {
-      const int live = static_cast<int>(fed.dim(0));
-      cuda_check(cudaMemcpy(placed.value.rows, &live, sizeof live, cudaMemcpyHostToDevice),
-                 "uploading a count");
-    }
-  }
+  for (const ValueId id : graph.inputs()) feed(id, inputs.at(graph.value(id).name));
   upload_parameters(options.parameters);
   uploaded_.record(stream_.get());
   return run_eagerly(options);
