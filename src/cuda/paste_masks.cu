@@ -139,28 +139,13 @@ struct Chunk {
 
   // All threads together, after pad().
   __device__ void sample(const Task& task) const {
-    const int lane = lane_of_thread(), warps = kBlock / 32, pitch = task.pitch();
+    constexpr int kWarps = kBlock / 32;
     for (int i = static_cast<int>(threadIdx.x); i <= count; i += kBlock)
       memory.columns[i] = place(mask.x, first + i - 1);
     __syncthreads();
-    for (int w = warp_of_thread(); w < words; w += warps) {
-      const int row = 32 * w + lane;
-      const bool inside = row < mask.rows();
-      const Place y = place(mask.y, mask.y.begin + row);
-      const float* const line = memory.map + y.index * pitch;
-      for (int i = mask.whole_height() ? 0 : 1; i <= count; ++i) {
-        const Place x = memory.columns[i];
-        const float* const cell = line + x.index;
-        // The fused operations are torch's (image/paste_mask.cpp).
-        float value = cell[0] * (x.near * y.near);
-        value = __fmaf_rn(cell[1], x.far * y.near, value);
-        value = __fmaf_rn(cell[pitch], x.near * y.far, value);
-        value = __fmaf_rn(cell[pitch + 1], x.far * y.far, value);
-        const unsigned word =
-            __ballot_sync(kAll, inside && first + i - 1 >= mask.x.begin && value >= mask.threshold);
-        if (lane == 0) memory.bits[i * words + w] = word;
-      }
-    }
+    const int groups = count / kTogether + 1;  // of columns 0 to count
+    for (int item = warp_of_thread(); item < words * groups; item += kWarps)
+      sample_word(task, item % words, item / words * kTogether);
     __syncthreads();
   }
 
@@ -184,6 +169,33 @@ struct Chunk {
   }
 
  private:
+  static constexpr int kTogether = 8;  // columns that a warp takes at a time
+
+  // Word w of columns [begin, begin + kTogether).
+  __device__ void sample_word(const Task& task, int w, int begin) const {
+    const int row = 32 * w + lane_of_thread(), pitch = task.pitch();
+    const Place y = place(mask.y, mask.y.begin + row);
+    const float* const line = memory.map + y.index * pitch;
+    float corners[4] = {};
+    int loaded = -1;  // the map's column that these are of: the same for many columns of the photo
+    for (int i = max(begin, mask.whole_height() ? 0 : 1); i <= min(begin + kTogether - 1, count); ++i) {
+      const Place x = memory.columns[i];
+      if (x.index != loaded) {
+        const float* const cell = line + x.index;
+        corners[0] = cell[0], corners[1] = cell[1], corners[2] = cell[pitch], corners[3] = cell[pitch + 1];
+        loaded = x.index;
+      }
+      // The fused operations are torch's (image/paste_mask.cpp).
+      float value = corners[0] * (x.near * y.near);
+      value = __fmaf_rn(corners[1], x.far * y.near, value);
+      value = __fmaf_rn(corners[2], x.near * y.far, value);
+      value = __fmaf_rn(corners[3], x.far * y.far, value);
+      const bool inside = row < mask.rows() && first + i - 1 >= mask.x.begin && value >= mask.threshold;
+      const unsigned word = __ballot_sync(kAll, inside);
+      if (lane_of_thread() == 0) memory.bits[i * words + w] = word;
+    }
+  }
+
   // Whether the pixel behind column i is in the photo and not one of the mask's next column.
   __device__ bool ends_in_photo(int i) const {
     const int next = first + i;
