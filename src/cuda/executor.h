@@ -43,7 +43,8 @@ class CudaSession : public ExecutorSession {
  public:
   // For graphs that take tensors instead of photos; outputs as with photos. Not from a CUDA graph.
   virtual RunTimes run_tensors(const std::map<std::string, Tensor>& inputs, const RunOptions& options) = 0;
-  // A value of the graph after a run with keep_values, in C order.
+  // A value of the graph as it lies on the device after a run with keep_values, or an output after any run or
+  // replay, in C order.
   virtual Tensor value(const std::string& name) = 0;
   // The last run's work once more on what is already on the device, without transfers: its time on the device
   // in seconds, by events around `replays` runs one after the other, divided.

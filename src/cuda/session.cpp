@@ -358,8 +358,9 @@ RunTimes PlanCudaSession::run_eagerly(const RunOptions& options) {
 }
 
 Tensor PlanCudaSession::value(const std::string& name) {
-  check(!plans_.empty() && shared_->options().keep_values, "value {}: not kept", name);
   const ValueId id = shared_->graph().find(name);
+  const bool kept = shared_->options().keep_values || (id != kNoValue && shared_->graph().is_output(id));
+  check(!plans_.empty() && kept, "value {}: not kept", name);
   check(id != kNoValue && plan().values[static_cast<std::size_t>(id)].home == CudaHome::kArena,
         "value {}: there is none", name);
   return fetch(plan().values[static_cast<std::size_t>(id)]);
