@@ -73,6 +73,7 @@ void expect_proposals(const Detections& got, const Expected& golden) {
 
 struct ProposalCase {
   ModelCase model;
+  std::string device = "cpu";
   std::size_t most = 0;  // proposals the config keeps, where these are more than the golden ones
 };
 
@@ -81,9 +82,10 @@ class ProposalNetwork : public testing::TestWithParam<ProposalCase> {};
 TEST_P(ProposalNetwork, GivesTheGoldenProposals) {
   const ModelCase& c = GetParam().model;
   OSPREY_NEEDS_FIXTURE(fixture("detectron2") / c.name)
-  const CaseEngine engine(c);
+  OSPREY_NEEDS_DEVICE(GetParam().device)
+  const CaseEngine built(c, {.device = GetParam().device});
   const Image photo = read_image(fixture("images") / c.photo);
-  Session session{Engine(engine.file())};
+  Session session{Engine(built.file(), {.tuning = quick_tuning()})};
   const GoldenArrays golden(fixture("detectron2") / c.name / "golden.npz");
   const Expected expected = in_photo(golden, photo);
   const Detections found = session.detect(photo);
@@ -98,18 +100,22 @@ TEST_P(ProposalNetwork, GivesTheGoldenProposals) {
   EXPECT_THAT(session.detect(photo, {.max_detections = 7}).items, SizeIs(7));
 }
 
+// A detector's own config with another architecture, and the zoo's, which keeps twice as many.
+const ModelCase kNarrowRpn{.name = "mask_rcnn_narrow",
+                           .photo = "chelsea.png",
+                           .overrides = {{"MODEL.META_ARCHITECTURE", "ProposalNetwork"}}};
+const ModelCase kZooRpn{
+    .name = "faster_rcnn_R_50_FPN", .photo = "chelsea.png", .config = "COCO-Detection/rpn_R_50_FPN_1x.yaml"};
+
+std::string case_name(const testing::TestParamInfo<ProposalCase>& c) { return c.param.model.name; }
+
 INSTANTIATE_TEST_SUITE_P(Cases, ProposalNetwork,
-                         testing::Values(
-                             // A detector's own config, with another architecture.
-                             ProposalCase{{.name = "mask_rcnn_narrow",
-                                           .photo = "chelsea.png",
-                                           .overrides = {{"MODEL.META_ARCHITECTURE", "ProposalNetwork"}}}},
-                             // The zoo's, which keeps twice as many.
-                             ProposalCase{{.name = "faster_rcnn_R_50_FPN",
-                                           .photo = "chelsea.png",
-                                           .config = "COCO-Detection/rpn_R_50_FPN_1x.yaml"},
-                                          2000}),
-                         [](const auto& c) { return c.param.model.name; });
+                         testing::Values(ProposalCase{kNarrowRpn}, ProposalCase{kZooRpn, "cpu", 2000}),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(Cuda, ProposalNetwork,
+                         testing::Values(ProposalCase{kNarrowRpn, "cuda"},
+                                         ProposalCase{kZooRpn, "cuda", 2000}),
+                         case_name);
 
 // As detectron2_test.cpp has them.
 constexpr double kBoxPixels = 0.05, kScore = 1e-3, kMatchIou = 0.99;
@@ -157,44 +163,41 @@ std::vector<Proposal> shuffled(const Expected& golden) {
   return out;
 }
 
-const ModelCase kNarrow{.name = "mask_rcnn_narrow",
-                        .photo = "chelsea.png",
-                        .overrides = {{"MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"},
-                                      {"MODEL.LOAD_PROPOSALS", "True"}}};
-const ModelCase kZoo{.name = "faster_rcnn_R_50_FPN",
-                     .photo = "chelsea.png",
-                     .config = "COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml"};
-
-class FastRcnn : public testing::TestWithParam<ModelCase> {};
+class FastRcnn : public testing::TestWithParam<ProposalCase> {
+ protected:
+  void SetUp() override {
+    OSPREY_NEEDS_FIXTURE(fixture("detectron2") / model().name)
+    OSPREY_NEEDS_DEVICE(GetParam().device)
+  }
+  static const ModelCase& model() { return GetParam().model; }
+  static CaseEngine build() { return CaseEngine(model(), {.device = GetParam().device}); }
+  static Engine open(const CaseEngine& built) { return Engine(built.file(), {.tuning = quick_tuning()}); }
+  static GoldenArrays golden() { return GoldenArrays(fixture("detectron2") / model().name / "golden.npz"); }
+};
 
 TEST_P(FastRcnn, FindsTheGoldenDetectionsInTheGoldenProposals) {
-  OSPREY_NEEDS_FIXTURE(fixture("detectron2") / GetParam().name)
-  const CaseEngine built(GetParam());
-  const Image photo = read_image(fixture("images") / GetParam().photo);
-  const GoldenArrays golden(fixture("detectron2") / GetParam().name / "golden.npz");
-  Session session{Engine(built.file())};
-  const Detections found = session.detect_in(photo, shuffled(in_photo(golden, photo)));
-  expect_detections(found, golden_detections(golden));
+  const CaseEngine built = build();
+  const Image photo = read_image(fixture("images") / model().photo);
+  Session session(open(built));
+  const Detections found = session.detect_in(photo, shuffled(in_photo(golden(), photo)));
+  expect_detections(found, golden_detections(golden()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, FastRcnn, testing::Values(kNarrow, kZoo),
-                         [](const auto& c) { return c.param.name; });
+class FastRcnnSession : public FastRcnn {};
 
-TEST(FastRcnnSession, TakesTheProposalsOfEachPhoto) {
-  OSPREY_NEEDS_FIXTURE(fixture("detectron2") / kNarrow.name)
-  const CaseEngine built(kNarrow);
-  const Engine engine(built.file());
+TEST_P(FastRcnnSession, TakesTheProposalsOfEachPhoto) {
+  const CaseEngine built = build();
+  const Engine engine = open(built);
   EXPECT_TRUE(engine.needs_proposals());
-  const Image photo = read_image(fixture("images") / kNarrow.photo);
-  const GoldenArrays golden(fixture("detectron2") / kNarrow.name / "golden.npz");
-  const std::vector<Proposal> proposals = shuffled(in_photo(golden, photo)), none;
+  const Image photo = read_image(fixture("images") / model().photo);
+  const std::vector<Proposal> proposals = shuffled(in_photo(golden(), photo)), none;
   const std::vector<Proposal> few(proposals.begin() + 2, proposals.begin() + 52);
   Session session(engine);
   const ImageView photos[] = {photo, photo, photo};
   const std::vector<Proposal> each[] = {few, proposals, none};
   const auto together = session.detect_in(photos, each);
   ASSERT_THAT(together, SizeIs(3));
-  expect_detections(together[1], golden_detections(golden));
+  expect_detections(together[1], golden_detections(golden()));
   EXPECT_THAT(together[2].items, testing::IsEmpty());
   const Detections alone = session.detect_in(photo, few);
   ASSERT_THAT(together[0].items, SizeIs(alone.items.size()));
@@ -204,6 +207,22 @@ TEST(FastRcnnSession, TakesTheProposalsOfEachPhoto) {
   EXPECT_THROW(session.detect(photo), Error);
   EXPECT_THROW(session.detect_in(photo, std::vector<Proposal>{{{0, 0, NAN, 1}, 0}}), Error);
 }
+
+const ModelCase kNarrow{.name = "mask_rcnn_narrow",
+                        .photo = "chelsea.png",
+                        .overrides = {{"MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"},
+                                      {"MODEL.LOAD_PROPOSALS", "True"}}};
+const ModelCase kZoo{.name = "faster_rcnn_R_50_FPN",
+                     .photo = "chelsea.png",
+                     .config = "COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml"};
+
+INSTANTIATE_TEST_SUITE_P(Cases, FastRcnn, testing::Values(ProposalCase{kNarrow}, ProposalCase{kZoo}),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(Cuda, FastRcnn,
+                         testing::Values(ProposalCase{kNarrow, "cuda"}, ProposalCase{kZoo, "cuda"}),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(Cases, FastRcnnSession, testing::Values(ProposalCase{kNarrow}), case_name);
+INSTANTIATE_TEST_SUITE_P(Cuda, FastRcnnSession, testing::Values(ProposalCase{kNarrow, "cuda"}), case_name);
 
 }  // namespace
 }  // namespace osprey
