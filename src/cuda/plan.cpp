@@ -116,12 +116,14 @@ class Planner {
     return std::min(kMostRuns, masks * (2 + shapes_.max_width * (side + 2)));
   }
 
-  // Preprocessing ends with the last normalize_image, postprocessing begins with the first rescale_boxes.
+  // Preprocessing ends with the last normalize_image, postprocessing begins with the first rescale_boxes
+  // that leaves the network.
   void set_phases() {
     std::size_t network = 0, post = plan_.steps.size();
     for (std::size_t i = plan_.steps.size(); i-- > 0;) {
       if (plan_.steps[i].node->op.as<NormalizeImage>()) network = std::max(network, i + 1);
-      if (plan_.steps[i].node->op.as<RescaleBoxes>()) post = i;
+      if (const auto* rescale = plan_.steps[i].node->op.as<RescaleBoxes>(); rescale && !rescale->to_network)
+        post = i;
     }
     for (std::size_t i = 0; i < plan_.steps.size(); ++i)
       plan_.steps[i].phase = i < network ? CudaPhase::kPreprocess
