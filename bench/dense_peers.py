@@ -101,7 +101,8 @@ def report(figures, processor, gflop):
     floors = ", ".join(f"{p} {peak:.0f} GFLOP/s (floor {gflop / peak * 1e3:.0f} ms)" for p, peak in peaks.items())
     rounds = {name: " ".join(f"{s:.3f}" for s in seconds) for name, seconds in figures.items() if not name.startswith("peak")}
     return "\n".join([measure.table(columns, rows), "",
-                      f"The network has {gflop:.1f} GFLOP; the processor's best in this run: {floors}.", "", *verdicts, "",
+                      f"The network has {gflop:.1f} GFLOP; the processor's best in this run: {floors}. "
+                      "These are the operations of the definition: with Winograd's algorithm a program needs fewer and may pass the floor.", "", *verdicts, "",
                       "Seconds of every round:", "", *(f"- {name}: {text}" for name, text in rounds.items())])
 
 

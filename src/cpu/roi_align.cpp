@@ -137,27 +137,30 @@ template <class T, int lanes, int vectors>
     if (first == last) continue;
     for (int bx = 0; bx < bins; ++bx) {
       const float* wx = c->xs->row(bx);
-      V sum[vectors];
+      V sum[vectors];  // in registers, once the loops over them are unrolled
       for (int v = 0; v < vectors; ++v) sum[v] = V{};
       for (std::int32_t x = c->xs->first[bx]; x < c->xs->last[bx]; ++x)
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) {
           V pixel;
           load<lanes>(pixel, row + x * c->pixel + v * lanes);
           sum[v] += wx[x] * pixel;
         }
       for (int by = first; by < last; ++by)
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) sums[(by * bins + bx) * vectors + v] += c->ys->row(by)[y] * sum[v];
     }
   }
   T* to = static_cast<T*>(c->to);
   constexpr int kChannels = lanes * vectors;
-  if (c->channel == 1) {
-    for (int b = 0; b < bins * bins; ++b)
-      for (int i = 0; i < c->live; ++i) store(to + b * c->bin + i, c->sums[b * kChannels + i]);
-  } else {
-    for (int i = 0; i < c->live; ++i)
-      for (int b = 0; b < bins * bins; ++b)
-        store(to + i * c->channel + b * c->bin, c->sums[b * kChannels + i]);
+  for (int b = 0; b < bins * bins; ++b) {
+    T rounded[kChannels];
+    for (int i = 0; i < kChannels; ++i) store(rounded + i, c->sums[b * kChannels + i]);
+    if (c->channel == 1) {
+      std::copy_n(rounded, c->live, to + b * c->bin);
+    } else {
+      for (int i = 0; i < c->live; ++i) to[i * c->channel + b * c->bin] = rounded[i];
+    }
   }
 }
 
