@@ -33,14 +33,12 @@ Ends find_ends(const Graph& graph) {
     if (node.op.name() == "paste_masks") out.masks = node.inputs[0];
     if (node.op.name() == "decode_keypoints") out.heatmaps = node.inputs[0];
   }
-  const auto output = [&](const char* name) {
-    const ValueId id = graph.find(name);
-    return id != kNoValue && graph.is_output(id) ? id : kNoValue;
-  };
-  const bool proposals = output("proposal_boxes") != kNoValue;  // a network of nothing else
-  out.boxes = output(proposals ? "proposal_boxes" : "det_boxes_net");
-  out.scores = output(proposals ? "proposal_logits" : "det_scores");
-  out.classes = output("det_classes");
+  // A network of nothing else gives its proposals out; within a detector they are a stage.
+  const ValueId given = graph.find("proposal_boxes");
+  const bool proposals = given != kNoValue && graph.is_output(given);
+  out.boxes = proposals ? given : graph.find("det_boxes_net");
+  out.scores = graph.find(proposals ? "proposal_logits" : "det_scores");
+  out.classes = graph.find("det_classes");
   require(out.normalize && out.resize && out.boxes != kNoValue && out.scores != kNoValue &&
               (proposals || out.classes != kNoValue),
           "only detectors can be exported, and this model has no photos or detections");
