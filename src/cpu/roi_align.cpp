@@ -153,14 +153,13 @@ template <class T, int lanes, int vectors>
   }
   T* to = static_cast<T*>(c->to);
   constexpr int kChannels = lanes * vectors;
-  for (int b = 0; b < bins * bins; ++b) {
-    T rounded[kChannels];
-    for (int i = 0; i < kChannels; ++i) store(rounded + i, c->sums[b * kChannels + i]);
-    if (c->channel == 1) {
-      std::copy_n(rounded, c->live, to + b * c->bin);
-    } else {
-      for (int i = 0; i < c->live; ++i) to[i * c->channel + b * c->bin] = rounded[i];
-    }
+  if (c->channel == 1) {
+    for (int b = 0; b < bins * bins; ++b)
+      for (int i = 0; i < c->live; ++i) store(to + b * c->bin + i, c->sums[b * kChannels + i]);
+  } else {
+    for (int i = 0; i < c->live; ++i)
+      for (int b = 0; b < bins * bins; ++b)
+        store(to + i * c->channel + b * c->bin, c->sums[b * kChannels + i]);
   }
 }
 
