@@ -1,6 +1,8 @@
 // The same runs as on the CPU.
 #include "ops/paste_masks.h"
 
+#include <numeric>
+
 #include "cpu/box_cases_test.h"
 #include "cuda/cuda_harness.h"
 #include "image/resize.h"
@@ -75,6 +77,24 @@ TEST(CudaPasteMasks, MapsFullOfOnes) {
                     std::vector<std::int32_t>(boxes.size(), 0),
                     {{1, 1, 1, 1, 96, 128}}},
                    "ones");
+}
+
+// More columns than the blocks of a mask take in one round, and more chunks than a warp adds up in one.
+TEST(CudaPasteMasks, WidePhotos) {
+  SKIP_WITHOUT_GPU();
+  for (const ImageSize size : {ImageSize{1333, 800}, {1900, 37}}) {
+    const auto height = static_cast<float>(size.height), width = static_cast<float>(size.width);
+    const std::vector<Roi> boxes = boxes_about(height, width, 0);
+    const auto count = static_cast<std::int64_t>(boxes.size());
+    std::vector<std::int32_t> map_of(boxes.size());
+    std::iota(map_of.begin(), map_of.end(), 0);
+    expect_same_runs({.maps = random_tensor({count, 28, 28}, 0, 1, 3),
+                      .boxes = boxes,
+                      .map_of = map_of,
+                      .geometry = {{1, 1, 1, 1, height, width}},
+                      .bound = 100},
+                     fmt::format("{} x {} pixels", size.width, size.height));
+  }
 }
 
 TEST(CudaPasteMasks, ManyOrNoneOfABatch) {
