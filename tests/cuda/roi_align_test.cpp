@@ -78,6 +78,23 @@ TEST(CudaRoiAlign, BoxesOnTheEdgesOfLevels) {
   expect_as_on_cpu(case_of(settings()[0], rois, 30, DType::kF32), tolerance(DType::kF32), "levels");
 }
 
+// Up to the whole of it, on levels where a bin has many samples, too.
+TEST(CudaRoiAlign, BoxesOfALargePhoto) {
+  SKIP_WITHOUT_GPU();
+  const std::vector<Roi> rois = {{0, {0, 0, 1344, 1344}},  {0, {0, 0, 1333, 800}},
+                                 {0, {0, 0, 1344, 20}},    {0, {0, 0, 30, 1344}},
+                                 {0, {-9, 3, 1400, 2.5f}}, {0, {1340, 1340, 1344, 1344}}};
+  for (const int out : {7, 14}) {
+    const RoiAlign pyramid{.out = out, .samples = 0, .scales = {0.25f, 0.125f, 0.0625f, 0.03125f}};
+    const RoiAlign fine{.out = out, .samples = 0, .scales = {0.25f}};
+    expect_as_on_cpu(
+        case_of({pyramid, 1, 16, {{336, 336}, {168, 168}, {84, 84}, {42, 42}}}, rois, 9, DType::kF16),
+        tolerance(DType::kF16), fmt::format("{} bins", out));
+    expect_as_on_cpu(case_of({fine, 1, 16, {{336, 336}}}, rois, 9, DType::kF32), tolerance(DType::kF32),
+                     fmt::format("{} bins of one level", out));
+  }
+}
+
 TEST(CudaRoiAlign, BoxesWithNothingInThem) {
   SKIP_WITHOUT_GPU();
   constexpr float kInf = std::numeric_limits<float>::infinity();
