@@ -54,7 +54,7 @@ ValueId given_proposals(Net& net, const GivenProposals& m, ValueId geometry, boo
   const Dim rows = Dim::at_most(Dim::symbol("P") * 1024);
   const ValueId given = net.graph().add_input("proposals", {DType::kF32, {rows, 5}});
   RescaleBoxes rescale{.clip = clip, .to_network = true, .min_size = m.min_size, .top = m.top};
-  return net.stage("proposal_boxes", net.add(std::move(rescale), {given, geometry}, "input.proposals"));
+  return net.stage("proposal_boxes", net.add(rescale, {given, geometry}, "input.proposals"));
 }
 
 void photo_outputs(Net& net, const Detected& detected, const Instances& instances, ValueId geometry,
