@@ -219,9 +219,10 @@ AttributeValue read_attribute(const fb::Attribute& a) {
 std::shared_ptr<const void> lease(std::shared_ptr<const MappedFile> file, Bytes part) {
   return {part.data(), [file = std::move(file), size = part.size()](const void* data) {
             const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-            const auto begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page,
-                       end = (reinterpret_cast<std::uintptr_t>(data) + size) / page * page;
-            if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+            const auto address = reinterpret_cast<std::uintptr_t>(data);
+            const auto begin = (address + page - 1) / page * page, end = (address + size) / page * page;
+            auto* const bytes = const_cast<std::byte*>(static_cast<const std::byte*>(data));
+            if (begin < end) ::madvise(bytes + (begin - address), end - begin, MADV_DONTNEED);
           }};
 }
 
