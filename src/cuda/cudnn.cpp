@@ -119,7 +119,7 @@ void describe(FeGraph& graph, const CudnnConv& c) {
     value->set_dim(dims_of(c.y)).set_stride(strides_of(c.y));
     return value;
   };
-  const auto sum = [&](FeTensor a, FeTensor b) {
+  const auto sum = [&](const FeTensor& a, const FeTensor& b) {
     return shaped(graph.pointwise(a, b, Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD)));
   };
   const FeTensor x = graph.tensor(tensor("x", kX, c.x, c.type));
@@ -250,7 +250,7 @@ std::vector<MatrixWay> cudnn_ways(const CudnnConv& conv) {
     for (std::int64_t i = 0; i < graph->get_execution_plan_count(); ++i) {
       std::string name;
       if (graph->get_plan_name_at_index(i, name).is_bad() || !seen.insert(name).second) continue;
-      name = "cudnn " + name;
+      name.insert(0, "cudnn ");
       out.push_back({name, [conv, graph, i, name]() -> std::unique_ptr<MatrixCall> {
                        return as_device_errors([&]() -> std::unique_ptr<MatrixCall> {
                          if (graph->build_plan_at_index(i).is_bad()) return nullptr;
