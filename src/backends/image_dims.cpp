@@ -47,4 +47,14 @@ void bind_dims(const TensorType& type, const std::vector<std::int64_t>& shape, s
   }
 }
 
+void bind_input(const Graph& graph, ValueId input, const std::map<std::string, Tensor>& fed,
+                DimBindings& bindings) {
+  const Value& v = graph.value(input);
+  const auto it = fed.find(v.name);
+  require(it != fed.end(), "input {}: no tensor was given", v.name);
+  require(it->second.dtype() == v.type.dtype, "input {}: {} where {} is needed", v.name,
+          name_of(it->second.dtype()), to_string(v.type));
+  bind_dims(v.type, it->second.shape(), v.name, bindings);
+}
+
 }  // namespace osprey

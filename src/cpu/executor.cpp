@@ -140,16 +140,6 @@ PlannedValue& PlanSession::input(ValueId id) {
   fail(ErrorCode::kInternal, "input {} has no place", shared_->graph().value(id).name);
 }
 
-// The symbols that the tensor fed to an input binds.
-void PlanSession::bind(ValueId id, const std::map<std::string, Tensor>& fed, DimBindings& bindings) const {
-  const Value& v = shared_->graph().value(id);
-  const auto it = fed.find(v.name);
-  require(it != fed.end(), "input {}: no tensor was given", v.name);
-  require(it->second.dtype() == v.type.dtype, "input {}: {} where {} is needed", v.name,
-          name_of(it->second.dtype()), to_string(v.type));
-  bind_dims(v.type, it->second.shape(), v.name, bindings);
-}
-
 void PlanSession::feed(ValueId id, const Tensor& value) {
   CpuValue& v = input(id).value;
   if (!v.dims.empty()) v.dims[0] = value.dim(0);
@@ -164,7 +154,7 @@ RunTimes PlanSession::run(std::span<const ImageView> photos, const RunOptions& o
   for (const ValueId id : graph.inputs())
     if (const std::string& name = graph.value(id).name; name != "photos" && name != "sizes")
       others.push_back(id);
-  for (const ValueId id : others) bind(id, options.inputs, bindings);
+  for (const ValueId id : others) bind_input(graph, id, options.inputs, bindings);
   use_plan(bindings);
   for (const ValueId id : others) feed(id, options.inputs.at(graph.value(id).name));
   const ValueId sizes = graph.find("sizes");
@@ -182,7 +172,7 @@ RunTimes PlanSession::run_tensors(const std::map<std::string, Tensor>& inputs, c
   const Graph& graph = shared_->graph();
   const ThreadScope threads(shared_->threads());
   DimBindings bindings;
-  for (const ValueId id : graph.inputs()) bind(id, inputs, bindings);
+  for (const ValueId id : graph.inputs()) bind_input(graph, id, inputs, bindings);
   use_plan(bindings);
   for (const ValueId id : graph.inputs()) feed(id, inputs.at(graph.value(id).name));
   return run_steps({}, options);

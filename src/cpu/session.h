@@ -50,7 +50,6 @@ class PlanSession final : public CpuSession {
   void observe(const PlannedStep& step, const RunOptions& options) const;
   void check_guards(const PlannedStep& step) const;
   PlannedValue& input(ValueId id);
-  void bind(ValueId id, const std::map<std::string, Tensor>& fed, DimBindings& bindings) const;
   void feed(ValueId id, const Tensor& value);
   std::vector<std::byte>& growable(int value);
 

@@ -1,5 +1,5 @@
-// How an op runs on an NVIDIA GPU: one file an op, src/cuda/<op>.cu or .cpp, defining `CudaKernel
-// <op>_cuda()`.
+// How an op runs on an NVIDIA GPU: one file an op, src/cuda/<op>.cu or .cpp, defining
+// `CudaKernel <op>_cuda()`.
 //
 // A kernel is made ready once for each class of shapes (prepare: plans, packed weights, scratch) and launched
 // many times, mostly inside a CUDA graph: launch() only puts work on the stream. It allocates nothing, waits

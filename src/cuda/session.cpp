@@ -234,17 +234,6 @@ void PlanCudaSession::upload_parameters(const RunParameters& p) {
              "uploading thresholds");
 }
 
-// The symbols that the tensor fed to an input binds.
-void PlanCudaSession::bind(ValueId id, const std::map<std::string, Tensor>& fed,
-                           DimBindings& bindings) const {
-  const Value& v = shared_->graph().value(id);
-  const auto it = fed.find(v.name);
-  require(it != fed.end(), "input {}: no tensor was given", v.name);
-  require(it->second.dtype() == v.type.dtype, "input {}: {} where {} is needed", v.name,
-          name_of(it->second.dtype()), to_string(v.type));
-  bind_dims(v.type, it->second.shape(), v.name, bindings);
-}
-
 // In the stream's order; memory of the host that is not page-locked has been read when this returns.
 void PlanCudaSession::feed(ValueId id, const Tensor& value) {
   const CudaPlaced& placed = plan().values[static_cast<std::size_t>(id)];
@@ -272,7 +261,7 @@ RunTimes PlanCudaSession::run(std::span<const ImageView> photos, const RunOption
   for (const ValueId id : graph.inputs())
     if (const std::string& name = graph.value(id).name; name != "photos" && name != "sizes")
       others.push_back(id);
-  for (const ValueId id : others) bind(id, options.inputs, shapes.bindings);
+  for (const ValueId id : others) bind_input(graph, id, options.inputs, shapes.bindings);
   use_plan(shapes);
   place_values(plan());
   start_.record(stream_.get());
@@ -290,7 +279,7 @@ RunTimes PlanCudaSession::run_tensors(const std::map<std::string, Tensor>& input
   enter();
   const Graph& graph = shared_->graph();
   CudaShapeClass shapes;
-  for (const ValueId id : graph.inputs()) bind(id, inputs, shapes.bindings);
+  for (const ValueId id : graph.inputs()) bind_input(graph, id, inputs, shapes.bindings);
   use_plan(shapes);
   place_values(plan());
   start_.record(stream_.get());

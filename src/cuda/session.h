@@ -84,7 +84,6 @@ class PlanCudaSession final : public CudaSession {
   bool copied_on_device(const ImageView& photo, std::byte* to);
   void upload_photos(std::span<const ImageView> photos);
   void upload_parameters(const RunParameters& parameters);
-  void bind(ValueId id, const std::map<std::string, Tensor>& fed, DimBindings& bindings) const;
   void feed(ValueId id, const Tensor& value);
   RunTimes run_graph();
   RunTimes run_eagerly(const RunOptions& options);
