@@ -33,12 +33,14 @@ void activate(CpuRun& run, Activation kind) {
     case Activation::kNone:
       return apply<T>(run, [](float v) { return v; });
     case Activation::kRelu:
-      return apply<T>(run, [](float v) { return v < 0 ? 0.f : v; });  // NaN stays NaN
+      return apply<T>(run, [](float v) { return activated(Activation::kRelu, v); });
     case Activation::kSigmoid:
       apply<T>(run, sigmoid);
       return clear_padding<T>(run);
     case Activation::kSwish:
       return apply<T>(run, [](float v) { return v * sigmoid(v); });
+    case Activation::kRelu6:
+      return apply<T>(run, [](float v) { return activated(Activation::kRelu6, v); });
   }
 }
 

@@ -58,13 +58,19 @@ Tensor merged_weights(const Tensor& given, const Weights& w, int groups) {
   return out;
 }
 
+std::array<int, 4> pads_of(const CpuPrepare& p) {
+  const auto& weight = p.input_type(1).dims;
+  const Shape& x = p.input(0).dims;
+  return p.op<Conv>().window(weight[2].constant(), weight[3].constant()).pads_of(x[2], x[3]);
+}
+
 dnnl::memory::format_tag plain_tag(const Weights& w) {
   return w.dims.size() == 5 ? dnnl::memory::format_tag::abcde : dnnl::memory::format_tag::abcd;
 }
 
 class ConvStep final : public CpuStep {
  public:
-  explicit ConvStep(CpuPrepare& p) : op_(p.op<Conv>()) {
+  explicit ConvStep(CpuPrepare& p) : op_(p.op<Conv>()), pads_(pads_of(p)) {
     const bool residual = p.has_input(3);
     fill_residual_ = residual && !p.in_place(3);
     const Weights w = weights_of(p, op_, merged_groups(p));
@@ -107,8 +113,8 @@ class ConvStep final : public CpuStep {
             dnnl_desc(y, n),
             {op_.stride[0], op_.stride[1]},
             {op_.dilation[0] - 1, op_.dilation[1] - 1},
-            {op_.pads[0], op_.pads[1]},
-            {op_.pads[2], op_.pads[3]},
+            {pads_[0], pads_[1]},
+            {pads_[2], pads_[3]},
             dnnl_attributes(p.has_input(3), op_.activation)};
   }
 
@@ -132,6 +138,7 @@ class ConvStep final : public CpuStep {
   static constexpr std::int64_t kLanes = 16;
 
   const Conv& op_;
+  const std::array<int, 4> pads_;
   bool fill_residual_ = false;
   std::optional<DnnlRows> rows_;
   double flops_ = 0;

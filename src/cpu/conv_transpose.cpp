@@ -45,20 +45,6 @@ Tensor tap_bias(const Tensor& given, std::int64_t taps) {
   return out;
 }
 
-float activated(float v, Activation kind) {
-  switch (kind) {
-    case Activation::kNone:
-      return v;
-    case Activation::kRelu:
-      return v > 0 ? v : 0.f;
-    case Activation::kSigmoid:
-      return sigmoid(v);
-    case Activation::kSwish:
-      return v * sigmoid(v);
-  }
-  return v;
-}
-
 class TapsStep final : public CpuStep {
  public:
   explicit TapsStep(CpuPrepare& p) : op_(p.op<ConvTranspose>()), taps_(p.output(0)) {
@@ -184,7 +170,7 @@ class DeconvolutionStep final : public CpuStep {
       for (std::int64_t i = 0; i < planes.height * planes.width; ++i, pixel += planes.lanes)
         for (std::int64_t k = 0; k < live; ++k) {
           const float shift = bias.empty() ? 0.f : bias[static_cast<std::size_t>(first + k)];
-          pixel[k] = store_float<T>(activated(load_float(pixel[k]) + shift, op_.activation));
+          pixel[k] = store_float<T>(activated(op_.activation, load_float(pixel[k]) + shift));
         }
     });
   }

@@ -260,7 +260,10 @@ std::int64_t l2_cache_bytes() {
 template <class Tile>
 class WinogradStep final : public CpuStep {
  public:
-  explicit WinogradStep(CpuPrepare& p) : op_(p.op<Conv>()), residual_(p.has_input(3)) {
+  explicit WinogradStep(CpuPrepare& p)
+      : op_(p.op<Conv>()),
+        pads_(op_.window(3, 3).pads_of(p.input(0).dims[2], p.input(0).dims[3])),
+        residual_(p.has_input(3)) {
     const CpuValue &x = p.input(0), &y = p.output(0);
     const std::int64_t channels = x.dims[1], outputs = y.dims[1];
     weights_ = std::static_pointer_cast<const PageBuffer>(
@@ -361,8 +364,7 @@ class WinogradStep final : public CpuStep {
   // The tile's inputs: in the map, or where they reach over its edge, in `patch` with zeros around them.
   TileSource source_of(const Map& map, const Place& place, float* patch) const {
     constexpr int n = Tile::kIn;
-    const std::int64_t channels = products_.channels, top = place.y - op_.pads[0],
-                       left = place.x - op_.pads[1];
+    const std::int64_t channels = products_.channels, top = place.y - pads_[0], left = place.x - pads_[1];
     const auto pixel = [&](std::int64_t y, std::int64_t x) {
       return map.in + ((place.image * map.in_height + y) * map.in_width + x) * channels;
     };
@@ -404,6 +406,7 @@ class WinogradStep final : public CpuStep {
   }
 
   const Conv& op_;
+  const std::array<int, 4> pads_;
   bool residual_;
   std::shared_ptr<const PageBuffer> weights_;
   Tensor bias_;

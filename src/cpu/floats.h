@@ -6,6 +6,7 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "graph/enums.h"
 
 namespace osprey {
 
@@ -22,6 +23,22 @@ T store_float(float v) {
 }
 
 inline float sigmoid(float v) { return 1.0f / (1.0f + std::exp(-v)); }
+
+inline float activated(Activation kind, float v) {  // NaN stays NaN
+  switch (kind) {
+    case Activation::kNone:
+      return v;
+    case Activation::kRelu:
+      return v < 0 ? 0.f : v;
+    case Activation::kSigmoid:
+      return sigmoid(v);
+    case Activation::kSwish:
+      return v * sigmoid(v);
+    case Activation::kRelu6:
+      return v < 0 ? 0.f : v > 6 ? 6.f : v;
+  }
+  return v;
+}
 
 // body.template operator()<T>() with T the element type.
 template <class Body>

@@ -62,10 +62,11 @@ template <class Word>
 template <class Word>
 void pool(const MaxPool& op, CpuRun& run) {
   const CpuPlanes from(run.in(0)), to(run.out(0));
+  const auto pads = op.window().pads_of(from.height, from.width);
   const auto* x = reinterpret_cast<const Word*>(run.in(0).data);
   auto* y = reinterpret_cast<Word*>(run.out(0).data);
   cpu_for(to.count * to.height, run.threads(), [&](std::int64_t i) {
-    const std::int64_t start = i % to.height * op.stride[0] - op.pads[0];
+    const std::int64_t start = i % to.height * op.stride[0] - pads[0];
     const Row<Word> row{.plane = x + i / to.height * from.plane_size(),
                         .y = y + i * to.width * to.lanes,
                         .lanes = from.lanes,
@@ -75,7 +76,7 @@ void pool(const MaxPool& op, CpuRun& run) {
                         .bottom = std::min(from.height, start + op.kernel[0]),
                         .kernel = op.kernel[1],
                         .stride = op.stride[1],
-                        .pad = op.pads[1]};
+                        .pad = pads[1]};
     const Row<Word>* const job = &row;
     vectorised<pool_row<Word>>(job);
   });

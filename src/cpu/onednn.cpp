@@ -87,6 +87,9 @@ dnnl::primitive_attr dnnl_attributes(bool sum, Activation activation) {
     case Activation::kSwish:
       ops.append_eltwise(dnnl::algorithm::eltwise_swish, 1.f, 0.f);
       break;
+    case Activation::kRelu6:
+      ops.append_eltwise(dnnl::algorithm::eltwise_clip, 0.f, 6.f);
+      break;
   }
   out.set_post_ops(ops);
   return out;

@@ -15,6 +15,8 @@ __device__ inline float activate(Activation kind, float v) {
       return sigmoid(v);
     case Activation::kSwish:
       return v * sigmoid(v);
+    case Activation::kRelu6:
+      return v < 0 ? 0 : v > 6 ? 6 : v;
     default:
       return v;
   }

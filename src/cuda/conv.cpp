@@ -21,15 +21,17 @@ std::array<std::int64_t, 4> dims4(const Shape& dims) { return {dims[0], dims[1],
 CudnnConv cudnn_conv(const CudaPrepare& p, const Fused& fused) {
   const Conv& op = p.op<Conv>();
   const CudaValue &x = p.input(0), &y = p.output(0);
+  const Shape& weight = p.input(1).dims;
+  const auto pads = op.window(weight[2], weight[3]).pads_of(x.dims[2], x.dims[3]);
   return {.type = x.dtype,
           .out_type = y.dtype,
           .x = dims4(x.dims),
-          .weight = dims4(p.input(1).dims),
+          .weight = dims4(weight),
           .y = dims4(y.dims),
           .stride = {op.stride[0], op.stride[1]},
           .dilation = {op.dilation[0], op.dilation[1]},
-          .pads_before = {op.pads[0], op.pads[1]},
-          .pads_after = {op.pads[2], op.pads[3]},
+          .pads_before = {pads[0], pads[1]},
+          .pads_after = {pads[2], pads[3]},
           .bias = fused.bias,
           .residual = fused.residual,
           .tf32 = p.tf32(),
@@ -40,7 +42,7 @@ bool is_product(const CudaPrepare& p) {
   const Conv& op = p.op<Conv>();
   const Shape& weight = p.input(1).dims;
   return weight[2] == 1 && weight[3] == 1 && op.groups == 1 && op.stride == std::vector<int>{1, 1} &&
-         op.pads == std::vector<int>{0, 0, 0, 0};
+         (op.padding == Padding::kSame || op.pads == std::vector<int>{0, 0, 0, 0});
 }
 
 Gemm product(const CudaPrepare& p, const Fused& fused) {

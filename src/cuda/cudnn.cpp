@@ -109,6 +109,8 @@ Pointwise_attributes activation_of(Activation kind) {
       return out.set_mode(fe::PointwiseMode_t::SIGMOID_FWD);
     case Activation::kSwish:
       return out.set_mode(fe::PointwiseMode_t::SWISH_FWD).set_swish_beta(1.f);
+    case Activation::kRelu6:
+      return out.set_mode(fe::PointwiseMode_t::RELU_FWD).set_relu_upper_clip(6.f);
     default:
       return out.set_mode(fe::PointwiseMode_t::RELU_FWD);
   }

@@ -203,7 +203,7 @@ class GemmCall final : public MatrixCall {
                             problem_.b.get, &beta, gemm.residual ? o.residual : o.y, problem_.d.get, o.y,
                             problem_.d.get, &algo_, workspace, workspace_, stream),
              name_);
-    if (gemm.activation == Activation::kSigmoid || gemm.activation == Activation::kSwish)
+    if (gemm.activation != Activation::kNone && gemm.activation != Activation::kRelu)
       launch_epilogue({.rows = gemm.rows, .channels = gemm.outputs, .activation = gemm.activation},
                       gemm.out_type, o.y, nullptr, nullptr, stream);
   }

@@ -49,10 +49,8 @@ struct Maps {
 struct Window {
   int kernel[2], stride[2], pads[2];
 
-  explicit Window(const MaxPool& op)
-      : kernel{op.kernel[0], op.kernel[1]},
-        stride{op.stride[0], op.stride[1]},
-        pads{op.pads[0], op.pads[1]} {}
+  Window(const MaxPool& op, const std::array<int, 4>& around)
+      : kernel{op.kernel[0], op.kernel[1]}, stride{op.stride[0], op.stride[1]}, pads{around[0], around[1]} {}
 };
 
 // A row of the result for each blockIdx.x.
@@ -122,7 +120,8 @@ void launch(const MaxPool& op, CudaRun& run) {
   if (rows == 0) return;
   const dim3 grid(static_cast<unsigned>(rows), blocks_for(std::int64_t{maps.out_width} * maps.channels));
   const auto kernel = strips ? pool_3x3<Value> : pool<Value>;
-  kernel<<<grid, kBlock, 0, run.stream()>>>(Window(op), maps, x.as<const Value>(), y.as<Value>(), y.rows);
+  kernel<<<grid, kBlock, 0, run.stream()>>>(Window(op, op.window().pads_of(maps.height, maps.width)), maps,
+                                            x.as<const Value>(), y.as<Value>(), y.rows);
   cuda_check_launch("max_pool");
 }
 

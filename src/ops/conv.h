@@ -3,6 +3,8 @@
 //
 // x [N,C,H,W], weight [O,C/groups,kh,kw], bias f32 [O]?, residual? of y's shape, or of y's shape divided by
 // `residual_scale`, repeated that many times each way (nearest): a feature pyramid's top-down path.
+//
+// A depthwise convolution has as many groups as x has channels.
 #pragma once
 
 #include "graph/enums.h"
@@ -13,14 +15,23 @@ namespace osprey {
 struct Conv {
   static constexpr std::string_view kName = "conv";
   std::vector<int> stride{1, 1}, dilation{1, 1};  // vertical, horizontal
-  std::vector<int> pads{0, 0, 0, 0};              // top, left, bottom, right
+  std::vector<int> pads{0, 0, 0, 0};              // top, left, bottom, right; without meaning under kSame
+  Padding padding = Padding::kExplicit;
   int groups = 1;
   Activation activation = Activation::kNone;
   int residual_scale = 1;
   bool f32_out = false;  // y is f32 whatever x is: scores and box deltas
   void fields(auto&& f) {
-    f("stride", stride), f("dilation", dilation), f("pads", pads), f("groups", groups),
+    f("stride", stride), f("dilation", dilation), f("pads", pads), f("padding", padding), f("groups", groups),
         f("activation", activation), f("residual_scale", residual_scale), f("f32_out", f32_out);
+  }
+
+  SlidingWindow window(std::int64_t kh, std::int64_t kw) const {
+    return {{kh, kw},
+            array_of<std::int64_t, 2>(stride),
+            array_of<std::int64_t, 2>(dilation),
+            array_of<int, 4>(pads),
+            padding};
   }
 
   TensorType infer(const OpInputs& in) const {
@@ -35,10 +46,9 @@ struct Conv {
             in.dim("O").constant(), groups);
     require(in.dim("I") * groups == in.dim("C"), "conv: x has {} channels, but weight takes {} in {} groups",
             to_string(in.dim("C")), to_string(in.dim("I")), groups);
-    const auto kh = static_cast<int>(in.dim("kh").constant()), kw = static_cast<int>(in.dim("kw").constant());
-    const Dim h = window_extent(in.dim("H"), kh, stride[0], dilation[0], pads[0], pads[2]);
-    const Dim w = window_extent(in.dim("W"), kw, stride[1], dilation[1], pads[1], pads[3]);
-    TensorType out{f32_out ? DType::kF32 : in[0].dtype, {in.dim("N"), in.dim("O"), h, w}};
+    const SlidingWindow over = window(in.dim("kh").constant(), in.dim("kw").constant());
+    TensorType out{f32_out ? DType::kF32 : in[0].dtype,
+                   {in.dim("N"), in.dim("O"), over.extent(0, in.dim("H")), over.extent(1, in.dim("W"))}};
     if (in.has(3)) expect_residual(in[3], out);
     return out;
   }
