@@ -1,9 +1,5 @@
 #include "arch/detectron2/defaults.h"
 
-#include <algorithm>
-
-#include "arch/family/spelling.h"
-
 namespace osprey::detectron2 {
 namespace {
 
@@ -222,21 +218,10 @@ constexpr Key kKeys[]{
     {"GLOBAL.HACK", "1.0"},
 };
 
+constexpr KeyTable kTable{"Detectron2", kKeys};
+
 }  // namespace
 
-std::span<const Key> keys() { return kKeys; }
-
-const Key* find_key(std::string_view name) {
-  const auto* it =
-      std::find_if(std::begin(kKeys), std::end(kKeys), [&](const Key& k) { return k.name == name; });
-  return it == std::end(kKeys) ? nullptr : it;
-}
-
-std::string_view closest_key(std::string_view name) {
-  const auto* it = std::min_element(std::begin(kKeys), std::end(kKeys), [&](const Key& a, const Key& b) {
-    return edit_distance(a.name, name) < edit_distance(b.name, name);
-  });
-  return it->name;
-}
+const KeyTable& keys() { return kTable; }
 
 }  // namespace osprey::detectron2
