@@ -10,7 +10,10 @@ namespace osprey {
 namespace {
 
 Conv conv_op(const TfConv& layer) {
-  Conv op{.stride = {layer.stride, layer.stride}, .padding = Padding::kSame, .f32_out = layer.f32_out};
+  Conv op{.stride = {layer.stride, layer.stride},
+          .dilation = {layer.dilation, layer.dilation},
+          .padding = Padding::kSame,
+          .f32_out = layer.f32_out};
   if (layer.pad) {
     op.padding = Padding::kExplicit;
     op.pads.assign(4, *layer.pad);
@@ -39,7 +42,7 @@ ValueId tf_batch_norm(Net& net, const std::string& name, ValueId x, const TfNorm
 
 ValueId tf_conv(Net& net, const std::string& name, ValueId x, const TfConv& layer) {
   std::vector<ValueId> inputs{
-      x, net.weight(name + "/kernel", {layer.out, net.channels(x), layer.kernel, layer.kernel})};
+      x, net.weight(name + "/kernel", {layer.out, net.channels(x), layer.kernel, layer.width()})};
   if (layer.bias) inputs.push_back(net.weight(name + "/bias", {layer.out}));
   return net.add(conv_op(layer), std::move(inputs), name);
 }
@@ -49,7 +52,7 @@ ValueId tf_depthwise_conv(Net& net, const std::string& name, ValueId x, const Tf
   Conv op = conv_op(layer);
   op.groups = static_cast<int>(channels);
   std::vector<ValueId> inputs{
-      x, net.weight(name + "/depthwise_kernel", {channels, 1, layer.kernel, layer.kernel})};
+      x, net.weight(name + "/depthwise_kernel", {channels, 1, layer.kernel, layer.width()})};
   if (layer.bias) inputs.push_back(net.weight(name + "/bias", {channels}));
   return net.add(std::move(op), std::move(inputs), name);
 }

@@ -25,6 +25,10 @@ struct TfConv {
   bool bias = false;
   bool f32_out = false;         // scores and box deltas
   std::optional<int> pad = {};  // pixels on every side, instead of SAME
+  int kernel_width = 0;         // of a window that is no square, whose height is `kernel`; 0: it is one
+  int dilation = 1;
+
+  int width() const { return kernel_width > 0 ? kernel_width : kernel; }
 };
 // "<name>/kernel" and "<name>/bias".
 ValueId tf_conv(Net& net, const std::string& name, ValueId x, const TfConv& layer);
