@@ -17,9 +17,14 @@ DimBindings bind_image_dims(const Graph& graph, std::span<const ImageView> photo
         const ImageSize size = network_size(*resize, photo.width, photo.height).size;
         largest = {std::max(largest.width, size.width), std::max(largest.height, size.height)};
       }
-      out["rh"] = largest.height;
-      out["rw"] = largest.width;
-    } else if (const auto* normalize = node.op.as<NormalizeImage>()) {
+      if (resize->fills_canvas()) {
+        largest = {resize->canvas_width, resize->canvas_height};
+      } else {
+        out["rh"] = largest.height;
+        out["rw"] = largest.width;
+      }
+    } else if (const auto* normalize = node.op.as<NormalizeImage>();
+               normalize && normalize->canvas_height == 0) {
       out["h"] = (largest.height + normalize->multiple - 1) / normalize->multiple;
       out["w"] = (largest.width + normalize->multiple - 1) / normalize->multiple;
     }

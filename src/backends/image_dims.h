@@ -11,7 +11,7 @@
 namespace osprey {
 
 // N: the photos; rh, rw: the largest height and width after resize_image; h, w: the network's input in
-// multiples (ops/normalize_image.h). Only the symbols whose ops the graph has.
+// multiples (ops/normalize_image.h). Only the symbols that the graph's ops bring in.
 DimBindings bind_image_dims(const Graph& graph, std::span<const ImageView> photos);
 
 // The symbols of `type` that a tensor of this shape binds, added to `bindings`; bad input, naming `what`,

@@ -27,12 +27,45 @@ constexpr ImageSize size_on_canvas(int width, int height, int canvas_width, int 
   return at_least_one_pixel({static_cast<int>(width * scale + 0.5), static_cast<int>(height * scale + 0.5)});
 }
 
+// To the next whole number, halves to the even one; of values below 2^23.
+constexpr int round_half_even(float v) {
+  const int whole = static_cast<int>(v);
+  const float rest = v - static_cast<float>(whole);
+  return rest > 0.5f || (rest == 0.5f && whole % 2 == 1) ? whole + 1 : whole;
+}
+
+// The scale at which a photo fits into height x width, in TensorFlow's float32.
+constexpr float fitting_scale(int width, int height, int into_width, int into_height) {
+  return std::min(static_cast<float>(into_height) / static_cast<float>(height),
+                  static_cast<float>(into_width) / static_cast<float>(width));
+}
+
 struct NetworkSize {
   ImageSize size;
   std::array<float, 6> geometry;  // the photo's row of `geometry`
 };
 
+// Fit::kStretch, kKeepAspect (which its canvas holds) and kTruncate.
+constexpr NetworkSize tensorflow_size(const ResizeImage& op, int width, int height) {
+  const auto w = static_cast<float>(width), h = static_cast<float>(height);
+  const auto canvas_w = static_cast<float>(op.canvas_width), canvas_h = static_cast<float>(op.canvas_height);
+  if (op.fit == Fit::kStretch)
+    return {{op.canvas_width, op.canvas_height}, {canvas_h, canvas_w, h / canvas_h, w / canvas_w, h, w}};
+  if (op.fit == Fit::kTruncate) {
+    const float scale = fitting_scale(width, height, op.canvas_width, op.canvas_height);
+    return {at_least_one_pixel({static_cast<int>(w * scale), static_cast<int>(h * scale)}),
+            {canvas_h, canvas_w, 1 / scale, 1 / scale, h, w}};
+  }
+  const bool landscape = height < width;
+  const float scale = landscape ? fitting_scale(width, height, op.longest, op.shortest)
+                                : fitting_scale(width, height, op.shortest, op.longest);
+  const ImageSize size = at_least_one_pixel({round_half_even(w * scale), round_half_even(h * scale)});
+  const auto to_w = static_cast<float>(size.width), to_h = static_cast<float>(size.height);
+  return {size, {to_h, to_w, h / to_h, w / to_w, h, w}};
+}
+
 constexpr NetworkSize network_size(const ResizeImage& op, int width, int height) {
+  if (op.fit != Fit::kShortestEdge) return tensorflow_size(op, width, height);
   const bool canvas = op.canvas_height > 0;
   const ImageSize size = canvas
                              ? size_on_canvas(width, height, op.canvas_width, op.canvas_height)

@@ -8,6 +8,7 @@
 
 #include "cpu/floats.h"
 #include "cpu/kernel.h"
+#include "graph/box_rules.h"
 #include "osprey/detections.h"
 
 namespace osprey {
@@ -49,28 +50,37 @@ inline bool is_finite(const Box& b) {
   return std::isfinite(b.x0) && std::isfinite(b.y0) && std::isfinite(b.x1) && std::isfinite(b.y1);
 }
 
+inline bool has_nan(const Box& b) {
+  return std::isnan(b.x0) || std::isnan(b.y0) || std::isnan(b.x1) || std::isnan(b.y1);
+}
+
 // Both sides longer than `least`; false with NaN.
 inline bool has_extent(const Box& b, float least = 0) { return b.width() > least && b.height() > least; }
 
-// Moves boxes by deltas (dx, dy, dw, dh).
+// Moves boxes by deltas (dx, dy, dw, dh), or in TensorFlow's order.
 struct BoxDecoder {
   float wx = 1, wy = 1, ww = 1, wh = 1;
-  float max_log_scale = 0;
+  float max_log_scale = 0;         // 0: no limit
+  int x = 0, y = 1, w = 2, h = 3;  // places of the deltas
 
-  BoxDecoder(const std::vector<float>& weights, float max_log)
-      : wx(weights[0]), wy(weights[1]), ww(weights[2]), wh(weights[3]), max_log_scale(max_log) {}
+  BoxDecoder(const std::vector<float>& weights, float max_log, DeltaOrder order = DeltaOrder::kXywh)
+      : wx(weights[0]), wy(weights[1]), ww(weights[2]), wh(weights[3]), max_log_scale(max_log) {
+    if (order == DeltaOrder::kYxhw) x = 1, y = 0, w = 3, h = 2;
+  }
 
   Box operator()(const Box& from, const float* delta) const {
-    const float w = from.width(), h = from.height();
-    const float center_x = from.x0 + 0.5f * w, center_y = from.y0 + 0.5f * h;
-    const float moved_x = delta[0] / wx * w + center_x, moved_y = delta[1] / wy * h + center_y;
-    const float half_w = 0.5f * (exp_clamped(delta[2] / ww) * w),
-                half_h = 0.5f * (exp_clamped(delta[3] / wh) * h);
+    const float width = from.width(), height = from.height();
+    const float center_x = from.x0 + 0.5f * width, center_y = from.y0 + 0.5f * height;
+    const float moved_x = delta[x] / wx * width + center_x, moved_y = delta[y] / wy * height + center_y;
+    const float half_w = 0.5f * (exp_clamped(delta[w] / ww) * width),
+                half_h = 0.5f * (exp_clamped(delta[h] / wh) * height);
     return {moved_x - half_w, moved_y - half_h, moved_x + half_w, moved_y + half_h};
   }
 
  private:
-  float exp_clamped(float d) const { return std::exp(d > max_log_scale ? max_log_scale : d); }
+  float exp_clamped(float d) const {
+    return std::exp(max_log_scale > 0 && d > max_log_scale ? max_log_scale : d);
+  }
 };
 
 }  // namespace osprey

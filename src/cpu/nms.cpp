@@ -1,54 +1,17 @@
-// Greedy: candidates come by descending score, each is compared with the boxes kept so far, many at a time,
-// and it ends with the last detection asked for. Images run in parallel.
+// Greedy: candidates come by descending score from a heap, so that those behind the last detection asked for
+// are never sorted; each is compared with the boxes kept so far, many at a time. Images run in parallel.
 #include "ops/nms.h"
 
 #include <algorithm>
 #include <functional>
 
 #include "cpu/boxes.h"
+#include "cpu/kept_boxes.h"
 #include "cpu/ranking.h"
 #include "cpu/scratch.h"
-#include "cpu/vectors.h"
 
 namespace osprey {
 namespace {
-
-constexpr std::int64_t kBlock = 64;  // kept boxes compared before looking whether one overlaps
-
-// The boxes kept so far, a column each; zeros behind them, which overlap nothing.
-struct Kept {
-  float *x0, *y0, *x1, *y1, *area;
-  std::int32_t* group;
-  std::int64_t count = 0;
-
-  void add(const Box& b, std::int32_t g) {
-    x0[count] = b.x0, y0[count] = b.y0, x1[count] = b.x1, y1[count] = b.y1;
-    area[count] = b.area(), group[count] = g;
-    ++count;
-  }
-};
-
-// Whether a kept box of the same group overlaps by more than `iou`. NaN compares false all through.
-[[gnu::always_inline]] inline bool suppressed(const Kept* kept, const Box* box, std::int32_t group,
-                                              float iou) {
-  const float bx0 = box->x0, by0 = box->y0, bx1 = box->x1, by1 = box->y1, area = box->area();
-  for (std::int64_t begin = 0; begin < kept->count; begin += kBlock) {
-    const float *x0 = kept->x0 + begin, *y0 = kept->y0 + begin, *x1 = kept->x1 + begin,
-                *y1 = kept->y1 + begin;
-    const float* areas = kept->area + begin;
-    const std::int32_t* groups = kept->group + begin;
-    std::int32_t hits = 0;
-    for (std::int64_t i = 0; i < kBlock; ++i) {
-      const float left = x0[i] < bx0 ? bx0 : x0[i], top = y0[i] < by0 ? by0 : y0[i];
-      const float right = bx1 < x1[i] ? bx1 : x1[i], bottom = by1 < y1[i] ? by1 : y1[i];
-      const float w = right - left > 0 ? right - left : 0, h = bottom - top > 0 ? bottom - top : 0;
-      const float common = w * h;
-      hits |= (common / (areas[i] + area - common) > iou) & (groups[i] == group);
-    }
-    if (hits) return true;
-  }
-  return false;
-}
 
 struct Candidates {
   const Roi* boxes;
@@ -73,24 +36,68 @@ float group_spread(const Candidates& in, Rows rows) {
   return largest + 1;
 }
 
-// Writes the kept rows of one image by descending score and returns how many.
-std::int32_t suppress(const Candidates& in, Rows rows, float iou, std::int64_t most, bool together,
-                      Rank* order, Kept kept, std::int32_t* out) {
-  for (std::int32_t r = rows.begin; r < rows.end; ++r)
-    order[r] = rank_of(in.scores[r], static_cast<std::uint32_t>(r));
-  std::sort(order + rows.begin, order + rows.end, std::greater<>());
+// What a run asks for.
+struct Rules {
+  float iou;
+  std::int64_t most;  // detections of an image
+  int max_per_group;  // 0: no limit
+  KeptClip clip;
+  bool group_first;
+};
+
+// The candidates of an image by descending score. Equal scores: by group, with group_first, then by row.
+class Queue {
+  struct Later {
+    const std::int32_t* groups;  // null: rows alone decide
+
+    bool operator()(Rank a, Rank b) const {
+      if (!groups || a >> 32 != b >> 32) return a < b;
+      const std::int32_t group_a = groups[index_of(a)], group_b = groups[index_of(b)];
+      return group_a != group_b ? group_a > group_b : a < b;
+    }
+  };
+
+ public:
+  Queue(const Candidates& in, Rows rows, bool group_first, Rank* order)
+      : later_{group_first ? in.groups : nullptr}, begin_(order + rows.begin), end_(order + rows.end) {
+    for (std::int32_t r = rows.begin; r < rows.end; ++r)
+      order[r] = rank_of(in.scores[r], static_cast<std::uint32_t>(r));
+    std::make_heap(begin_, end_, later_);
+  }
+  bool empty() const { return begin_ == end_; }
+  std::int32_t next() {
+    std::pop_heap(begin_, end_, later_);
+    return static_cast<std::int32_t>(index_of(*--end_));
+  }
+
+ private:
+  Later later_;
+  Rank *begin_, *end_;
+};
+
+Box kept_box(const Box& b, KeptClip clip, const Geometry& g) {
+  return clip == KeptClip::kNone ? b : clip_box(b, g.clip_height, g.clip_width);
+}
+
+// Writes the rows of one image's detections by descending score and returns how many.
+std::int32_t suppress(const Candidates& in, Rows rows, const Rules& rules, const Geometry& geometry,
+                      bool together, Rank* order, KeptBoxes kept, std::int32_t* out) {
   const float spread = together ? group_spread(in, rows) : 0;
-  for (std::int32_t i = rows.begin; i < rows.end && kept.count < most; ++i) {
-    const auto r = static_cast<std::int32_t>(index_of(order[i]));
+  std::int32_t found = 0;
+  for (Queue queue(in, rows, rules.group_first, order); found < rules.most && !queue.empty();) {
+    const std::int32_t r = queue.next();
     const std::int32_t group = together ? 0 : in.groups[r];
     const float offset = together ? static_cast<float>(in.groups[r]) * spread : 0;
     const Box& b = in.boxes[r].box;
     const Box box{b.x0 + offset, b.y0 + offset, b.x1 + offset, b.y1 + offset};
-    if (vectorised<suppressed>(&std::as_const(kept), &box, group, iou)) continue;
-    out[kept.count] = r;
+    if (rules.max_per_group > 0 &&
+        std::count(kept.group, kept.group + kept.count, group) >= rules.max_per_group)
+      continue;
+    if (vectorised<suppressed>(&std::as_const(kept), &box, group, rules.iou)) continue;
     kept.add(box, group);
+    if (rules.clip != KeptClip::kDropEmpty || has_extent(kept_box(b, rules.clip, geometry))) out[found++] = r;
   }
-  return static_cast<std::int32_t>(kept.count);
+  return found;
 }
 
 class NmsStep final : public CpuStep {
@@ -108,12 +115,16 @@ class NmsStep final : public CpuStep {
 
     const RunParameters& parameters = run.parameters();
     const bool last = op_.stage == 2;
-    const float iou = last ? parameters.nms_iou.value_or(op_.iou) : op_.iou;
     const int wanted = last ? parameters.max_detections.value_or(op_.max_detections) : op_.max_detections;
-    const std::int64_t most = std::clamp(wanted, 0, op_.max_detections);
+    const Rules rules{.iou = last ? parameters.nms_iou.value_or(op_.iou) : op_.iou,
+                      .most = std::clamp(wanted, 0, op_.max_detections),
+                      .max_per_group = op_.max_per_group,
+                      .clip = op_.clip,
+                      .group_first = op_.group_first};
+    const auto* const geometry = rows_of<Geometry>(run.in(3));
     cpu_for(images, run.threads(), [&](std::int64_t n) {
       const bool together = images_[n].size() <= op_.offset_limit;
-      kept_[n] = suppress(in, images_[n], iou, most, together, order_, kept_columns(n),
+      kept_[n] = suppress(in, images_[n], rules, geometry[n], together, order_, kept_columns(n),
                           kept_rows_ + n * op_.max_detections);
     });
     write(in, images, run);
@@ -127,19 +138,18 @@ class NmsStep final : public CpuStep {
     images_ = layout_.take<Rows>(images);
     kept_ = layout_.take<std::int32_t>(images);
     kept_rows_ = layout_.take<std::int32_t>(images * op_.max_detections);
-    column_ = (op_.max_detections + kBlock - 1) / kBlock * kBlock;
-    columns_ = layout_.take<float>(images * 6 * column_);
+    column_ = KeptBoxes::whole_blocks(op_.max_detections);
+    // Boxes that the clip empties are kept, too: as many as there are candidates.
+    const std::int64_t columns = op_.clip == KeptClip::kDropEmpty
+                                     ? KeptBoxes::whole_blocks(count) + images * kKeptBlock
+                                     : images * column_;
+    columns_ = layout_.take<float>(KeptBoxes::kColumns * columns);
   }
 
-  Kept kept_columns(std::int64_t n) const {
-    float* c = columns_ + n * 6 * column_;
-    std::fill_n(c, 6 * column_, 0.0f);
-    return {c,
-            c + column_,
-            c + 2 * column_,
-            c + 3 * column_,
-            c + 4 * column_,
-            reinterpret_cast<std::int32_t*>(c + 5 * column_)};
+  KeptBoxes kept_columns(std::int64_t n) const {
+    if (op_.clip != KeptClip::kDropEmpty) return {columns_ + n * KeptBoxes::kColumns * column_, column_};
+    const std::int64_t begin = KeptBoxes::whole_blocks(images_[n].begin) + n * kKeptBlock;
+    return {columns_ + KeptBoxes::kColumns * begin, KeptBoxes::whole_blocks(images_[n].size())};
   }
 
   void find_images(const Candidates& in, std::int64_t count, std::int64_t images) {
@@ -155,11 +165,13 @@ class NmsStep final : public CpuStep {
     Roi* boxes = mutable_rows_of<Roi>(run.out(0));
     auto* scores = mutable_rows_of<float>(run.out(1));
     auto* groups = mutable_rows_of<std::int32_t>(run.out(2));
+    const auto* const geometry = rows_of<Geometry>(run.in(3));
     std::int64_t total = 0;
     for (std::int64_t n = 0; n < images; ++n)
       for (std::int32_t i = 0; i < kept_[n]; ++i, ++total) {
         const std::int32_t r = kept_rows_[n * op_.max_detections + i];
-        boxes[total] = in.boxes[r], scores[total] = in.scores[r], groups[total] = in.groups[r];
+        boxes[total] = {in.boxes[r].image, kept_box(in.boxes[r].box, op_.clip, geometry[n])};
+        scores[total] = in.scores[r], groups[total] = in.groups[r];
       }
     for (std::size_t i = 0; i < 3; ++i) run.set_rows(i, total);
   }

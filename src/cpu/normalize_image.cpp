@@ -1,4 +1,4 @@
-// A table of the 256 results of each channel: exact, and faster than the arithmetic.
+// Of 8-bit pixels a table of the 256 results of each channel: exact, and faster than the arithmetic.
 #include "ops/normalize_image.h"
 
 #include <algorithm>
@@ -6,6 +6,7 @@
 
 #include "backends/network_size.h"
 #include "cpu/boxes.h"
+#include "cpu/vectors.h"
 
 namespace osprey {
 namespace {
@@ -19,7 +20,9 @@ struct Tables {
 
   explicit Tables(const NormalizeImage& op) {
     for (std::size_t c = 0; c < 3; ++c) {
-      const auto normalized = [&](float v) { return store_float<T>((v - op.mean[c]) / op.std[c]); };
+      const auto normalized = [&](float v) {
+        return store_float<T>((v * op.scale - op.mean[c]) / op.std[c]);
+      };
       for (std::size_t v = 0; v < 256; ++v) value[c][v] = normalized(static_cast<float>(v));
       if (op.canvas_height > 0) border[c] = normalized(op.fill[c]);
     }
@@ -61,16 +64,69 @@ void normalize(const NormalizeImage& op, const Tables<T>& tables, CpuRun& run) {
   });
 }
 
+// What becomes of f32 pixels; without mean and std only `scale` applies.
+struct Arithmetic {
+  float scale;
+  std::array<float, 3> mean{0, 0, 0}, std{1, 1, 1};
+
+  explicit Arithmetic(const NormalizeImage& op) : scale(op.scale) {
+    if (op.mean.empty()) return;
+    std::copy_n(op.mean.begin(), 3, mean.begin());
+    std::copy_n(op.std.begin(), 3, std.begin());
+  }
+};
+
+template <class T>
+[[gnu::always_inline]] inline void split_row(const Arithmetic* op, const float* from, std::int64_t width,
+                                             T* const* to) {
+  T *a = to[0], *b = to[1], *c = to[2];
+  const float scale = op->scale;
+  const std::array<float, 3> mean = op->mean, std = op->std;
+  for (std::int64_t x = 0; x < width; ++x) {
+    a[x] = store_float<T>((from[3 * x] * scale - mean[0]) / std[0]);
+    b[x] = store_float<T>((from[3 * x + 1] * scale - mean[1]) / std[1]);
+    c[x] = store_float<T>((from[3 * x + 2] * scale - mean[2]) / std[2]);
+  }
+}
+
+template <class T>
+void normalize_floats(const Arithmetic& op, CpuRun& run) {
+  const CpuValue &in = run.in(0), &out = run.out(0);
+  const auto* const pixels = rows_of<float>(in);
+  auto* const floats = mutable_rows_of<T>(out);
+  const std::int64_t height = out.dims[2], width = out.dims[3], chunks = (height + kRows - 1) / kRows;
+  const std::int64_t from_height = std::min(in.dims[1], height), from_width = std::min(in.dims[2], width);
+  cpu_for(out.dims[0] * chunks, run.threads(), [&](std::int64_t task) {
+    const std::int64_t n = task / chunks, begin = task % chunks * kRows;
+    for (std::int64_t y = begin; y < std::min(begin + kRows, height); ++y) {
+      T* const channel = floats + n * 3 * height * width + y * width;
+      T* const to[] = {channel, channel + height * width, channel + 2 * height * width};
+      const std::int64_t live = y < from_height ? from_width : 0;
+      if (live > 0)
+        vectorised<split_row<T>>(&op, pixels + (n * in.dims[1] + y) * in.dims[2] * 3, live, &to[0]);
+      for (T* const row : to) std::fill(row + live, row + width, T{});
+    }
+  });
+}
+
+template <class T>
+std::unique_ptr<CpuStep> normalizing_step(const NormalizeImage& op, DType pixels) {
+  if (pixels == DType::kU8)
+    return cpu_step([op, tables = Tables<T>(op)](CpuRun& run) { normalize(op, tables, run); });
+  return cpu_step([arithmetic = Arithmetic(op)](CpuRun& run) { normalize_floats<T>(arithmetic, run); });
+}
+
 }  // namespace
 
 CpuKernel normalize_image_cpu() {
-  return {.op = &kOpInfo<NormalizeImage>, .dtypes = {DType::kU8}, .prepare = [](CpuPrepare& prepare) {
+  return {.op = &kOpInfo<NormalizeImage>,
+          .dtypes = {DType::kU8, DType::kF32},
+          .prepare = [](CpuPrepare& prepare) {
             const auto& op = prepare.op<NormalizeImage>();
             require(op.to != FloatType::kF16, "{}: the CPU does not compute in f16", prepare.node().name);
             std::unique_ptr<CpuStep> step;
-            with_float(prepare.output(0).dtype, [&]<class T>() {
-              step = cpu_step([op, tables = Tables<T>(op)](CpuRun& run) { normalize(op, tables, run); });
-            });
+            with_float(prepare.output(0).dtype,
+                       [&]<class T>() { step = normalizing_step<T>(op, prepare.input(0).dtype); });
             return step;
           }};
 }

@@ -63,6 +63,10 @@ CpuKernel paste_masks_cpu() {
   return {.op = &kOpInfo<PasteMasks>,
           .dtypes = {DType::kF32},
           .prepare = [](CpuPrepare& prepare) -> std::unique_ptr<CpuStep> {
+            const auto& declined = prepare.op<PasteMasks>();
+            require(declined.rule == PasteRule::kCentres, "{}: the CPU does not paste by corners yet",
+                    prepare.node().name);
+
             return std::make_unique<PasteMasksStep>(prepare);
           }};
 }

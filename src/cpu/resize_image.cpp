@@ -7,6 +7,7 @@
 
 #include "backends/network_size.h"
 #include "cpu/boxes.h"
+#include "cpu/tf_bilinear.h"
 
 namespace osprey {
 namespace {
@@ -16,6 +17,14 @@ constexpr int kRows = 16;  // rows a task
 // Red for blue and back.
 void swap_colours(std::uint8_t* row, std::int64_t width) {
   for (std::int64_t x = 0; x < width; ++x) std::swap(row[3 * x], row[3 * x + 2]);
+}
+
+template <class Body>
+void for_rows(int rows, int threads, Body&& body) {
+  cpu_for((rows + kRows - 1) / kRows, threads, [&](std::int64_t chunk) {
+    const int begin = static_cast<int>(chunk) * kRows;
+    body(begin, std::min(begin + kRows, rows));
+  });
 }
 
 class ResizeImageStep final : public CpuStep {
@@ -78,14 +87,6 @@ class ResizeImageStep final : public CpuStep {
     });
   }
 
-  template <class Body>
-  static void for_rows(int rows, int threads, Body&& body) {
-    cpu_for((rows + kRows - 1) / kRows, threads, [&](std::int64_t chunk) {
-      const int begin = static_cast<int>(chunk) * kRows;
-      body(begin, std::min(begin + kRows, rows));
-    });
-  }
-
   std::uint8_t* wide_rows(int rows, std::ptrdiff_t stride) {
     wide_.resize(std::max(wide_.size(), static_cast<std::size_t>(rows * stride)));
     return wide_.data();
@@ -97,12 +98,58 @@ class ResizeImageStep final : public CpuStep {
   std::vector<std::uint8_t> workspaces_;  // of all threads
 };
 
+// By TensorFlow's rules, into floats.
+class TfResizeStep final : public CpuStep {
+ public:
+  explicit TfResizeStep(CpuPrepare& prepare) : op_(prepare.op<ResizeImage>()), table_(op_) {}
+
+  void run(CpuRun& run) override {
+    const std::span<const ImageView> photos = run.photos();
+    auto* const geometry = mutable_rows_of<std::array<float, 6>>(run.out(1));
+    resizers_.resize(std::max(resizers_.size(), photos.size()));
+    for (std::size_t n = 0; n < photos.size(); ++n) {
+      const NetworkSize to = network_size(op_, photos[n].width, photos[n].height);
+      geometry[n] = to.geometry;
+      resize(resizers_[n], photos[n], to.size, n, run);
+    }
+  }
+
+ private:
+  void resize(TfBilinear& resizer, const ImageView& photo, ImageSize to, std::size_t n, CpuRun& run) {
+    const CpuValue& out = run.out(0);
+    const auto height = static_cast<int>(out.dims[1]), width = static_cast<int>(out.dims[2]);
+    check(to.height <= height && to.width <= width, "resize_image: {}x{} in a slot of {}x{}", to.width,
+          to.height, width, height);
+    if (const ImageSize from{photo.width, photo.height}; !resizer.is_for(from, to))
+      resizer.prepare(from, to, op_.rule == ResizeRule::kTfHalfPixel);
+    const std::size_t floats = resizer.workspace_size();
+    workspaces_.resize(std::max(workspaces_.size(), floats * static_cast<std::size_t>(run.threads())));
+    const std::ptrdiff_t stride = 3 * std::ptrdiff_t{width};
+    float* const slot = mutable_rows_of<float>(out) + static_cast<std::ptrdiff_t>(n) * height * stride;
+    for_rows(height, run.threads(), [&](int begin, int end) {
+      const auto thread = static_cast<std::size_t>(omp_get_thread_num());
+      const int photo_end = std::clamp(to.height, begin, end);
+      resizer.rows(photo, table_, begin, photo_end, slot, stride,
+                   {workspaces_.data() + thread * floats, floats});
+      for (int y = begin; y < photo_end; ++y)
+        std::fill(slot + y * stride + 3 * std::ptrdiff_t{to.width}, slot + (y + 1) * stride, 0.0f);
+      std::fill(slot + photo_end * stride, slot + end * stride, 0.0f);
+    });
+  }
+
+  ResizeImage op_;
+  LevelTable table_;
+  std::vector<TfBilinear> resizers_;  // one a photo
+  std::vector<float> workspaces_;     // of all threads
+};
+
 }  // namespace
 
 CpuKernel resize_image_cpu() {
   return {.op = &kOpInfo<ResizeImage>,
           .dtypes = {DType::kU8},
           .prepare = [](CpuPrepare& prepare) -> std::unique_ptr<CpuStep> {
+            if (prepare.op<ResizeImage>().to_float()) return std::make_unique<TfResizeStep>(prepare);
             return std::make_unique<ResizeImageStep>(prepare);
           }};
 }

@@ -290,6 +290,10 @@ CpuKernel roi_align_cpu() {
           .input = any_port,
           .output = output_port,
           .prepare = [](CpuPrepare& prepare) -> std::unique_ptr<CpuStep> {
+            const auto& declined = prepare.op<RoiAlign>();
+            require(declined.sampling == RoiSampling::kBins, "{}: the CPU does not sample corners yet",
+                    prepare.node().name);
+
             return std::make_unique<RoiAlignStep>(prepare);
           }};
 }

@@ -19,24 +19,28 @@ class Selector {
         classes_(run.in(1).dims[1] - 1),
         delta_width_(run.in(2).dims[1]),
         threshold_(run.parameters().score_threshold.value_or(op.threshold)),
-        decode_(op.weights, op.max_log_scale) {}
+        decode_(op.weights, op.max_log_scale, op.delta_order),
+        first_(op.background_first ? 1 : 0),
+        clip_(op.clip) {}
 
-  std::int32_t count(std::int64_t r) const {
-    const float* scores = scores_ + r * (classes_ + 1);
-    std::int32_t above = 0;
-    for (std::int64_t k = 0; k < classes_; ++k) above += scores[k] > threshold_;
-    return above > 0 && finite(r) ? above : 0;
-  }
-
-  void write(std::int64_t r, Roi* boxes, float* out_scores, std::int32_t* out_classes) const {
-    const float* scores = scores_ + r * (classes_ + 1);
+  // Writes the rows of a roi and returns how many.
+  std::int64_t write(std::int64_t r, Roi* boxes, float* out_scores, std::int32_t* out_classes) const {
+    const float* scores = scores_ + r * (classes_ + 1) + first_;
+    if (std::none_of(scores, scores + classes_, [&](float s) { return s > threshold_; })) return 0;
+    if (clip_ && !finite(r)) return 0;
     const Geometry& g = geometry_[static_cast<int>(rois_[r].image)];
+    std::int64_t rows = 0;
+    Box box;
     for (std::int64_t k = 0; k < classes_; ++k) {
       if (!(scores[k] > threshold_)) continue;
-      *boxes++ = {rois_[r].image, clip_box(decoded(r, k), g.clip_height, g.clip_width)};
-      *out_scores++ = scores[k];
-      *out_classes++ = static_cast<std::int32_t>(k);
+      if (rows == 0 || delta_width_ != 4) box = decoded(r, k);  // one for all classes
+      if (clip_) box = clip_box(box, g.clip_height, g.clip_width);
+      if (has_nan(box)) continue;
+      boxes[rows] = {rois_[r].image, box};
+      out_scores[rows] = scores[k];
+      out_classes[rows++] = static_cast<std::int32_t>(k);
     }
+    return rows;
   }
 
  private:
@@ -52,8 +56,8 @@ class Selector {
     const auto small = [](float v) { return std::abs(v) < 1e6f; };
     const Box& box = rois_[r].box;
     const float* deltas = deltas_ + r * delta_width_;
-    if (decode_.max_log_scale < 30 && small(box.x0) && small(box.y0) && small(box.x1) && small(box.y1) &&
-        std::all_of(deltas, deltas + delta_width_, small))
+    if (decode_.max_log_scale > 0 && decode_.max_log_scale < 30 && small(box.x0) && small(box.y0) &&
+        small(box.x1) && small(box.y1) && std::all_of(deltas, deltas + delta_width_, small))
       return true;
     for (std::int64_t k = 0; k < delta_width_ / 4; ++k)
       if (!is_finite(decoded(r, k))) return false;
@@ -67,6 +71,8 @@ class Selector {
   std::int64_t classes_, delta_width_;
   float threshold_;
   BoxDecoder decode_;
+  std::int64_t first_;  // column that is class 0
+  bool clip_;
 };
 
 void select_boxes(const SelectBoxes& op, CpuRun& run) {
@@ -76,10 +82,7 @@ void select_boxes(const SelectBoxes& op, CpuRun& run) {
   auto* const classes = mutable_rows_of<std::int32_t>(run.out(2));
   std::int64_t total = 0;
   for (std::int64_t r = 0; r < run.in(0).dims[0]; ++r)
-    if (const std::int64_t count = selector.count(r)) {
-      selector.write(r, boxes + total, scores + total, classes + total);
-      total += count;
-    }
+    total += selector.write(r, boxes + total, scores + total, classes + total);
   for (std::size_t i = 0; i < 3; ++i) run.set_rows(i, total);
 }
 

@@ -492,7 +492,12 @@ class NmsStep final : public CudaStep {
 CudaKernel nms_cuda() {
   return {.op = &kOpInfo<Nms>,
           .dtypes = {DType::kF32},
-          .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> { return std::make_unique<NmsStep>(p); },
+          .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
+            const auto& declined = p.op<Nms>();
+            require(declined.max_per_group == 0 && declined.clip == KeptClip::kNone && !declined.group_first,
+                    "{}: the GPU does not suppress by TensorFlow's rules yet", p.node().name);
+            return std::make_unique<NmsStep>(p);
+          },
           .selects_rows = true};
 }
 

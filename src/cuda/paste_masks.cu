@@ -409,6 +409,10 @@ CudaKernel paste_masks_cuda() {
   return {.op = &kOpInfo<PasteMasks>,
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
+            const auto& declined = p.op<PasteMasks>();
+            require(declined.rule == PasteRule::kCentres, "{}: the GPU does not paste by corners yet",
+                    p.node().name);
+
             return std::make_unique<PasteMasksStep>(p);
           }};
 }

@@ -254,6 +254,10 @@ void launch(const ResizeImage& op, const Tiling& tiling, Recipes recipes, CudaRu
 
 CudaKernel resize_image_cuda() {
   return {.op = &kOpInfo<ResizeImage>, .dtypes = {DType::kU8}, .prepare = [](CudaPrepare& p) {
+            const auto& declined = p.op<ResizeImage>();
+            require(declined.rule == ResizeRule::kPilBilinear && declined.fit == Fit::kShortestEdge,
+                    "{}: the GPU does not resize by TensorFlow's rules yet", p.node().name);
+
             const auto& op = p.op<ResizeImage>();
             const Tiling tiling = choose_tiling(p);
             const Shape& dims = p.output(0).dims;

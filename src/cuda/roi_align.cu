@@ -303,6 +303,10 @@ CudaKernel roi_align_cuda() {
   return {.op = &kOpInfo<RoiAlign>,
           .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
+            const auto& declined = p.op<RoiAlign>();
+            require(declined.sampling == RoiSampling::kBins, "{}: the GPU does not sample corners yet",
+                    p.node().name);
+
             return std::make_unique<RoiAlignStep>(p);
           }};
 }

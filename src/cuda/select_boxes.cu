@@ -101,6 +101,11 @@ CudaKernel select_boxes_cuda() {
           .dtypes = {DType::kF32},
           .prepare =
               [](CudaPrepare& p) {
+                const auto& declined = p.op<SelectBoxes>();
+                require(
+                    declined.clip && !declined.background_first && declined.delta_order == DeltaOrder::kXywh,
+                    "{}: the GPU does not select by TensorFlow's rules yet", p.node().name);
+
                 p.request_scratch(static_cast<std::size_t>(p.input(0).dims[0]) * sizeof(int));
                 return cuda_step([op = p.op<SelectBoxes>()](CudaRun& run) {
                   const Shape &scores = run.in(1).dims, &deltas = run.in(2).dims;

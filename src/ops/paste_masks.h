@@ -2,6 +2,10 @@
 // map is sampled bilinearly at pixel centres over the unrounded box, zero outside, and a pixel is inside
 // where the probability is >= threshold.
 //
+// `rule` corners is TensorFlow's (reframe_box_masks_to_image_masks of its Object Detection API, compared with
+// > by its users): in fractions of photo and box, 0 and 1 are the first and last pixel of photo and map, and
+// a pixel outside the box is outside.
+//
 // masks f32[D,S,S], boxes f32[E,5] of the original image, rows i32[E] (box e shows mask rows[e]),
 // geometry f32[N,6]
 //   -> runs i32[?] (osprey/detections.h's Rle, all masks one after the other), ends i32[E] (of each mask's)
@@ -11,10 +15,15 @@
 
 namespace osprey {
 
+enum class PasteRule : std::uint8_t { kCentres, kCorners };
+inline constexpr std::array<std::string_view, 2> kPasteRuleNames{"centres", "corners"};
+constexpr const auto& enum_names(PasteRule) { return kPasteRuleNames; }
+
 struct PasteMasks {
   static constexpr std::string_view kName = "paste_masks";
   float threshold = 0.5f;
-  void fields(auto&& f) { f("threshold", threshold); }
+  PasteRule rule = PasteRule::kCentres;
+  void fields(auto&& f) { f("threshold", threshold), f("rule", rule); }
 
   std::vector<TensorType> infer(const OpInputs& in) const {
     in.expect_count(4, 4);

@@ -1,13 +1,16 @@
 // Second stage candidates: every (box, class) whose score is above the threshold, decoded and clipped
 // (Detectron2's fast_rcnn_inference before its NMS).
 //
-// rois f32[R,5], scores f32[R,K+1] (probabilities, background LAST), deltas f32[R,4*K] (class outer) or
-// f32[R,4] (class-agnostic), geometry f32[N,6]
+// rois f32[R,5], scores f32[R,K+1] (probabilities, background LAST unless `background_first`), deltas
+// f32[R,4*K] (class outer, no background) or f32[R,4] (class-agnostic), geometry f32[N,6]
 //   -> boxes f32[M,5], scores f32[M], classes i32[M]
-// Rows in the order of rois, then class. A roi with any score or coordinate that is not finite is dropped.
-// Decoding as in ops/select_anchors.h.
+// Rows in the order of rois, then class. With `clip` a roi with any score or coordinate that is not finite is
+// dropped; without it (TensorFlow clips after suppression) each row is judged by itself, and dropped when it
+// holds a NaN. Decoding as in ops/select_anchors.h; `weights` are of x, y, width, height, whatever
+// delta_order is.
 #pragma once
 
+#include "graph/box_rules.h"
 #include "graph/infer.h"
 
 namespace osprey {
@@ -16,9 +19,13 @@ struct SelectBoxes {
   static constexpr std::string_view kName = "select_boxes";
   float threshold = 0.05f;  // a score must be above it
   std::vector<float> weights{10, 10, 5, 5};
-  float max_log_scale = 4.1351665567f;  // ln(1000 / 16)
+  float max_log_scale = 4.1351665567f;  // ln(1000 / 16); 0: no limit
+  DeltaOrder delta_order = DeltaOrder::kXywh;
+  bool background_first = false;
+  bool clip = true;  // to the geometry's clip extents
   void fields(auto&& f) {
-    f("threshold", threshold), f("weights", weights), f("max_log_scale", max_log_scale);
+    f("threshold", threshold), f("weights", weights), f("max_log_scale", max_log_scale),
+        f("delta_order", delta_order), f("background_first", background_first), f("clip", clip);
   }
 
   std::vector<TensorType> infer(const OpInputs& in) const {
@@ -31,6 +38,7 @@ struct SelectBoxes {
     require(classes >= 1 && (deltas == 4 || deltas == 4 * classes), "select_boxes: {} deltas for {} classes",
             deltas, classes);
     require(weights.size() == 4, "select_boxes: {} weights", weights.size());
+    require(max_log_scale >= 0, "select_boxes: max_log_scale {}", max_log_scale);
     const Dim rows = Dim::at_most(in.dim("R") * classes);
     return {{DType::kF32, {rows, 5}}, {DType::kF32, {rows}}, {DType::kI32, {rows}}};
   }
