@@ -6,6 +6,7 @@
 #include "engine/engine_file.h"
 #include "formats/checkpoint.h"
 #include "formats/onnx.h"
+#include "formats/tf_checkpoint.h"
 
 namespace osprey {
 namespace {
@@ -113,6 +114,7 @@ int inspect_model(const std::string& file, bool layers, const CommonOptions& com
 }
 
 int inspect(const std::string& file, bool layers, const CommonOptions& common) {
+  if (find_tf_checkpoint(file)) return inspect_checkpoint(file, common);
   const auto map = MappedFile::open(file);
   if (is_engine(map->bytes())) return inspect_engine(file, layers, common);
   if (is_onnx_model(map->bytes())) return inspect_model(file, layers, common);

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,13 +19,20 @@ struct NamedTensor {
   DType dtype = DType::kF32;
   Shape shape;
   std::function<Tensor()> load;  // borrows from the mapped file where it can
+  // What TensorFlow's object graph calls the variable ("conv1_bn/moving_mean"); empty without such a graph.
+  std::string full_name;
 };
 
+class TfObjectGraph;  // formats/tf_object_graph.h
+
 struct Checkpoint {
-  std::string format;                // "torch zip", "torch legacy", "pickle", "npz", "npy", "safetensors"
+  std::string format;                // "torch zip", "torch legacy", "pickle", "npz", "npy", "safetensors",
+                                     // "TensorFlow bundle"
   std::vector<NamedTensor> tensors;  // in the file's order
   // Strings and numbers beside them: "__author__" -> "Detectron2".
   std::map<std::string, std::string> scalars;
+  // Of a TensorFlow checkpoint that has one, and its data; else null.
+  std::shared_ptr<const TfObjectGraph> object_graph;
 };
 
 }  // namespace osprey

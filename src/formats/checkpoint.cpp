@@ -4,7 +4,11 @@
 
 #include "formats/npy.h"
 #include "formats/numpy_pickle.h"
+#include "formats/onnx_wire.h"
 #include "formats/safetensors.h"
+#include "formats/sorted_table.h"
+#include "formats/tensor_bundle.h"
+#include "formats/tf_checkpoint.h"
 #include "formats/torch_legacy.h"
 #include "formats/torch_zip.h"
 
@@ -45,6 +49,19 @@ bool is_pickle(Bytes bytes) {
   return std::string_view("(}]c").find(first) != std::string_view::npos && as_text(bytes).ends_with('.');
 }
 
+// A frozen graph (GraphDef): nodes of a name and an op.
+bool is_frozen_graph(Bytes bytes) {
+  try {
+    const auto node = WireReader(bytes, "graph").next();
+    if (!node || node->number != 1 || node->type != WireField::Type::kBytes) return false;
+    WireReader parts(node->payload, "node");
+    const auto name = parts.next(), op = parts.next();
+    return name && op && name->number == 1 && op->number == 2 && op->type == WireField::Type::kBytes;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 Checkpoint read_zip(const Source& source) {
   const auto [torch, npz] = in_context(source.name, [&] {
     const ZipArchive zip(source);
@@ -57,22 +74,30 @@ Checkpoint read_zip(const Source& source) {
 
 }  // namespace
 
-Checkpoint read_checkpoint(const std::filesystem::path& file) { return read_checkpoint(open_source(file)); }
+Checkpoint read_checkpoint(const std::filesystem::path& path) {
+  if (const auto files = find_tf_checkpoint(path)) return read_tf_checkpoint(*files);
+  return read_checkpoint(open_source(path));
+}
 
 Checkpoint read_checkpoint(const Source& source) {
   const Bytes bytes = source.bytes;
   require(!bytes.empty(), "{}: is empty", source.name);
   if (starts_with(bytes, "PK\x03\x04") || starts_with(bytes, "PK\x05\x06")) return read_zip(source);
+  if (is_sorted_table(bytes)) return read_tensor_bundle(source);
   if (is_npy(bytes)) return read_npy(source);
   if (is_torch_legacy(bytes)) return read_torch_legacy(source);
   for (const auto& mistake : kMistakes)
     require(!starts_with(bytes, mistake.magic, mistake.offset), "{}: {}", source.name, mistake.advice);
   if (is_safetensors(bytes)) return read_safetensors(source);
   if (is_pickle(bytes)) return read_numpy_pickle(source);
+  require(
+      !is_frozen_graph(bytes),
+      "{}: is a graph of TensorFlow's (frozen?), whose weights have no names; give the checkpoint that it "
+      "was exported from",
+      source.name);
   bad_input(
       "{}: is no checkpoint that is read here: torch (.pth), pickled numpy arrays (.pkl, .pdparams), npy, "
-      "npz, "
-      "safetensors",
+      "npz, safetensors, TensorFlow (.index, a folder)",
       source.name);
 }
 

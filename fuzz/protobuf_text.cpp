@@ -1,0 +1,34 @@
+// fuzz-libs: osprey_formats
+#include "formats/protobuf_text.h"
+
+#include "checkpoint_target.h"
+#include "formats/config_reader.h"
+
+namespace osprey::fuzz {
+namespace {
+
+// Every getter on every node: each gives a value or Error(kBadInput).
+void ask(const ConfigTree& node) {
+  expect_bad_input_only([&] { node.as_int(); });
+  expect_bad_input_only([&] { node.as_double(); });
+  expect_bad_input_only([&] { node.as_bool(); });
+  expect_bad_input_only([&] { node.as_string(); });
+  expect_bad_input_only([&] { node.as_doubles(); });
+  for (const auto& item : node.items) ask(item);
+}
+
+}  // namespace
+}  // namespace osprey::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace osprey;
+  const std::string text(reinterpret_cast<const char*>(data), size);
+  fuzz::expect_bad_input_only([&] {
+    const ProtobufText read = parse_protobuf_text(text, fuzz::kFileName);
+    fuzz::ask(read.tree);
+    ConfigReader reader(read.tree);
+    for (const ConfigTree& item : read.tree.items) reader.repeated(item.key);
+    if (reader.unread().size() > text.size()) std::abort();
+  });
+  return 0;
+}
