@@ -24,7 +24,7 @@ set_target_properties(osprey PROPERTIES INSTALL_RPATH $ORIGIN/../${CMAKE_INSTALL
 install(TARGETS osprey RUNTIME)
 install(TARGETS libosprey EXPORT ospreyTargets LIBRARY)
 install(DIRECTORY include/osprey TYPE INCLUDE)
-install(DIRECTORY assets/demo DESTINATION ${CMAKE_INSTALL_DATADIR}/osprey)
+install(DIRECTORY assets/demo python/originals DESTINATION ${CMAKE_INSTALL_DATADIR}/osprey)
 install(FILES ${OSPREY_DEPS}/onednn/lib/libdnnl.so.3.2 TYPE LIB RENAME libdnnl.so.3)
 
 include(CMakePackageConfigHelpers)

@@ -4,6 +4,7 @@
 #include "cli/support/evaluation.h"
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
+#include "cli/support/shared_files.h"
 #include "cli/support/source_flags.h"
 #include "cli/support/verb.h"
 #include "core/error.h"
@@ -16,16 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Beside an installed command, or in the source tree that it was built from.
-fs::path find_assets() {
-  std::error_code error;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  for (const fs::path& folder :
-       {self.parent_path() / "../share/osprey/demo", fs::path(OSPREY_SOURCE_DIR "/assets/demo")})
-    if (fs::exists(folder / "demo_mask_rcnn.pkl")) return folder.lexically_normal();
-  fail(ErrorCode::kInternal,
-       "the demo's files are neither in share/osprey/demo beside the command nor in its source tree");
-}
+fs::path find_assets() { return shared_folder("demo", "assets/demo", "demo_mask_rcnn.pkl"); }
 
 void print_detections(const std::string& file, const Detections& found,
                       const std::vector<std::string>& labels) {

@@ -59,6 +59,16 @@ class CocoResultsWriter {
   bool first_ = true;
 };
 
+// A detections.json, ours or another program's. Labels are not kept. A mask's "counts" may be a list of
+// numbers as well. The file is hostile input: what is missing, not finite, or no mask of its photo's size is
+// an Error(kBadInput) that names the file, the image and the key; limits as in eval/coco_data.h.
+struct DetectionsFile {
+  std::string engine;
+  std::vector<ImageDetections> images;
+};
+DetectionsFile load_detections_json(const std::filesystem::path& file);
+DetectionsFile parse_detections_json(std::string_view text, const std::string& source);
+
 // The same at once.
 void write_detections_json(const std::filesystem::path& file, std::string_view engine,
                            const std::vector<std::string>& labels, std::span<const ImageDetections> images);

@@ -42,6 +42,16 @@ const std::map<std::string, Alias>& aliases() {
          {"--detection-type", "--type"},
          {"--nms-threshold", "--score-threshold"},
          {"--iou-threshold", "--mask-threshold"}}}},
+      {"compare_tf",
+       {"compare",
+        {{"--engine", ""},
+         {"--saved-model", ""},
+         {"--output", "-o"},
+         {"--preprocessor", kIgnored},
+         {"--labels", kIgnored},
+         {"--detection-type", kIgnored},
+         {"--nms-threshold", "--score-threshold"},
+         {"--iou-threshold", "--mask-threshold"}}}},
   };
   return table;
 }
