@@ -21,10 +21,32 @@ float activated(Activation kind, double v) {
       return static_cast<float>(1 / (1 + std::exp(-v)));
     case Activation::kSwish:
       return static_cast<float>(v / (1 + std::exp(-v)));
+    case Activation::kRelu6:
+      return static_cast<float>(std::min(std::max(v, 0.0), 6.0));
     case Activation::kNone:
       break;
   }
   return static_cast<float>(v);
+}
+
+// The pads before the first row and column, and the result's extents.
+struct Window {
+  std::int64_t top, left, height, width;
+};
+
+Window window_of(const Conv& op, std::int64_t kernel, std::int64_t height, std::int64_t width) {
+  const auto extent = [&](std::size_t axis, std::int64_t in) {
+    if (op.padding == Padding::kSame) return (in + op.stride[axis] - 1) / op.stride[axis];
+    return (in + op.pads[axis] + op.pads[axis + 2] - (kernel - 1) * op.dilation[axis] - 1) / op.stride[axis] +
+           1;
+  };
+  // TensorFlow's rule, in its own words: what the windows reach beyond the map, half of it before.
+  const auto before = [&](std::size_t axis, std::int64_t in) -> std::int64_t {
+    if (op.padding == Padding::kExplicit) return op.pads[axis];
+    const std::int64_t last = (extent(axis, in) - 1) * op.stride[axis];
+    return std::max<std::int64_t>(last + (kernel - 1) * op.dilation[axis] + 1 - in, 0) / 2;
+  };
+  return {before(0, height), before(1, width), extent(0, height), extent(1, width)};
 }
 
 // The definition, in double.
@@ -33,6 +55,7 @@ Tensor reference(const Conv& op, const Tensor& x, const Tensor& w, const Tensor&
   Tensor out = Tensor::zeros(DType::kF32, shape);
   const View<const float, 4> in{x.values<float>().data(), {x.dim(0), x.dim(1), x.dim(2), x.dim(3)}};
   const View<const float, 4> k{w.values<float>().data(), {w.dim(0), w.dim(1), w.dim(2), w.dim(3)}};
+  const Window window = window_of(op, w.dim(2), x.dim(2), x.dim(3));
   const std::int64_t each_in = w.dim(1), each_out = w.dim(0) / op.groups, s = op.residual_scale;
   std::size_t i = 0;
   for (std::int64_t n = 0; n < shape[0]; ++n)
@@ -43,8 +66,8 @@ Tensor reference(const Conv& op, const Tensor& x, const Tensor& w, const Tensor&
           for (std::int64_t c = 0; c < each_in; ++c)
             for (std::int64_t a = 0; a < w.dim(2); ++a)
               for (std::int64_t b = 0; b < w.dim(3); ++b) {
-                const std::int64_t r = v * op.stride[0] + a * op.dilation[0] - op.pads[0];
-                const std::int64_t q = u * op.stride[1] + b * op.dilation[1] - op.pads[1];
+                const std::int64_t r = v * op.stride[0] + a * op.dilation[0] - window.top;
+                const std::int64_t q = u * op.stride[1] + b * op.dilation[1] - window.left;
                 if (r < 0 || q < 0 || r >= x.dim(2) || q >= x.dim(3)) continue;
                 sum += double{in(n, o / each_out * each_in + c, r, q)} * k(o, c, a, b);
               }
@@ -79,6 +102,35 @@ const std::vector<ConvCase>& conv_cases() {
       {"depthwise", {.pads = {1, 1, 1, 1}, .groups = 32}, 32, 32, 3, 8, 8},
       {"ResNeXt", {.pads = {1, 1, 1, 1}, .groups = 8, .activation = Activation::kRelu}, 64, 64, 3, 8, 8},
       {"narrow groups", {.pads = {1, 1, 1, 1}, .groups = 3}, 9, 12, 3, 6, 6},
+      {"same, even", {.stride = {2, 2}, .padding = Padding::kSame}, 16, 24, 3, 8, 12},
+      {"same, odd", {.stride = {2, 2}, .padding = Padding::kSame}, 16, 24, 3, 9, 13},
+      {"same, skipping", {.stride = {3, 2}, .padding = Padding::kSame}, 16, 24, 1, 8, 10},
+      {"same, even window", {.padding = Padding::kSame, .activation = Activation::kRelu6}, 16, 24, 2, 7, 5},
+      {"same, dilated", {.dilation = {2, 2}, .padding = Padding::kSame}, 16, 16, 3, 9, 8},
+      {"same stem",
+       {.stride = {2, 2}, .padding = Padding::kSame, .activation = Activation::kSwish},
+       3,
+       32,
+       3,
+       20,
+       25},
+      {"same depthwise",
+       {.stride = {2, 2}, .padding = Padding::kSame, .groups = 40, .activation = Activation::kSwish},
+       40,
+       40,
+       5,
+       14,
+       11},
+      {"depthwise with residual",
+       {.padding = Padding::kSame, .groups = 24, .activation = Activation::kRelu6},
+       24,
+       24,
+       3,
+       9,
+       7,
+       true,
+       true},
+      {"depthwise, two each", {.padding = Padding::kSame, .groups = 16}, 16, 32, 3, 6, 7},
       {"wide groups", {.stride = {2, 2}, .pads = {1, 1, 1, 1}, .groups = 2}, 64, 96, 3, 8, 8},
   };
   return cases;
@@ -89,12 +141,8 @@ std::string run_conv_case(const ConvCase& c, DType type, int block, std::int64_t
   const Tensor x = random_tensor({rows, c.channels, c.height, c.width}, 1);
   const Tensor w = random_tensor({c.outputs, c.channels / c.op.groups, c.kernel, c.kernel}, 2, 0.3f);
   const Tensor bias = c.bias ? random_tensor({c.outputs}, 3) : Tensor();
-  const auto extent = [&](std::size_t axis, std::int64_t in) {
-    return (in + c.op.pads[axis] + c.op.pads[axis + 2] - (c.kernel - 1) * c.op.dilation[axis] - 1) /
-               c.op.stride[axis] +
-           1;
-  };
-  const Shape y{rows, c.outputs, extent(0, c.height), extent(1, c.width)};
+  const Window window = window_of(c.op, c.kernel, c.height, c.width);
+  const Shape y{rows, c.outputs, window.height, window.width};
   OpCase run{c.op, {x}, {w, bias}, type, bound};
   std::string detail;
   run.options.block = block, run.detail = &detail;
@@ -144,6 +192,8 @@ const std::vector<std::pair<const char*, ConvCase>>& winograd_cases() {
         true}},
       {"winograd 2x2",
        {"wide", {.pads = {1, 1, 1, 1}, .activation = Activation::kRelu}, 272, 256, 3, 15, 19, true, true}},
+      {"winograd 4x4",
+       {"same", {.padding = Padding::kSame, .activation = Activation::kRelu6}, 64, 64, 3, 17, 18}},
       {"winograd 2x2",
        {"wide pyramid", {.pads = {1, 1, 1, 1}, .residual_scale = 2}, 256, 288, 3, 16, 18, true, true}},
   };

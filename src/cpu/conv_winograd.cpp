@@ -169,7 +169,7 @@ struct TileTarget {
   std::int64_t row, pixel, residual_row, residual_pixel;
   int height, width;  // of the tile that lie in the map
   int residual_scale;
-  bool relu;
+  bool relu, six;  // ReLU, and not above 6
 };
 
 // Brings where a tile goes into the cache: when its turn comes, there is no arithmetic to wait behind.
@@ -205,6 +205,7 @@ template <class Tile>
                                                  y / target.residual_scale * target.residual_row +
                                                  x / target.residual_scale * target.residual_pixel + half);
         if (target.relu) sum = sum > 0 ? sum : Lanes{};
+        if (target.six) sum = sum < 6 ? sum : Lanes{} + 6.f;
         *reinterpret_cast<Lanes*>(target.to + y * target.row + x * target.pixel + half) = sum;
       }
     }
@@ -399,7 +400,8 @@ class WinogradStep final : public CpuStep {
                    .residual_row = map.out_width / scale * outputs,
                    .residual_pixel = outputs,
                    .residual_scale = op_.residual_scale,
-                   .relu = op_.activation == Activation::kRelu};
+                   .relu = op_.activation != Activation::kNone,
+                   .six = op_.activation == Activation::kRelu6};
     out.height = static_cast<int>(std::min<std::int64_t>(Tile::kOut, map.out_height - place.y));
     out.width = static_cast<int>(std::min<std::int64_t>(Tile::kOut, map.out_width - place.x));
     return out;
@@ -424,7 +426,8 @@ bool applies(const CpuPrepare& p, const Conv& op) {
                      x.dims[1] % kLanes == 0 && y.dims[1] % kPanel == 0;
   const bool steps = op.stride == std::vector{1, 1} && op.dilation == std::vector{1, 1};
   return values && shape && steps &&
-         (op.activation == Activation::kNone || op.activation == Activation::kRelu);
+         (op.activation == Activation::kNone || op.activation == Activation::kRelu ||
+          op.activation == Activation::kRelu6);
 }
 
 }  // namespace

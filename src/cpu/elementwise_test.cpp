@@ -1,16 +1,20 @@
-// The kernels that keep shapes: activate, add, batch_norm, cast, mean, softmax; and those that only move or
-// average pixels: upsample, flatten, global_average_pool.
+// The kernels that keep shapes: activate, add, batch_norm, cast, mean, scale, scale_channels, softmax,
+// weighted_sum; and those that only move or average pixels: upsample, concat, flatten, global_average_pool.
 #include <functional>
 
 #include "cpu/testing.h"
 #include "ops/activate.h"
 #include "ops/add.h"
 #include "ops/batch_norm.h"
+#include "ops/concat.h"
 #include "ops/flatten.h"
 #include "ops/global_average_pool.h"
 #include "ops/mean.h"
+#include "ops/scale.h"
+#include "ops/scale_channels.h"
 #include "ops/softmax.h"
 #include "ops/upsample.h"
+#include "ops/weighted_sum.h"
 
 namespace osprey::testing {
 namespace {
@@ -57,7 +61,8 @@ TEST(CpuElementwise, Activate) {
       {Activation::kNone, [](double v) { return v; }},
       {Activation::kRelu, [](double v) { return std::max(v, 0.0); }},
       {Activation::kSigmoid, [](double v) { return 1 / (1 + std::exp(-v)); }},
-      {Activation::kSwish, [](double v) { return v / (1 + std::exp(-v)); }}};
+      {Activation::kSwish, [](double v) { return v / (1 + std::exp(-v)); }},
+      {Activation::kRelu6, [](double v) { return std::min(std::max(v, 0.0), 6.0); }}};
   for (const auto& [kind, f] : kinds)
     for (const Shape& shape : {kMaps[0], kMaps[1], Shape{1, 7}})
       in_every_way(Activate{.kind = kind}, shape, 1, {}, kBoth, [f = f](const auto& in) {
@@ -152,6 +157,156 @@ TEST(CpuElementwise, Upsample) {
           });
         });
       }
+}
+
+// To sizes that no factor reaches, larger and smaller, by TensorFlow's formulas.
+TEST(CpuElementwise, UpsampleToASize) {
+  const auto source = [](Interpolation mode, std::int64_t i, std::int64_t in, std::int64_t out) {
+    const double at = static_cast<double>(i), from = static_cast<double>(in), to = static_cast<double>(out);
+    if (mode == Interpolation::kNearest) return std::floor(at * from / to);
+    if (mode == Interpolation::kBilinear) return std::max(0.0, (at + 0.5) * from / to - 0.5);
+    return out > 1 ? at * (from - 1) / (to - 1) : 0.0;
+  };
+  for (const Shape& shape : {Shape{1, 3, 5, 3}, Shape{1, 24, 3, 7}, Shape{1, 16, 1, 1}})
+    for (const Interpolation mode :
+         {Interpolation::kNearest, Interpolation::kBilinear, Interpolation::kBilinearCorners})
+      for (const auto& [h, w] : {std::pair{9, 5}, {33, 33}, {1, 2}}) {
+        in_every_way(
+            Upsample{.mode = mode, .height = h, .width = w}, shape, 1, {}, kBoth, [&](const auto& in) {
+              return filled({in[0].dim(0), shape[1], h, w}, [&, h = h, w = w](std::int64_t i) {
+                const double y = source(mode, i / w % h, shape[2], h), x = source(mode, i % w, shape[3], w);
+                const auto y0 = static_cast<std::int64_t>(y), x0 = static_cast<std::int64_t>(x);
+                const double fy = y - static_cast<double>(y0), fx = x - static_cast<double>(x0);
+                const auto p = [&](std::int64_t r, std::int64_t c) {
+                  return at(in[0], (i / (h * w) * shape[2] + std::min(r, shape[2] - 1)) * shape[3] +
+                                       std::min(c, shape[3] - 1));
+                };
+                return (p(y0, x0) * (1 - fx) + p(y0, x0 + 1) * fx) * (1 - fy) +
+                       (p(y0 + 1, x0) * (1 - fx) + p(y0 + 1, x0 + 1) * fx) * fy;
+              });
+            });
+      }
+}
+
+// TensorFlow's factor is an f32 quotient, which products with it may lift over a whole number or keep below.
+TEST(CpuElementwise, UpsampleNearestRoundsAsTensorFlow) {
+  for (const auto& [in, out] : {std::pair{3, 5}, {5, 9}, {10, 19}, {19, 38}, {7, 61}, {41, 49}}) {
+    const Tensor x = filled({1, 1, 1, in}, [](std::int64_t i) { return static_cast<double>(i); });
+    const Tensor y = run_case({Upsample{.height = 1, .width = out}, {x}});
+    const float factor = static_cast<float>(in) / static_cast<float>(out);
+    for (std::int64_t i = 0; i < out; ++i)
+      EXPECT_EQ(at(y, i), std::floor(static_cast<float>(i) * factor)) << in << " to " << out << " at " << i;
+  }
+}
+
+TEST(CpuElementwise, Scale) {
+  for (const Shape& shape : kMaps)
+    in_every_way(Scale{.factor = 0.17f}, shape, 1, {}, kBoth, [](const auto& in) {
+      return filled(in[0].shape(), [&](std::int64_t i) { return at(in[0], i) * double{0.17f}; });
+    });
+}
+
+TEST(CpuElementwise, ScaleChannels) {
+  for (const Shape& shape : kMaps)
+    for (const std::int64_t rows : {0, 2, 5})
+      for (const int block : {0, 1, 8, 16})
+        for (const DType type : kBoth) {
+          const Tensor x = random_tensor({rows, shape[1], shape[2], shape[3]}, 1),
+                       s = random_tensor({rows, shape[1]}, 2);
+          OpCase c{ScaleChannels{}, {x, s}, {}, type, 7};
+          c.options.block = block;
+          const Tensor seen = as_seen(x, type), factors = as_seen(s, type);
+          expect_near(
+              run_case(c),
+              filled(x.shape(),
+                     [&](std::int64_t i) { return at(seen, i) * at(factors, i / (shape[2] * shape[3])); }),
+              type == DType::kF32 ? 1e-6 : 8e-3, fmt::format("{}, block {}", to_string(shape), block));
+        }
+}
+
+TEST(CpuElementwise, Concat) {
+  const std::vector<std::vector<std::int64_t>> cases{{3, 5}, {16, 32, 8}, {24, 8, 1, 40}, {64, 64}};
+  for (const auto& channels : cases)
+    for (const std::int64_t rows : {0, 2, 5})
+      for (const int block : {0, 1, 8, 16})
+        for (const DType type : kBoth) {
+          OpCase c{Concat{}, {}, {}, type, 7};
+          c.options.block = block;
+          std::int64_t sum = 0;
+          std::vector<Tensor> parts;
+          for (const std::int64_t n : channels) {
+            c.inputs.push_back(random_tensor({rows, n, 3, 5}, static_cast<unsigned>(n + sum)));
+            parts.push_back(as_seen(c.inputs.back(), type));
+            sum += n;
+          }
+          const Tensor want = filled({rows, sum, 3, 5}, [&](std::int64_t i) {
+            std::int64_t channel = i / 15 % sum;
+            std::size_t part = 0;
+            while (channel >= channels[part]) channel -= channels[part++];
+            return at(parts[part], (i / 15 / sum * channels[part] + channel) * 15 + i % 15);
+          });
+          expect_near(run_case(c), want, 0, fmt::format("{} maps, block {}", channels.size(), block));
+        }
+}
+
+// Maps of h x w divided by their scales.
+void check_weighted_sum(const WeightedSum& op, std::size_t maps, const std::vector<float>& weights,
+                        std::int64_t channels, int block, DType type) {
+  constexpr std::int64_t kHeight = 6, kWidth = 12;
+  OpCase c{op, {}, {}, type, 5};
+  c.options.block = block;
+  std::vector<Tensor> seen;
+  for (std::size_t i = 0; i < maps; ++i) {
+    c.inputs.push_back(random_tensor({3, channels, kHeight / op.scale(i), kWidth / op.scale(i)},
+                                     static_cast<unsigned>(i + 1), 4));
+    seen.push_back(as_seen(c.inputs.back(), type));
+  }
+  double sum = op.epsilon;
+  for (const float w : weights) {
+    c.weights.push_back(Tensor::from<float>(std::span(&w, 1), {}));
+    sum += std::max(w, 0.f);
+  }
+  const Tensor want = filled({3, channels, kHeight, kWidth}, [&](std::int64_t i) {
+    double v = 0;
+    for (std::size_t k = 0; k < maps; ++k) {
+      const std::int64_t s = op.scale(k), row = i / kWidth % kHeight / s, column = i % kWidth / s;
+      const double x = at(seen[k], (i / (kHeight * kWidth) * (kHeight / s) + row) * (kWidth / s) + column);
+      v += op.normalize ? x * std::max(double{weights[k]}, 0.0) / sum : x;
+    }
+    if (op.activation == Activation::kSwish) v /= 1 + std::exp(-v);
+    if (op.activation == Activation::kSigmoid) v = 1 / (1 + std::exp(-v));
+    if (op.activation == Activation::kRelu6) v = std::min(std::max(v, 0.0), 6.0);
+    return v;
+  });
+  expect_near(run_case(c), want, type == DType::kF32 ? 1e-6 : 8e-3,
+              fmt::format("{} maps of {} channels, block {}, {}", maps, channels, block, name_of(type)));
+}
+
+TEST(CpuElementwise, WeightedSum) {
+  for (const std::int64_t channels : {3, 16, 24, 64, 88})
+    for (const int block : {0, 1, 8, 16})
+      for (const DType type : kBoth) {
+        check_weighted_sum({.activation = Activation::kSwish}, 2, {0.8f, 1.3f}, channels, block, type);
+        check_weighted_sum({}, 3, {0.8f, -0.4f, 1.3f}, channels, block, type);
+        check_weighted_sum({.activation = Activation::kSwish, .scales = {1, 2}}, 2, {0.7f, 0.1f}, channels,
+                           block, type);
+        check_weighted_sum({.activation = Activation::kSigmoid, .scales = {3, 1, 2}}, 3, {0.7f, 0.1f, 2.f},
+                           channels, block, type);
+        check_weighted_sum({.normalize = false, .activation = Activation::kRelu6}, 3, {}, channels, block,
+                           type);
+      }
+}
+
+// The lanes' exponential, far out: below, the result is 0 to f32; above, the value itself.
+TEST(CpuElementwise, WeightedSumSwishesLargeNumbers) {
+  const Tensor x =
+      filled({1, 1, 1, 2001}, [](std::int64_t i) { return 0.25 * static_cast<double>(i - 1000); });
+  const WeightedSum op{.normalize = false, .activation = Activation::kSwish};
+  const Tensor y = run_case({op, {x, Tensor::zeros(DType::kF32, x.shape())}});
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    const double v = at(x, i), want = v / (1 + std::exp(-v));
+    EXPECT_NEAR(at(y, i), want, std::abs(want) * 4e-7 + 1e-35) << v;
+  }
 }
 
 }  // namespace

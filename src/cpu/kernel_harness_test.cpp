@@ -127,14 +127,14 @@ class Harness final : public CpuPrepare, public CpuRun {
  private:
   ValueId add_input(std::size_t i) {
     const KernelInput& in = test_.inputs[i];
-    if (in.data.shape().empty()) {
+    if (in.data.shape().empty() && in.data.empty()) {
       bounds_.emplace_back(), inputs_.emplace_back();
       return kNoValue;
     }
     TensorType type{in.data.dtype(), {in.data.shape().begin(), in.data.shape().end()}};
     if (in.bound > 0) type.dims[0] = Dim::at_most(in.bound);
     Slot slot{.value = {in.data.dtype(), in.data.shape(), in.layout},
-              .bound = in.data.shape()[0],
+              .bound = in.data.shape().empty() ? 1 : in.data.shape()[0],
               .dynamic = in.bound > 0};
     slot.allocate();
     const std::vector<std::byte> bytes = to_layout(in.data, in.layout);

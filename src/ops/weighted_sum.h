@@ -2,7 +2,7 @@
 //   y = activation(sum of x_i * relu(w_i) / (sum of relu(w) + epsilon))   (EfficientDet's fast attention), or
 //   y = activation(sum of x_i)                                            without `normalize`.
 //
-// Inputs: x_1 ... x_n, two or more, then with `normalize` w_1 ... w_n, f32 without dimensions. Each x_i has
+// Inputs: x_1 ... x_n, two to eight, then with `normalize` w_1 ... w_n, f32 without dimensions. Each x_i has
 // the shape of y, or that divided by scales[i]: then its pixels are repeated so many times each way as it is
 // read. Products and sums are f32, in the order of the inputs.
 #pragma once
@@ -14,6 +14,7 @@ namespace osprey {
 
 struct WeightedSum {
   static constexpr std::string_view kName = "weighted_sum";
+  static constexpr std::size_t kMostMaps = 8;
   bool normalize = true;
   float epsilon = 1e-4f;
   Activation activation = Activation::kNone;
@@ -28,7 +29,8 @@ struct WeightedSum {
 
   TensorType infer(const OpInputs& in) const {
     const std::size_t n = maps(in.count());
-    require(n >= 2 && in.count() == (normalize ? 2 * n : n), "weighted_sum: {} inputs", in.count());
+    require(n >= 2 && n <= kMostMaps && in.count() == (normalize ? 2 * n : n), "weighted_sum: {} inputs",
+            in.count());
     require(epsilon > 0, "weighted_sum: epsilon {}", epsilon);
     if (!scales.empty()) expect_list(kName, "scales", scales, n, 1);
     TensorType y;

@@ -284,7 +284,7 @@ class Harness final : public CudaPrepare, public CudaRun {
   ValueId add_input(std::size_t i) {
     const KernelInput& in = test_.inputs[i];
     weights_.push_back(false);
-    if (in.data.shape().empty()) {
+    if (in.data.shape().empty() && in.data.empty()) {
       inputs_.push_back({.absent = true});
       planned_.push_back({});
       return kNoValue;
@@ -530,7 +530,8 @@ double time_cuda(const KernelCase& test, int launches, int runs) {
 std::vector<Tensor> run_oracle(const KernelCase& test) {
   KernelCase wide = test;
   for (KernelInput& in : wide.inputs)
-    if (is_float(in.data.dtype()) && !in.data.shape().empty()) in.data = in.data.to_f32();
+    if (is_float(in.data.dtype()) && !(in.data.shape().empty() && in.data.empty()))
+      in.data = in.data.to_f32();
   return run_kernel(wide);
 }
 
