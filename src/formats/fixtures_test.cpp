@@ -1,48 +1,13 @@
 // The real files of the frameworks. They are no part of the repository: the tests skip where they are absent.
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <map>
 
 #include <gtest/gtest.h>
 
 #include "formats/checkpoint.h"
+#include "formats/fixture_files.h"
 
 namespace osprey {
 namespace {
-
-namespace fs = std::filesystem;
-
-fs::path fixtures() {
-  if (const char* root = std::getenv("OSPREY_FIXTURES")) return root;
-  return fs::path(OSPREY_SOURCE_DIR) / ".." / "shared" / "fixtures";
-}
-
-// A case's unpacked checkpoint.tar.xz, removed with this object.
-class Unpacked {
- public:
-  explicit Unpacked(const std::string& name) {
-    const fs::path archive = fixtures() / name / "checkpoint.tar.xz";
-    if (!fs::exists(archive)) return;
-    std::string folder = (fs::temp_directory_path() / "osprey_formats_XXXXXX").string();
-    if (::mkdtemp(folder.data()) == nullptr) return;
-    path_ = folder;
-    const std::string command = "tar -xJf '" + archive.string() + "' -C '" + folder + "'";
-    ok_ = std::system(command.c_str()) == 0;
-  }
-  ~Unpacked() {
-    if (!path_.empty()) fs::remove_all(path_);
-  }
-  Unpacked(const Unpacked&) = delete;
-  Unpacked& operator=(const Unpacked&) = delete;
-
-  bool ok() const { return ok_; }
-  fs::path file(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-  bool ok_ = false;
-};
 
 std::map<std::string, const NamedTensor*> section(const Checkpoint& checkpoint, const std::string& name) {
   std::map<std::string, const NamedTensor*> out;

@@ -88,6 +88,7 @@ class Reader {
   }
 
   void read_signature(const MapEntry& signature) {
+    if (signature.key == "__saved_model_init_op") return;  // of every SavedModel, without inputs
     const std::string name = "signature." + signature.key;
     each_part(signature.value, "signature", [&](std::uint32_t number, Bytes part) {
       if (number != 1 && number != 2) return;
