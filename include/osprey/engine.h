@@ -89,15 +89,27 @@ struct BuildOptions {
   Progress progress;
 };
 
-// Imports a checkpoint into a Model, an ONNX file that keeps the checkpoint's names.
-OSPREY_API ImportReport import_model(const SourceOptions& source, const std::filesystem::path& model,
-                                     const Progress& progress = {});
+struct ImportOptions {
+  Thresholds thresholds;
+  Progress progress;
+};
 
-// Exports a detector to an ONNX file of standard ops, for `target` "onnxruntime": from `image` f32[1,3,H,W]
+// Imports a checkpoint into a Model, an ONNX file that keeps the checkpoint's names.
+OSPREY_API ImportReport import_model(const SourceOptions& source, const ImportOptions& options,
+                                     const std::filesystem::path& model);
+
+struct ExportOptions {
+  std::string target;                 // "onnxruntime"
+  std::string input_format = "NCHW";  // of `image`; or "NHWC"
+  Thresholds thresholds;
+  Progress progress;
+};
+
+// Exports a detector to an ONNX file of standard ops: from `image` f32[1,3,H,W] or f32[1,H,W,3]
 // (RGB, 0..255, resized already) to num_detections, detection_boxes (x0, y0, x1, y1 in pixels of `image`),
 // detection_scores, detection_classes and, where the model has them, detection_masks or keypoint_heatmaps.
-OSPREY_API ImportReport export_model(const SourceOptions& source, const std::string& target,
-                                     const std::filesystem::path& file, const Progress& progress = {});
+OSPREY_API ImportReport export_model(const SourceOptions& source, const ExportOptions& options,
+                                     const std::filesystem::path& file);
 
 // Builds an engine file, in memory bounded by the model's size. Nothing is written unless all of it succeeds.
 // A build for CUDA needs no GPU; where there is one, implementations are chosen at once, otherwise when the

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/support/detection_type.h"
 #include "cli/support/device_flags.h"
 #include "cli/support/evaluation.h"
 #include "cli/support/inputs.h"
@@ -40,6 +41,7 @@ struct Options {
   bool layers = false;
   ThresholdFlags thresholds;
   OriginalFlags original;
+  DetectionType type;
 };
 
 // The two of "cpu,cuda"; empty: what the engines were built for.
@@ -339,8 +341,10 @@ Photo compare_photos(const Options& o, const std::vector<fs::path>& files, const
   ProgressBar bar(!quiet);
   for (const fs::path& file : files) {
     Image photo = read_image(file);
-    const Detections x = sides.first->detect(file, photo, options);
-    const Detections y = sides.second->detect(file, photo, options);
+    Detections x = sides.first->detect(file, photo, options);
+    Detections y = sides.second->detect(file, photo, options);
+    o.type.apply(x);
+    o.type.apply(y);
     const Agreement here = compare_detections(x, y, verdict.bounds);
     verdict.total.add(here);
     if (!o.output.empty()) write_picture(o, file, photo, sides, x, y, truth);
@@ -386,6 +390,7 @@ int compare(const Options& o, const CommonOptions& common) {
   if (o.images > 0 && files.size() > o.images) files.resize(o.images);
   const Pair sides = open_sides(o, files, common);
   expect_use_of_proposals(o, sides);
+  o.type.check(sides.any_engine());
   if (!o.output.empty()) make_folder(o.output);
 
   Verdict verdict{.exact = sides.exact()};
@@ -433,6 +438,7 @@ Verb compare_verb() {
                          "Look for the first layer that departs even when the detections agree");
             o->thresholds.declare(app);
             declare_proposals(app, o->proposals);
+            o->type.declare(app);
             o->original.declare(app);
             return [o, &common] { return compare(*o, common); };
           }};

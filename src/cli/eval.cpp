@@ -134,7 +134,7 @@ Verb eval_verb() {
                 ->required();
             app.add_option("--detections", o->detections,
                            "COCO results to evaluate instead of running an engine");
-            app.add_option("--type", o->types,
+            app.add_option("--type,--detection-type", o->types,
                            "bbox, segm, keypoints; may be given again; default: all the engine gives");
             app.add_option("--save-detections", o->save, "Write the detections as COCO results");
             app.add_option("--plots", o->plots,

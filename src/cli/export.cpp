@@ -8,15 +8,19 @@ namespace {
 
 struct Options {
   SourceFlags source;
-  std::string target, output;
+  ThresholdFlags thresholds;
+  ExportOptions options;
+  std::string output;
 };
 
 int run_export(const Options& o, const CommonOptions& common) {
   ImportReport report;
   {
     ProgressBar bar(!common.quiet);
-    report = export_model(o.source.options(), o.target, o.output,
-                          [&](double fraction, const std::string& what) { bar.update(fraction, what); });
+    ExportOptions options = o.options;
+    options.thresholds = o.thresholds.values;
+    options.progress = [&](double fraction, const std::string& what) { bar.update(fraction, what); };
+    report = export_model(o.source.options(), options, o.output);
   }
   print_report(report, common.quiet, common.verbose);
   return 0;
@@ -32,8 +36,13 @@ Verb export_verb() {
           [](CLI::App& app, const CommonOptions& common) {
             auto o = std::make_shared<Options>();
             o->source.declare(app);
-            app.add_option("--target", o->target, "onnxruntime: standard ops of opset 17, images of any size")
+            o->thresholds.declare(app);
+            app.add_option("--target", o->options.target,
+                           "onnxruntime: standard ops of opset 17, images of any size")
                 ->required();
+            app.add_option("--input-format", o->options.input_format,
+                           "Layout of the exported input: NCHW (1,3,H,W) or NHWC (1,H,W,3)")
+                ->capture_default_str();
             app.add_option("-o,--output", o->output, "The ONNX file to write")->required();
             return [o, &common] { return run_export(*o, common); };
           }};

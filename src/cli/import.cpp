@@ -8,6 +8,7 @@ namespace {
 
 struct Options {
   SourceFlags source;
+  ThresholdFlags thresholds;
   std::string output;
 };
 
@@ -15,8 +16,10 @@ int run_import(const Options& o, const CommonOptions& common) {
   ImportReport report;
   {
     ProgressBar bar(!common.quiet);
-    report = import_model(o.source.options(), o.output,
-                          [&](double fraction, const std::string& what) { bar.update(fraction, what); });
+    const ImportOptions options{
+        .thresholds = o.thresholds.values,
+        .progress = [&](double fraction, const std::string& what) { bar.update(fraction, what); }};
+    report = import_model(o.source.options(), options, o.output);
   }
   print_report(report, common.quiet, common.verbose);
   return 0;
@@ -34,6 +37,7 @@ Verb import_verb() {
           [](CLI::App& app, const CommonOptions& common) {
             auto o = std::make_shared<Options>();
             o->source.declare(app);
+            o->thresholds.declare(app);
             app.add_option("-o,--output", o->output, "The model to write")->required();
             return [o, &common] { return run_import(*o, common); };
           }};

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "cli/support/detection_type.h"
 #include "cli/support/device_flags.h"
 #include "cli/support/inputs.h"
 #include "cli/support/progress.h"
@@ -22,6 +23,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   std::string engine, output, labels, proposals, dump, dump_to, format = "picture,tsv,json";
+  DetectionType type;
   std::vector<std::string> inputs;
   DeviceFlags device;
   ThresholdFlags thresholds;
@@ -175,6 +177,7 @@ int infer(const Options& o, const CommonOptions& common) {
   refuse_equal_stems(files);
   ProgressBar bar(!common.quiet);
   const auto engine = LoadedEngine::open(o.engine, o.device.options(common, bar));
+  o.type.check(*engine);
   const ProposalSource proposals(o.proposals, o.engine, *engine);
   const std::vector<std::string> labels = labels_of(o, *engine);
   Dump dump(o, engine->graph());
@@ -194,8 +197,9 @@ int infer(const Options& o, const CommonOptions& common) {
     const std::vector<ImageView> views(photos.begin(), photos.end());
     RunOptions options{.parameters = run_parameters(o.thresholds.values)};
     dump.ask(options);
-    const std::vector<Detections> found = session.detect(views, options, nullptr, proposals.of(names));
+    std::vector<Detections> found = session.detect(views, options, nullptr, proposals.of(names));
     for (std::size_t i = begin; i < end; ++i) {
+      o.type.apply(found[i - begin]);
       writers.add(files[i], photos[i - begin], found[i - begin]);
       count += found[i - begin].items.size();
     }
@@ -223,6 +227,7 @@ Verb infer_verb() {
         app.add_option("-o,--output", o->output, "Folder to write to")->required();
         o->device.declare(app);
         o->thresholds.declare(app);
+        o->type.declare(app);
         declare_proposals(app, o->proposals);
         app.add_option("--labels", o->labels, "Other class names: one a line, or a COCO annotations file");
         app.add_option("--format", o->format, "What to write: picture, tsv, json, coco (COCO results), none")

@@ -127,6 +127,15 @@ class Infer(CommandTest):
         smaller = self.infer("photo.jpg", "--mask-threshold", "0.9")["images"][0]["detections"]
         self.assertNotEqual([d["mask"] for d in smaller], [d["mask"] for d in everything])
 
+    def test_detection_type(self):
+        self.run_osprey("infer", self.engine(), self.photo(), "--detection-type", "bbox", "-o", "boxes")
+        self.run_osprey("infer", self.engine(), self.photo(), "--detection_type", "segmentation", "-o", "masks")
+        for folder, masks in (("boxes", False), ("masks", True)):
+            found = json.loads((self.folder / folder / "detections.json").read_text())["images"][0]["detections"]
+            self.assertTrue(found and all(("mask" in d) == masks for d in found))
+        boxes = self.engine("--set", "MODEL.MASK_ON=False")
+        self.run_osprey("infer", boxes, self.photo(), "--detection-type", "segmentation", "-o", "out", expect=USAGE)
+
     def test_dump(self):
         self.photo()
         self.infer("photo.jpg", "--dump", "res2,proposal_boxes", "--dump-to", "stages.npz")
@@ -291,6 +300,17 @@ class Spellings(CommandTest):
                         DEMO / "demo_mask_rcnn.yaml", "--det2_weights", DEMO / "demo_mask_rcnn.pkl", "--sample_image", "unused.jpg")
         self.run_osprey("build_engine", "--onnx", "m.onnx", "--engine", "m.osprey", "--precision", "fp32")
         self.run_osprey("infer", "m.osprey", self.photo(), "-o", "out")
+
+    def test_input_shapes_of_efficientdet(self):
+        for shape in ("1,320,448,3", "1,3,320,448"):
+            self.run_osprey("create_onnx", "--saved_model", DEMO / "demo_mask_rcnn.pkl", "--pipeline_config", DEMO / "demo_mask_rcnn.yaml",
+                            "--onnx", "m.onnx", "--input_shape", shape, "--input_format", "NHWC", "--nms_threshold", "0.3",
+                            "--legacy_plugins")
+            layers = self.run_osprey("inspect", "m.onnx", "--layers").out
+            self.assertIn("canvas_height=320", layers)
+            self.assertIn("canvas_width=448", layers)
+        self.run_osprey("create_onnx", "--saved_model", DEMO / "demo_mask_rcnn.pkl", "--input_shape", "7,7", "--onnx", "m.onnx",
+                        expect=USAGE)
 
     def test_eval_coco(self):
         told = self.run_osprey("eval_coco", "--engine", self.engine(), "--input", SCENES, "--annotations", SCENES / "instances.json",

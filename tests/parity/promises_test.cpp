@@ -160,7 +160,7 @@ TEST(Determinism, AModelGivesTheEngineBytesOfItsCheckpoint) {
   const auto direct = scratch.path() / "direct.osprey", model = scratch.path() / "model.onnx",
              through = scratch.path() / "through.osprey";
   build_engine(demo_model(), {}, direct);
-  import_model(demo_model(), model);
+  import_model(demo_model(), {}, model);
   build_engine({.source = model}, {}, through);
   EXPECT_TRUE(read_text(direct) == read_text(through));
 }

@@ -10,6 +10,8 @@ namespace {
 // has no meaning here (with its value), kIgnoredSwitch for one without a value.
 constexpr const char* kIgnored = "(ignored)";
 constexpr const char* kIgnoredSwitch = "(ignored switch)";
+// Of a batch of images, N,H,W,3 or N,3,H,W: becomes --size.
+constexpr const char* kInputShape = "(input shape)";
 
 struct Alias {
   std::string verb;
@@ -26,9 +28,19 @@ const std::map<std::string, Alias>& aliases() {
          {"--det2-config", "--config"},
          {"--det2-weights", ""},
          {"--sample-image", kIgnored},
+         {"--pipeline-config", "--config"},
+         {"--saved-model", ""},
+         {"--input-shape", kInputShape},
+         {"--nms-threshold", "--second-nms-threshold"},
+         // A Model takes photos; how a tensor would lie in memory is asked by `osprey export`.
+         {"--input-format", kIgnored},
+         {"--tf2onnx", kIgnored},
+         {"--debug", kIgnored},
+         {"--legacy-plugins", kIgnoredSwitch},
          {"--first-nms-threshold", "--first-nms-threshold"},
          {"--second-nms-threshold", "--second-nms-threshold"},
-         {"--batch-size", "--batch"}}}},
+         // A Model takes any batch.
+         {"--batch-size", kIgnored}}}},
       {"build_engine",
        {"build",
         {{"--onnx", ""}, {"--engine", "-o"}, {"--batch-size", "--batch"}, {"--workspace", kIgnored}}}},
@@ -49,7 +61,6 @@ const std::map<std::string, Alias>& aliases() {
          {"--output", "-o"},
          {"--preprocessor", kIgnored},
          {"--labels", kIgnored},
-         {"--detection-type", kIgnored},
          {"--nms-threshold", "--score-threshold"},
          {"--iou-threshold", "--mask-threshold"}}}},
   };
@@ -88,6 +99,18 @@ void dashes_for_underscores(std::string& flag) {
   std::replace(flag.begin(), flag.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
 }
 
+// "1,512,640,3" and "1,3,512,640": "512x640". What is no such shape stays as it is, for --size to refuse.
+std::string size_of_shape(const std::string& shape) {
+  std::vector<std::string> extents(1);
+  for (const char c : shape) {
+    if (c == ',') extents.emplace_back();
+    if (c != ',' && c != ' ') extents.back() += c;
+  }
+  if (extents.size() != 4) return shape;
+  if (extents[3] == "3") return extents[1] + "x" + extents[2];
+  return extents[1] == "3" ? extents[2] + "x" + extents[3] : shape;
+}
+
 std::vector<std::string> translated(const std::vector<std::string>& in,
                                     const std::map<std::string, std::string>& flags) {
   std::vector<std::string> out{in[0]}, positional;
@@ -109,6 +132,10 @@ std::vector<std::string> translated(const std::vector<std::string>& in,
     else if (i + 1 < in.size())
       value = in[++i];
     if (found->second == kIgnored) continue;
+    if (found->second == kInputShape) {
+      out.insert(out.end(), {"--size", size_of_shape(value)});
+      continue;
+    }
     if (found->second.empty()) {
       positional.push_back(value);
     } else {

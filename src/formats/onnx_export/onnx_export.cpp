@@ -64,10 +64,19 @@ std::vector<bool> needed_nodes(const Graph& graph, const Ends& ends) {
   return node;
 }
 
-TensorType image_type(const Ends& ends) {
+// Whether `image` has the network's extents: a canvas that the photo was stretched to, or placed in.
+bool is_canvas(const Ends& ends) {
+  const Fit fit = ends.resize->fit;
+  return ends.normalize->canvas_height > 0 && (fit == Fit::kShortestEdge || fit == Fit::kStretch);
+}
+
+TensorType image_type(const Ends& ends, bool channels_last) {
   const NormalizeImage& n = *ends.normalize;
-  if (n.canvas_height > 0) return {DType::kF32, {1, 3, n.canvas_height, n.canvas_width}};
-  return {DType::kF32, {1, 3, Dim::symbol("height"), Dim::symbol("width")}};
+  const bool canvas = is_canvas(ends);
+  const Dim height = canvas ? Dim(n.canvas_height) : Dim::symbol("height");
+  const Dim width = canvas ? Dim(n.canvas_width) : Dim::symbol("width");
+  if (channels_last) return {DType::kF32, {1, height, width, 3}};
+  return {DType::kF32, {1, 3, height, width}};
 }
 
 // How many rows or columns reach the next multiple: -extent mod multiple.
@@ -75,20 +84,47 @@ std::string padding(Emitter& e, const std::string& extents, int multiple) {
   return e.op("Mod", {e.op("Neg", {extents}), e.ints({multiple})});
 }
 
-void emit_input(Emitter& e, const Ends& ends) {
-  const NormalizeImage& n = *ends.normalize;
-  e.enter("input");
-  set_onnx_type(*e.file().model.mutable_graph()->add_input(), "image", image_type(ends));
-  const std::string shape = e.op("Shape", {"image"});
-  e.bind(ends.geometry, e.cast(e.take(shape, e.ints({3, 2, 3, 2})), DType::kF32));
-  std::string x = "image";
-  if (ends.resize->bgr) x = e.op("Gather", {x, e.ints({2, 1, 0})}, {{"axis", std::int64_t{1}}});
-  x = e.op("Sub", {x, e.floats(n.mean, {1, 3, 1, 1})});
-  x = e.op("Div", {x, e.floats(n.std, {1, 3, 1, 1})});
-  if (n.canvas_height == 0 && n.multiple > 1) {
-    const std::string after = padding(e, e.take(shape, e.ints({2, 3})), n.multiple);
-    x = e.op("Pad", {x, e.op("Concat", {e.ints({0, 0, 0, 0, 0, 0}), after}, {{"axis", std::int64_t{0}}})});
+// Zeros to the right of and below x, so many rows and columns: i64[2].
+std::string emit_padding(Emitter& e, const std::string& x, const std::string& rows_columns) {
+  return e.op("Pad",
+              {x, e.op("Concat", {e.ints({0, 0, 0, 0, 0, 0}), rows_columns}, {{"axis", std::int64_t{0}}})});
+}
+
+// (x * scale - mean) / std; without mean and std, x * scale.
+std::string emit_normalized(Emitter& e, std::string x, float scale, const std::vector<float>& mean,
+                            const std::vector<float>& std) {
+  if (scale != 1) x = e.op("Mul", {x, e.number(scale)});
+  if (mean.empty()) return x;
+  x = e.op("Sub", {x, e.floats(mean, {1, 3, 1, 1})});
+  return e.op("Div", {x, e.floats(std, {1, 3, 1, 1})});
+}
+
+// What boxes are clipped to (ops/resize_image.h): the image, or with EfficientDet's fit the canvas around it.
+std::string emit_geometry(Emitter& e, const Ends& ends, const std::string& height_width) {
+  if (ends.resize->fit == Fit::kTruncate) {
+    const auto h = static_cast<float>(ends.resize->canvas_height);
+    const auto w = static_cast<float>(ends.resize->canvas_width);
+    return e.floats({w, h, w, h});
   }
+  return e.cast(e.take(height_width, e.ints({1, 0, 1, 0})), DType::kF32);
+}
+
+void emit_input(Emitter& e, const Ends& ends, bool channels_last) {
+  const NormalizeImage& n = *ends.normalize;
+  const ResizeImage& r = *ends.resize;
+  e.enter("input");
+  set_onnx_type(*e.file().model.mutable_graph()->add_input(), "image", image_type(ends, channels_last));
+  std::string x = "image";
+  if (channels_last) x = e.op("Transpose", {x}, {{"perm", std::vector<std::int64_t>{0, 3, 1, 2}}});
+  const std::string extents = e.take(e.op("Shape", {x}), e.ints({2, 3}));
+  e.bind(ends.geometry, emit_geometry(e, ends, extents));
+  if (r.bgr) x = e.op("Gather", {x, e.ints({2, 1, 0})}, {{"axis", std::int64_t{1}}});
+  // What happens to pixels before they are resized can as well happen after it: both are linear.
+  if (r.to_float()) x = emit_normalized(e, x, r.scale, r.mean, r.std);
+  if (r.fills_canvas() && !is_canvas(ends))
+    x = emit_padding(e, x, e.op("Sub", {e.ints({r.canvas_height, r.canvas_width}), extents}));
+  x = emit_normalized(e, x, n.scale, n.mean, n.std);
+  if (n.canvas_height == 0 && n.multiple > 1) x = emit_padding(e, x, padding(e, extents, n.multiple));
   e.bind(ends.image, x);
 }
 
@@ -172,16 +208,41 @@ void emit_outputs(Emitter& e, const Ends& ends) {
         {DType::kF32, {1, d, extent(ends.heatmaps, 1), extent(ends.heatmaps, 2), extent(ends.heatmaps, 3)}});
 }
 
+const char* rule_name(ResizeRule rule) {
+  switch (rule) {
+    case ResizeRule::kTfBilinear:
+      return "TensorFlow 1 bilinear (half_pixel_centers false, align_corners false)";
+    case ResizeRule::kTfHalfPixel:
+      return "TensorFlow 2 bilinear (half-pixel centers, no antialias)";
+    default:
+      return "Pillow bilinear";
+  }
+}
+
 // How a photo becomes `image`, in the terms of the framework's config.
 Json input_rule(const Ends& ends) {
   const NormalizeImage& n = *ends.normalize;
-  Json out{{"resize", "Pillow bilinear"}};
+  const ResizeImage& r = *ends.resize;
+  Json out{{"resize", rule_name(r.rule)}};
+  switch (r.fit) {
+    case Fit::kStretch:
+      out.update({{"height", r.canvas_height}, {"width", r.canvas_width}, {"fit", "stretch"}});
+      return out;
+    case Fit::kKeepAspect:
+      out.update({{"min_dimension", r.shortest}, {"max_dimension", r.longest}, {"fit", "keep_aspect_ratio"}});
+      return out;
+    case Fit::kTruncate:
+      out.update({{"within_height", r.canvas_height}, {"within_width", r.canvas_width}, {"fit", "truncate"}});
+      return out;
+    case Fit::kShortestEdge:
+      break;
+  }
   if (n.canvas_height == 0) {
-    out.update({{"shortest_edge", ends.resize->shortest}, {"longest_edge", ends.resize->longest}});
+    out.update({{"shortest_edge", r.shortest}, {"longest_edge", r.longest}});
     return out;
   }
   std::vector<float> fill = n.fill;
-  if (ends.resize->bgr) std::reverse(fill.begin(), fill.end());
+  if (r.bgr) std::reverse(fill.begin(), fill.end());
   out.update({{"height", n.canvas_height}, {"width", n.canvas_width}, {"place", "top left"}, {"fill", fill}});
   return out;
 }
@@ -208,14 +269,14 @@ void describe(onnx::ModelProto& to, const Model& model, const Ends& ends) {
 
 }  // namespace
 
-void export_onnx(const Model& model, const std::filesystem::path& file,
+void export_onnx(const Model& model, const std::filesystem::path& file, bool channels_last,
                  const std::function<void(double)>& progress) {
   const Graph& graph = model.graph;
   const Ends ends = find_ends(graph);
   const std::vector<bool> needed = needed_nodes(graph, ends);
   Emitter e(graph);
   emit_weights(e);
-  emit_input(e, ends);
+  emit_input(e, ends, channels_last);
   emit_proposals(e);
   for (std::size_t i = 0; i < graph.nodes().size(); ++i)
     if (needed[i]) emit_node(e, graph.nodes()[i]);

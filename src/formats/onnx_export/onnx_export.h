@@ -1,9 +1,10 @@
 // A Model spelt in ONNX's own ops alone (opset 17), for ONNX Runtime 1.15 and later: the whole detector, from
 // an image already resized to its detections.
 //
-//   image              f32[1,3,height,width]  RGB, 0..255, of any size; normalised and padded inside the
-//   graph.
-//                      For detections as the framework gives them, resize by the rule in metadata_props
+//   image              f32[1,3,height,width]  RGB, 0..255, of any size, or of the one that photos are
+//                      stretched to; normalised and padded inside the graph. With `channels_last`
+//                      f32[1,height,width,3]. For detections as the framework gives them, resize by the rule
+//                      in metadata_props
 //                      ("osprey.input")
 //   proposals          f32[proposals,4]       of models that need them, by descending score: x0, y0, x1, y1
 //                      in pixels of `image`; those outside are dropped, and the best of the rest are taken
@@ -28,7 +29,7 @@
 namespace osprey {
 
 // Writes the file, whole or not at all. Throws Error(kBadInput) naming an op that has no spelling.
-void export_onnx(const Model& model, const std::filesystem::path& file,
+void export_onnx(const Model& model, const std::filesystem::path& file, bool channels_last = false,
                  const std::function<void(double)>& progress = {});
 
 }  // namespace osprey

@@ -95,6 +95,13 @@ TEST_F(OnnxExport, GoesFromAnImageToDetections) {
                            "detection_masks: f32[1,detections,2,2]"));
 }
 
+TEST_F(OnnxExport, TakesChannelsLastWhereAsked) {
+  export_onnx(model_, path_, /*channels_last=*/true);
+  const onnx::ModelProto model = read_onnx_file(open_source(path_)).model;
+  EXPECT_EQ(to_string(type_of_onnx(model.graph().input(0))), "f32[1,height,width,3]");
+  EXPECT_EQ(model.graph().node(0).op_type(), "Transpose");
+}
+
 TEST_F(OnnxExport, TheSameModelGivesTheSameBytes) {
   exported();
   const std::string first = read_text(path_);
