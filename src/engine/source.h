@@ -8,8 +8,9 @@ namespace osprey {
 
 Model load_source(const SourceOptions& source);
 
-// Class names from a file: one a line, or the categories of a COCO annotations file, by their ids. Throws
-// when they are not as many as the model's classes.
+// Class names from a file: one a line, or by their ids the categories of a COCO annotations file or the items
+// of TensorFlow's label map (.pbtxt). Throws when they are not as many as the model's classes; ids with gaps
+// may be fewer.
 std::vector<Category> read_labels(const std::filesystem::path& file, std::size_t classes);
 
 // Sets the thresholds that are given in the graph's ops.
