@@ -40,7 +40,7 @@ AnchorRanking::AnchorRanking(const CpuPrepare& prepare)
     const std::int64_t pixels = dims[2] * dims[3];
     const std::int64_t step = std::max(kSlice / dims[1], std::int64_t{1});
     for (std::int64_t p = 0; p < pixels; p += step) slices_.push_back({l, p, std::min(p + step, pixels)});
-    first_row_.push_back(first_row_.back() + pixels * op_.anchors);
+    first_row_.push_back(first_row_.back() + pixels * op_.anchors_of(l));
   }
   require(first_row_.back() <= std::numeric_limits<std::uint32_t>::max() / op_.classes,
           "{}: {} anchors of {} classes are more candidates than can be numbered", prepare.node().name,
@@ -117,7 +117,7 @@ template <class IsBest>
 void AnchorRanking::offer(float score, std::size_t level, std::int64_t pixel, std::int64_t anchor,
                           std::int64_t column, Collector& collector, IsBest&& is_best) {
   if (!(score > search_.threshold)) return;
-  const std::int64_t row = first_row_[level] + pixel * op_.anchors + anchor;
+  const std::int64_t row = first_row_[level] + pixel * op_.anchors_of(level) + anchor;
   const Rank candidate = rank(score, row, column - op_.first_column());
   if (candidate >= search_.below || candidate < bound_.load(std::memory_order_relaxed)) return;
   if (op_.best_class_only && !is_best()) return;
@@ -162,7 +162,7 @@ void AnchorRanking::scan_softmax(const CpuValue& scores, const Slice& slice, Col
   const std::int64_t columns = op_.columns();
   const float* const all = rows_of<float>(scores);
   for (std::int64_t pixel = slice.begin; pixel < slice.end; ++pixel)
-    for (std::int64_t anchor = 0; anchor < op_.anchors; ++anchor) {
+    for (std::int64_t anchor = 0; anchor < op_.anchors_of(slice.level); ++anchor) {
       const auto logit = [&](std::int64_t k) {
         return all[planes.at(search_.image, anchor * columns + k, pixel / planes.width,
                              pixel % planes.width)];

@@ -193,12 +193,11 @@ class DetectAnchorsStep final : public CpuStep {
     const auto [level, at] = ranking_.place_in_level(row);
     const CpuPlanes planes(run.in(2 * level + 1));
     const float* const deltas = rows_of<float>(run.in(2 * level + 1));
-    const std::int64_t anchor = at % op_.anchors, pixel = at / op_.anchors;
+    const std::int64_t anchors = op_.anchors_of(level), anchor = at % anchors, pixel = at / anchors;
     const std::int64_t y = pixel / planes.width, x = pixel % planes.width;
     float delta[4];
     for (std::int64_t d = 0; d < 4; ++d) delta[d] = deltas[planes.at(image, 4 * anchor + d, y, x)];
-    const float* const cell =
-        op_.cells.data() + (static_cast<std::int64_t>(level) * op_.anchors + anchor) * 4;
+    const float* const cell = op_.cells.data() + (op_.first_cell(level) + anchor) * 4;
     const auto shift = [&](std::int64_t cells, std::size_t axis) {
       return (static_cast<float>(cells) + op_.of_level(op_.offsets, level, axis)) *
              op_.of_level(op_.strides, level, axis);

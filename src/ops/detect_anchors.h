@@ -38,9 +38,10 @@ struct DetectAnchors {
   static constexpr std::string_view kName = "detect_anchors";
   // Network pixels between cells: one number a level, or two (vertical, horizontal).
   std::vector<float> strides;
-  std::vector<float> offsets;    // of the cells' origins, in strides; as many numbers as strides
-  int anchors = 3, classes = 1;  // A, and classes without background
-  std::vector<float> cells;      // [levels, anchors, 4]: x0, y0, x1, y1 around the cell's origin
+  std::vector<float> offsets;      // of the cells' origins, in strides; as many numbers as strides
+  int anchors = 3, classes = 1;    // A, and classes without background
+  std::vector<int> level_anchors;  // A of each level, where they differ; empty: `anchors` on all
+  std::vector<float> cells;        // [levels, A, 4]: x0, y0, x1, y1 around the cell's origin
   AnchorScores scores = AnchorScores::kSigmoid;
   std::vector<float> weights{1, 1, 1, 1};  // of x, y, width, height, whatever delta_order is
   float max_log_scale = 0;                 // 0: no limit
@@ -58,16 +59,26 @@ struct DetectAnchors {
   int stage = 2;  // 1: proposals, 2: final detections; says which run-time thresholds apply
   void fields(auto&& f) {
     f("strides", strides), f("offsets", offsets), f("anchors", anchors), f("classes", classes),
-        f("cells", cells), f("scores", scores), f("weights", weights), f("max_log_scale", max_log_scale),
-        f("delta_order", delta_order), f("clip_anchors", clip_anchors), f("canvas_height", canvas_height),
-        f("canvas_width", canvas_width), f("best_class_only", best_class_only), f("agnostic", agnostic),
-        f("threshold", threshold), f("iou", iou), f("soft_sigma", soft_sigma),
-        f("max_per_class", max_per_class), f("max_detections", max_detections), f("clip", clip),
-        f("stage", stage);
+        f("level_anchors", level_anchors), f("cells", cells), f("scores", scores), f("weights", weights),
+        f("max_log_scale", max_log_scale), f("delta_order", delta_order), f("clip_anchors", clip_anchors),
+        f("canvas_height", canvas_height), f("canvas_width", canvas_width),
+        f("best_class_only", best_class_only), f("agnostic", agnostic), f("threshold", threshold),
+        f("iou", iou), f("soft_sigma", soft_sigma), f("max_per_class", max_per_class),
+        f("max_detections", max_detections), f("clip", clip), f("stage", stage);
   }
 
   std::size_t levels() const {
+    if (!level_anchors.empty()) return level_anchors.size();
     return anchors > 0 ? cells.size() / 4 / static_cast<std::size_t>(anchors) : 0;
+  }
+  std::int64_t anchors_of(std::size_t level) const {
+    return level_anchors.empty() ? anchors : level_anchors[level];
+  }
+  // Where a level's begin in cells, counted in anchors; behind the last level: how many there are.
+  std::int64_t first_cell(std::size_t level) const {
+    std::int64_t first = 0;
+    for (std::size_t l = 0; l < level; ++l) first += anchors_of(l);
+    return first;
   }
   // Columns of an anchor, and the first that is a class.
   std::int64_t columns() const { return std::int64_t{classes} + first_column(); }
@@ -82,8 +93,10 @@ struct DetectAnchors {
             "detect_anchors: anchors {}, classes {}, max_detections {}, max_per_class {}", anchors, classes,
             max_detections, max_per_class);
     const std::size_t count = levels();
-    require(count > 0 && cells.size() == count * static_cast<std::size_t>(anchors) * 4,
-            "detect_anchors: {} numbers in cells for levels of {} anchors", cells.size(), anchors);
+    for (const int a : level_anchors) require(a > 0, "detect_anchors: {} anchors on a level", a);
+    require(count > 0 && std::ssize(cells) == first_cell(count) * 4,
+            "detect_anchors: {} numbers in cells for {} anchors of {} levels", cells.size(),
+            first_cell(count), count);
     require(in.count() == 2 * count + 1, "detect_anchors: {} levels need {} inputs, not {}", count,
             2 * count + 1, in.count());
     require((strides.size() == count || strides.size() == 2 * count) && offsets.size() == strides.size(),
@@ -96,8 +109,8 @@ struct DetectAnchors {
     require((canvas_height > 0) == (canvas_width > 0) && canvas_height >= 0, "detect_anchors: canvas {}x{}",
             canvas_height, canvas_width);
     for (std::size_t l = 0; l < count; ++l) {
-      in.expect(2 * l, "scores", {DType::kF32}, {"N", anchors * columns(), "_", "_"});
-      in.expect(2 * l + 1, "deltas", {DType::kF32}, {"N", std::int64_t{anchors} * 4, "_", "_"});
+      in.expect(2 * l, "scores", {DType::kF32}, {"N", anchors_of(l) * columns(), "_", "_"});
+      in.expect(2 * l + 1, "deltas", {DType::kF32}, {"N", anchors_of(l) * 4, "_", "_"});
       for (const std::size_t axis : {2, 3})
         require(in[2 * l].dims[axis] == in[2 * l + 1].dims[axis],
                 "detect_anchors: level {} has scores {}, but deltas {}", l, to_string(in[2 * l]),
