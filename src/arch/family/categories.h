@@ -10,6 +10,7 @@
 namespace osprey {
 
 std::vector<Category> coco_categories();               // 80, with COCO's ids (1..90 with gaps)
+std::vector<Category> coco_90_categories();            // all ids of COCO, 1..90
 std::vector<Category> person_category();               // COCO keypoints
 std::vector<Category> voc_categories();                // 20, alphabetical
 std::vector<Category> cityscapes_categories();         // the 8 with instances

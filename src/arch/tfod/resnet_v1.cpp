@@ -1,8 +1,8 @@
 #include "arch/tfod/resnet_v1.h"
 
+#include <algorithm>
 #include <array>
 
-#include "arch/blocks/tf_layers.h"
 #include "ops/add.h"
 
 namespace osprey {
@@ -16,9 +16,10 @@ int block_count(int depth, int stage) {
   return it->second.at(static_cast<std::size_t>(stage - 2));
 }
 
-// "<name>_conv" and "<name>_bn".
-ValueId conv_norm(Net& net, const std::string& name, const ResNetV1& m, ValueId x, const TfConv& layer) {
-  return tf_batch_norm(net, name + "_bn", tf_conv(net, name + "_conv", x, layer), {.epsilon = m.epsilon});
+// "<name>_conv", of a width that is still to be scaled, and "<name>_bn".
+ValueId conv_norm(Net& net, const std::string& name, const ResNetV1& m, ValueId x, TfConv layer) {
+  layer.out = std::max(static_cast<int>(static_cast<float>(layer.out) * m.depth_multiplier), m.min_depth);
+  return tf_batch_norm(net, name + "_bn", tf_conv(net, name + "_conv", x, layer), m.norm);
 }
 
 struct Block {

@@ -1,22 +1,24 @@
 // ResNet v1 as the Object Detection API has it (models/keras_models/resnet_v1.py): Keras' own, whose
 // convolutions have no bias, which strides in a block's first 1x1 convolution (and in its shortcut), pads as
-// SAME does except before the first convolution, and takes its batch norms' epsilon and its activation from
-// the config that uses it.
-// Weight names: "<prefix>conv1_conv/kernel", "<prefix>conv1_bn/...", "<prefix>conv2_block1_1_conv/kernel",
+// SAME does except before the first convolution, and takes its batch norms, its activation and a factor of
+// its widths from the config that uses it. Weight names: "<prefix>conv1_conv/kernel", "<prefix>conv1_bn/...",
+// "<prefix>conv2_block1_1_conv/kernel",
 // ...
 #pragma once
 
 #include <string>
 
 #include "arch/blocks/features.h"
-#include "graph/enums.h"
+#include "arch/blocks/tf_layers.h"
 
 namespace osprey {
 
 struct ResNetV1 {
   int depth = 50;  // 50, 101, 152
   Activation activation = Activation::kRelu;
-  float epsilon = 1e-5f;
+  TfNorm norm{.epsilon = 1e-5f};
+  float depth_multiplier = 1;  // of the widths, which then are at least
+  int min_depth = 8;
 };
 
 // The stages "conv2" (stride 4) up to `last` (2..5).

@@ -1,0 +1,114 @@
+#include "arch/tfod/checkpoint.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <queue>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "arch/family/tf_weights.h"
+#include "core/error.h"
+#include "formats/tf_object_graph.h"
+
+namespace osprey::tfod {
+namespace {
+
+using Graph = TfObjectGraph;
+
+constexpr std::string_view kSuffix = "/.ATTRIBUTES/VARIABLE_VALUE";
+
+// Parts of the models that are built here, and of CenterNet, which is refused by name.
+bool is_detector_part(std::string_view part) {
+  constexpr std::array<std::string_view, 6> kParts{
+      "_feature_extractor",         "_box_predictor",           "_feature_extractor_for_proposal_features",
+      "_first_stage_box_predictor", "_mask_rcnn_box_predictor", "_prediction_head_dict"};
+  return std::find(kParts.begin(), kParts.end(), part) != kParts.end();
+}
+
+// "model/_box_predictor/..." -> "_box_predictor"; empty when it does not begin with a model.
+std::string_view part_of_model(std::string_view key) {
+  for (const std::string_view model : {"model/", "_model/"})
+    if (key.starts_with(model)) return key.substr(model.size(), key.find('/', model.size()) - model.size());
+  return {};
+}
+
+// Children of Keras' layers that lead to variables which have a path by name as well.
+bool is_list_of_all(std::string_view child) {
+  constexpr std::array<std::string_view, 7> kLists{
+      "variables", "trainable_variables", "non_trainable_variables", "regularization_losses", "keras_api",
+      "layers",    "layer_metrics"};
+  return child.starts_with("layer-") || std::find(kLists.begin(), kLists.end(), child) != kLists.end();
+}
+
+// Names by key: the shortest path of each variable below the model, found as TensorFlow names the variables
+// of a checkpoint (breadth first).
+std::unordered_map<std::string_view, std::string> names_through(const Graph& graph) {
+  std::unordered_map<std::string_view, std::string> names;
+  std::optional<Graph::Node> model = graph.find("model");
+  if (!model) model = graph.find("_model");
+  if (!model) return names;
+  std::queue<std::pair<Graph::Node, std::string>> queue;
+  std::unordered_set<Graph::Node> seen{*model};
+  for (queue.push({*model, "model"}); !queue.empty(); queue.pop()) {
+    const auto& [node, path] = queue.front();
+    for (const Graph::Attribute& attribute : graph.attributes(node))
+      if (attribute.name == "VARIABLE_VALUE") names.emplace(attribute.key, path);
+    for (const Graph::Child& child : graph.children(node))
+      if (!is_list_of_all(child.name) && seen.insert(child.node).second)
+        queue.push({child.node, path + "/" + std::string(child.name)});
+  }
+  return names;
+}
+
+std::string without_suffix(const std::string& key) {
+  return key.ends_with(kSuffix) ? key.substr(0, key.size() - kSuffix.size()) : key;
+}
+
+// "a/conv1_bn/gamma" -> "conv1_bn"; empty when there is no layer.
+std::string_view layer_of(std::string_view full_name) {
+  const auto end = full_name.rfind('/');
+  if (end == std::string_view::npos) return {};
+  full_name = full_name.substr(0, end);
+  return full_name.substr(full_name.rfind('/') + 1);
+}
+
+// A numbered layer of a Keras model takes the layer's own name: numbers change with the network's depth and
+// with the order in which Keras sorts its layers.
+std::string with_layer_name(std::string path, std::string_view full_name) {
+  constexpr std::string_view kNumbered = "/layer_with_weights-";
+  const auto begin = path.find(kNumbered);
+  if (begin == std::string::npos || layer_of(full_name).empty()) return path;
+  const auto end = std::min(path.find('/', begin + 1), path.size());
+  return path.replace(begin + 1, end - begin - 1, layer_of(full_name));
+}
+
+}  // namespace
+
+bool is_tfod(const Checkpoint& checkpoint) {
+  return std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(),
+                     [](const NamedTensor& t) { return is_detector_part(part_of_model(t.name)); });
+}
+
+std::vector<NamedTensor> model_tensors(const Checkpoint& checkpoint) {
+  const bool saved_model = std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(),
+                                       [](const NamedTensor& t) { return t.name.starts_with("_model/"); });
+  require(!saved_model || checkpoint.object_graph != nullptr,
+          "a SavedModel without its object graph: which variable is which cannot be known; is its data file "
+          "there?");
+  std::unordered_map<std::string_view, std::string> names;
+  if (saved_model) names = names_through(*checkpoint.object_graph);
+  std::vector<NamedTensor> out;
+  for (const NamedTensor& tensor : checkpoint.tensors) {
+    if (is_training_state(tensor.name)) continue;
+    NamedTensor kept = tensor;
+    const auto name = names.find(tensor.name);
+    kept.name =
+        with_layer_name(name == names.end() ? without_suffix(tensor.name) : name->second, tensor.full_name);
+    const TfLayout layout = tf_layout(kept.name, kept.shape.size());
+    out.push_back(from_tf(std::move(kept), layout));
+  }
+  return out;
+}
+
+}  // namespace osprey::tfod
