@@ -1,0 +1,69 @@
+// TensorFlow's Object Detection API, version 2 (github.com/tensorflow/models, research/object_detection):
+// what its pipeline.config describes, over its checkpoints and SavedModels.
+#include <filesystem>
+
+#include "arch/family.h"
+#include "arch/family/categories.h"
+#include "arch/tfod/checkpoint.h"
+#include "arch/tfod/ssd_options.h"
+#include "arch/tfod/zoo.h"
+
+namespace osprey {
+namespace tfod {
+namespace {
+
+int recognise(const ImportRequest& request) { return is_tfod(request.checkpoint) ? 2 : 0; }
+
+// The API trains on COCO's 90 ids, gaps and all.
+std::vector<Category> categories(int classes) {
+  std::vector<Category> coco = coco_90_categories();
+  return static_cast<int>(coco.size()) == classes ? coco : numbered_categories(classes);
+}
+
+// Names only: an engine's bytes must not tell where it was built.
+std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
+std::map<std::string, std::string> metadata(const ImportRequest& request, const Loaded& loaded) {
+  std::map<std::string, std::string> out{{"checkpoint", file_name(request.source)}, {"config", loaded.name}};
+  for (const auto& [key, value] : request.overrides) out["set " + key] = value;
+  for (std::size_t i = 0; i < loaded.warnings.size(); ++i)
+    out[fmt::format("config warning {}", i + 1)] = loaded.warnings[i];
+  return out;
+}
+
+Model build_ssd(const ImportRequest& request, Loaded& loaded) {
+  const Ssd options = ssd_options(loaded.config, request.height, request.width);
+  loaded.config.close();
+  const auto tensors = model_tensors(request.checkpoint);
+  Net net("tfod", tensors);
+  ssd(net, options);
+  Model model{.graph = net.finish(),
+              .family = "tfod",
+              .description = options.description,
+              .categories = categories(options.classes),
+              .metadata = metadata(request, loaded)};
+  model.weights = net.account();
+  return model;
+}
+
+Model build(const ImportRequest& request) {
+  Loaded loaded = load(request.config, request.source, request.overrides);
+  const std::string architecture = loaded.config.alternative("model");
+  if (architecture == "ssd") return build_ssd(request, loaded);
+  loaded.config.refuse("model", "only ssd is");
+}
+
+std::vector<std::pair<std::string, std::string>> zoo() {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const Official& o : officials()) out.emplace_back(o.name, o.title);
+  return out;
+}
+
+}  // namespace
+}  // namespace tfod
+
+Family tfod_family() {
+  return {.name = "tfod", .recognise = tfod::recognise, .build = tfod::build, .zoo = tfod::zoo};
+}
+
+}  // namespace osprey
