@@ -1,8 +1,10 @@
-// An activation after a convolution or a fully connected layer that nobody else reads is applied by it.
+// An activation after a convolution, a fully connected layer or a weighted sum that nobody else reads is
+// applied by it.
 #include "ops/activate.h"
 #include "ops/conv.h"
 #include "ops/conv_transpose.h"
 #include "ops/linear.h"
+#include "ops/weighted_sum.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -29,7 +31,8 @@ void fuse_activation(Graph& graph, const PassOptions&) {
     if (at < 0) continue;
     Node& producer = nodes[static_cast<std::size_t>(at)];
     const Activation kind = activate->kind;
-    if (!fuse<Conv>(producer, kind) && !fuse<ConvTranspose>(producer, kind) && !fuse<Linear>(producer, kind))
+    if (!fuse<Conv>(producer, kind) && !fuse<ConvTranspose>(producer, kind) &&
+        !fuse<Linear>(producer, kind) && !fuse<WeightedSum>(producer, kind))
       continue;
     producer.outputs = nodes[i].outputs;
     gone[i] = true;

@@ -16,7 +16,7 @@ void fuse_upsample(Graph& graph, const PassOptions& options) {
     if (at < 0) continue;
     const Node& producer = graph.nodes()[static_cast<std::size_t>(at)];
     const Upsample* up = producer.op.as<Upsample>();
-    if (!up || up->mode != Interpolation::kNearest || up->scale != 2) continue;
+    if (!up || up->mode != Interpolation::kNearest || up->scale != 2 || up->sized()) continue;
     node.op = changed<Conv>(node.op, [](Conv& c) { c.residual_scale = 2; });
     node.inputs[3] = producer.inputs[0];
   }

@@ -12,6 +12,8 @@ const std::vector<Pass>& pipeline() {
        fold_constants},
       {"fold_batch_norm", "into the convolution before it, which the fusions below then see bare",
        fold_batch_norm},
+      {"fold_scale", "into the convolution before it, which may just have taken a normalisation in",
+       fold_scale},
       {"fuse_residual", "a sum becomes part of its later convolution; before activations, which follow sums",
        fuse_residual},
       {"fuse_upsample", "an enlarged residual is read at its own size; needs fuse_residual", fuse_upsample},
