@@ -6,6 +6,8 @@
 #include "arch/family/categories.h"
 #include "arch/tfod/checkpoint.h"
 #include "arch/tfod/ssd_options.h"
+#include "arch/tfod/two_stage_options.h"
+#include "arch/tfod/two_stage_weights.h"
 #include "arch/tfod/zoo.h"
 
 namespace osprey {
@@ -31,26 +33,47 @@ std::map<std::string, std::string> metadata(const ImportRequest& request, const 
   return out;
 }
 
+// What a network is, beside its graph.
+struct Facts {
+  std::string description;
+  std::vector<Category> categories;
+};
+
+Model finish(Net& net, Facts facts, const ImportRequest& request, const Loaded& loaded) {
+  Model model{.graph = net.finish(),
+              .family = "tfod",
+              .description = std::move(facts.description),
+              .categories = std::move(facts.categories),
+              .metadata = metadata(request, loaded)};
+  model.weights = net.account();
+  return model;
+}
+
 Model build_ssd(const ImportRequest& request, Loaded& loaded) {
   const Ssd options = ssd_options(loaded.config, request.height, request.width);
   loaded.config.close();
   const auto tensors = model_tensors(request.checkpoint);
   Net net("tfod", tensors);
   ssd(net, options);
-  Model model{.graph = net.finish(),
-              .family = "tfod",
-              .description = options.description,
-              .categories = categories(options.classes),
-              .metadata = metadata(request, loaded)};
-  model.weights = net.account();
-  return model;
+  return finish(net, {options.description, categories(options.classes)}, request, loaded);
+}
+
+Model build_two_stage(const ImportRequest& request, Loaded& loaded) {
+  const TwoStage options = two_stage_options(loaded.config, request.height, request.width);
+  loaded.config.close();
+  const auto tensors = two_stage_tensors(request.checkpoint);
+  Net net("tfod", tensors);
+  two_stage(net, options);
+  auto labels = options.stages == 1 ? std::vector<Category>{{"object", 1}} : categories(options.classes);
+  return finish(net, {describe(options), std::move(labels)}, request, loaded);
 }
 
 Model build(const ImportRequest& request) {
   Loaded loaded = load(request.config, request.source, request.overrides);
   const std::string architecture = loaded.config.alternative("model");
   if (architecture == "ssd") return build_ssd(request, loaded);
-  loaded.config.refuse("model", "only ssd is");
+  if (architecture == "faster_rcnn") return build_two_stage(request, loaded);
+  loaded.config.refuse("model", "only ssd and faster_rcnn are");
 }
 
 std::vector<std::pair<std::string, std::string>> zoo() {

@@ -4,7 +4,6 @@
 
 #include "ops/decode_keypoints.h"
 #include "ops/normalize_image.h"
-#include "ops/paste_masks.h"
 #include "ops/rescale_boxes.h"
 #include "ops/rescale_keypoints.h"
 #include "ops/resize_image.h"
@@ -68,7 +67,8 @@ void photo_outputs(Net& net, const Detected& detected, const Instances& instance
     const ValueId probs =
         net.add(SelectClass{}, {instances.mask_logits, detected.classes}, "output.mask_probs");
     net.stage("mask_probs", probs);
-    const auto masks = net.add_all(PasteMasks{}, {probs, photo[0], photo[1], geometry}, "output.masks");
+    const auto masks = net.add_all(PasteMasks{.rule = instances.paste}, {probs, photo[0], photo[1], geometry},
+                                   "output.masks");
     output(net, "mask_runs", masks.at(0));
     output(net, "mask_ends", masks.at(1));
   }

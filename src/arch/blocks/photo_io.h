@@ -6,6 +6,7 @@
 
 #include "arch/blocks/box_head.h"
 #include "graph/net.h"
+#include "ops/paste_masks.h"
 
 namespace osprey {
 
@@ -34,6 +35,7 @@ ValueId given_proposals(Net& net, const GivenProposals& m, ValueId geometry, boo
 struct Instances {
   ValueId mask_logits = kNoValue;  // [D,K,S,S]
   ValueId heatmaps = kNoValue;     // f32[D,K,S,S]
+  PasteRule paste = PasteRule::kCentres;
 };
 // Without `classes` all detections are of one kind, and there is no det_classes.
 // `clip`: boxes end at the photo's edge (false with a canvas, whose border they may reach into).

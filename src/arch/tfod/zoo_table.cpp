@@ -80,6 +80,113 @@ Official ssd_mobilenet_v2() {
                       fmt::arg("predictor", predictor), fmt::arg("anchors", kSsdAnchors))};
 }
 
+// What all two-stage models of the zoo have in common.
+constexpr std::string_view kTwoStage = R"(
+model {{
+  faster_rcnn {{
+    number_of_stages: {stages}
+    num_classes: 90
+    image_resizer {{ {resizer} }}
+    feature_extractor {{ type: "{extractor}" }}
+    first_stage_anchor_generator {{
+      grid_anchor_generator {{
+        scales: [0.25, 0.5, 1.0, 2.0] aspect_ratios: [0.5, 1.0, 2.0] height_stride: 16 width_stride: 16
+      }}
+    }}
+    first_stage_nms_score_threshold: 0.0
+    first_stage_nms_iou_threshold: 0.7
+    first_stage_max_proposals: 300
+    {crops}
+    second_stage_box_predictor {{ mask_rcnn_box_predictor {{ {predictor} }} }}
+    second_stage_post_processing {{
+      batch_non_max_suppression {{
+        score_threshold: 0.0
+        iou_threshold: 0.6
+        max_detections_per_class: 100
+        max_total_detections: {detections}
+      }}
+      score_converter: SOFTMAX
+    }}
+    use_matmul_crop_and_resize: {tpu}
+  }}
+}}
+)";
+
+constexpr std::string_view kResNetCrops = "initial_crop_size: 14 maxpool_kernel_size: 2 maxpool_stride: 2";
+constexpr std::string_view kInceptionCrops = "initial_crop_size: 17 maxpool_kernel_size: 1 maxpool_stride: 1";
+
+std::string keep_aspect(int shortest, int longest) {
+  return fmt::format(
+      "keep_aspect_ratio_resizer {{ min_dimension: {} max_dimension: {} pad_to_max_dimension: true }}",
+      shortest, longest);
+}
+
+std::string fixed_shape(int size) {
+  return fmt::format("fixed_shape_resizer {{ height: {} width: {} }}", size, size);
+}
+
+// What was trained on TPUs and what on GPUs differs in more than that.
+struct TwoStageRow {
+  std::string name, title, resizer;
+  std::string_view extractor, crops = kResNetCrops;
+  bool tpu = true;
+  int detections = 300, stages = 2;
+  std::string_view masks = "";
+};
+
+Official two_stage(const TwoStageRow& row) {
+  const std::string predictor =
+      fmt::format("{} {}", row.tpu ? "share_box_across_classes: true" : "", row.masks);
+  return {row.name, row.title,
+          fmt::format(kTwoStage, fmt::arg("stages", row.stages), fmt::arg("resizer", row.resizer),
+                      fmt::arg("extractor", row.extractor), fmt::arg("crops", row.crops),
+                      fmt::arg("predictor", predictor), fmt::arg("detections", row.detections),
+                      fmt::arg("tpu", row.tpu))};
+}
+
+void add_resnets(std::vector<Official>& out) {
+  for (const int depth : {50, 101, 152}) {
+    const std::string extractor = fmt::format("faster_rcnn_resnet{}_keras", depth);
+    const auto add = [&](std::string_view size, std::string_view device, std::string resizer) {
+      const bool tpu = device == "tpu";
+      out.push_back(
+          two_stage({.name = fmt::format("faster_rcnn_resnet{}_v1_{}_coco17_{}-8", depth, size, device),
+                     .title = fmt::format("Faster R-CNN ResNet{} V1, {}", depth, size),
+                     .resizer = std::move(resizer),
+                     .extractor = extractor,
+                     .tpu = tpu,
+                     .detections = tpu ? 300 : 100}));
+    };
+    add("640x640", "tpu", keep_aspect(640, 640));
+    add("1024x1024", "tpu", fixed_shape(1024));
+    add("800x1333", "gpu", keep_aspect(800, 1333));
+  }
+}
+
+// The one named 1024x1024 takes photos of 800 to 1333 pixels a side.
+void add_inceptions(std::vector<Official>& out) {
+  TwoStageRow row{.name = "faster_rcnn_inception_resnet_v2_640x640_coco17_tpu-8",
+                  .title = "Faster R-CNN Inception ResNet V2, 640x640",
+                  .resizer = keep_aspect(640, 640),
+                  .extractor = "faster_rcnn_inception_resnet_v2_keras",
+                  .crops = kInceptionCrops,
+                  .detections = 100};
+  out.push_back(two_stage(row));
+  row.name = "faster_rcnn_inception_resnet_v2_1024x1024_coco17_tpu-8";
+  row.title = "Faster R-CNN Inception ResNet V2, 800x1333";
+  row.resizer = keep_aspect(800, 1333);
+  out.push_back(two_stage(row));
+  row.name = "mask_rcnn_inception_resnet_v2_1024x1024_coco17_gpu-8";
+  row.title = "Mask R-CNN Inception ResNet V2, 1024x1024";
+  row.resizer = fixed_shape(1024);
+  row.tpu = false;
+  row.stages = 3;
+  row.masks =
+      "predict_instance_masks: true mask_height: 33 mask_width: 33 mask_prediction_conv_depth: 0 "
+      "mask_prediction_num_conv_layers: 4";
+  out.push_back(two_stage(row));
+}
+
 std::vector<Official> table() {
   std::vector<Official> out{
       ssd_mobilenet_v2(),
@@ -95,6 +202,8 @@ std::vector<Official> table() {
       out.push_back(ssd_fpn(fmt::format("ssd_resnet{}_v1_fpn_{}x{}_coco17_tpu-8", depth, size, size),
                             fmt::format("SSD ResNet{} V1 FPN (RetinaNet{}), {}x{}", depth, depth, size, size),
                             fmt::format("ssd_resnet{}_v1_fpn_keras", depth), size, false));
+  add_resnets(out);
+  add_inceptions(out);
   return out;
 }
 
