@@ -65,7 +65,8 @@ ValueId conv_block(Net& net, const std::string& name, const SsdMaps& m, ValueId 
   return norm_and_activate(net, name + "/1", x, m.layers);
 }
 
-// The deepest map's projection is a level as it is; what is above gets a convolution more.
+// The deepest map's projection is a level as it is. Above, the sum of a projection and the level below gets a
+// convolution more, and what that gives is what the next level adds.
 Features pyramid(Net& net, const SsdMaps& m, const Features& features) {
   const std::string name = kExtractor + "_fpn_features_generator/";
   const auto project = [&](const std::string& part, int level) {
@@ -74,11 +75,11 @@ Features pyramid(Net& net, const SsdMaps& m, const Features& features) {
   };
   Features out{{"level5", project("top_layers", 5), 32}};
   // Below, numbers count from the deepest; "top_layers/0" is one layer, "residual_blocks/0/0" one of a list.
-  ValueId sum = out[0].value;
   for (int level = 4, i = 0; level >= m.min_level; --level, ++i) {
-    const ValueId above = net.add(Upsample{.scale = 2}, {sum}, fmt::format("{}upsample_{}", name, level));
-    sum = net.add(Add{}, {above, project(fmt::format("residual_blocks/{}", i), level)},
-                  fmt::format("{}add_{}", name, level));
+    const ValueId above =
+        net.add(Upsample{.scale = 2}, {out.front().value}, fmt::format("{}upsample_{}", name, level));
+    const ValueId sum = net.add(Add{}, {above, project(fmt::format("residual_blocks/{}", i), level)},
+                                fmt::format("{}add_{}", name, level));
     const ValueId smooth = conv_block(net, fmt::format("{}conv_layers/{}", name, i), m, sum, 1);
     out.insert(out.begin(), {fmt::format("level{}", level), smooth, 1 << level});
   }
