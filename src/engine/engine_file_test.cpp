@@ -105,6 +105,7 @@ input sizes: i32[N,2]
 weight stem: f32[2,3,1,1] = 1.0 0.5 0.25 -1.0 0.5 2.0
 weight pair: f32[2] = 1.0 0.5
 weight square: f32[2,2,1,1] = 1.0 2.0 3.0 4.0
+weight share: f32[] = 0.5
 weight score: f32[1,2,1,1] = 1.0 -1.0
 weight delta: f32[4,2,1,1] = 0.5 0.5 0.25 0.25 -0.5 -0.5 1.0 1.0
 weight classes: f32[2,2] = 1.0 0.0 0.0 1.0
@@ -126,6 +127,13 @@ f2 = cast(h1)
 rpn_score = conv(f2, score)
 rpn_delta = conv(f2, delta)
 b1, v1, g1 = select_anchors(rpn_score, rpn_delta, geometry) {strides=[2], anchors=1, cells=[-8.0, -8.0, 8.0, 8.0], stage=1}
+a1 = average_pool(r1) {padding='same'}
+w1 = weighted_sum(a1, p1, share, share)
+k1 = global_average_pool(w1)
+k2 = scale_channels(w1, k1)
+j1 = concat(k2, w1)
+z1 = scale(j1) {factor=0.5}
+d1, d2, d3, d4 = detect_anchors(rpn_score, rpn_delta, geometry) {strides=[2.0], offsets=[0.0], anchors=1, cells=[-8.0, -8.0, 8.0, 8.0]}
 rois, roi_scores, roi_groups = nms(b1, v1, g1, geometry) {iou=0.7, max_detections=5, stage=1}
 crops = roi_align(f2, p1, rois) {out=2, samples=1, scales=[0.5, 0.25]}
 pooled = global_average_pool(crops)
