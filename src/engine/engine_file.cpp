@@ -190,7 +190,7 @@ Bytes read_section(ByteReader& table, Bytes file, std::uint32_t kind, HashCheck 
 
 // FlatBuffers' verifier does not look at how a vector's elements are aligned, which reading them relies on.
 std::vector<std::int64_t> integers_of(const fb::Attribute& a) {
-  if (!a.integers()) return {};
+  if (!a.integers() || a.integers()->size() == 0) return {};
   require(reinterpret_cast<std::uintptr_t>(a.integers()->Data()) % alignof(std::int64_t) == 0,
           "attribute {}: its integers are misaligned", a.name()->str());
   return {a.integers()->begin(), a.integers()->end()};
