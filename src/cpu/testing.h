@@ -80,8 +80,7 @@ inline Tensor run_case(const OpCase& c) {
   };
   for (std::size_t i = 0; i < c.inputs.size(); ++i) add_input(c.inputs[i], "x" + std::to_string(i));
   for (std::size_t i = 0; i < c.weights.size(); ++i)
-    ids.push_back(c.weights[i].empty() ? kNoValue
-                                               : graph->add_weight("w" + std::to_string(i), c.weights[i]));
+    ids.push_back(c.weights[i].empty() ? kNoValue : graph->add_weight("w" + std::to_string(i), c.weights[i]));
   for (std::size_t i = 0; i < c.tail.size(); ++i) add_input(c.tail[i], "t" + std::to_string(i));
   ValueId y = graph->add_node(c.op, ids, "op").outputs[0];
   if (graph->value(y).type.dtype == DType::kBF16) y = graph->add_node(Cast{}, {y}, "y.cast").outputs[0];

@@ -32,7 +32,8 @@ void SourceFlags::declare(CLI::App& app) {
                  "The framework's config: a file, or an official name (see `osprey zoo`)");
   app.add_option("--set", overrides, "KEY=VALUE: change a key of the config; may be given again")
       ->allow_extra_args(false);
-  app.add_option("--labels", labels, "Class names: one a line, a COCO annotations file, or a label map (.pbtxt)");
+  app.add_option("--labels", labels,
+                 "Class names: one a line, a COCO annotations file, or a label map (.pbtxt)");
   app.add_option("--size", size, "HxW: a fixed network input; config: sizes as the config says")
       ->capture_default_str();
 }
