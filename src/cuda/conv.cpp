@@ -3,6 +3,7 @@
 #include "ops/conv.h"
 
 #include "cuda/cudnn.h"
+#include "cuda/depthwise_conv.h"
 #include "cuda/gemm.h"
 #include "cuda/matrix_kernels.h"
 #include "cuda/packed_weights.h"
@@ -180,6 +181,7 @@ CudaKernel conv_cuda() {
           .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
             if (auto stem = stem_conv_step(p)) return stem;
+            if (auto depthwise = depthwise_conv_step(p)) return depthwise;
             return std::make_unique<ConvStep>(p);
           }};
 }

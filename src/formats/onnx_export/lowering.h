@@ -1,4 +1,4 @@
-// The ops that ONNX has no word for, in ONNX's words: one function each, listed in lowerings.cpp. A lowering
+// The ops that ONNX has no single word for, in ONNX's words: one function each, listed in lowerings.cpp. A lowering
 // reads the names of its inputs from the emitter and binds those of its outputs.
 //
 // In an exported graph the batch is one image, so that boxes are f32[M,4] without the image's index, groups
@@ -14,6 +14,11 @@ using Lowering = void (*)(Emitter&, const Node&);
 // Null for an op without one.
 Lowering find_lowering(std::string_view op);
 
+void lower_activate(Emitter& e, const Node& node);
+void lower_scale(Emitter& e, const Node& node);
+void lower_scale_channels(Emitter& e, const Node& node);
+void lower_upsample(Emitter& e, const Node& node);
+void lower_weighted_sum(Emitter& e, const Node& node);
 void lower_select_anchors(Emitter& e, const Node& node);
 void lower_nms(Emitter& e, const Node& node);
 void lower_rescale_boxes(Emitter& e, const Node& node);
