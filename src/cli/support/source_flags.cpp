@@ -26,13 +26,14 @@ int parse_side(std::string_view text, const std::string& size) {
 
 void SourceFlags::declare(CLI::App& app) {
   app.add_option("SOURCE", source,
-                 "Checkpoint (.pkl, .pth, .safetensors, ...) or model (.onnx), recognised by content")
+                 "Checkpoint (.pkl, .pth, .safetensors, TensorFlow folder, ...) or model (.onnx)")
       ->required();
   app.add_option("--config", config,
                  "The framework's config: a file, or an official name (see `osprey zoo`)");
   app.add_option("--set", overrides, "KEY=VALUE: change a key of the config; may be given again")
       ->allow_extra_args(false);
-  app.add_option("--labels", labels, "Class names: one a line, a COCO annotations file, or a label map (.pbtxt)");
+  app.add_option("--labels", labels,
+                 "Class names: one a line, a COCO annotations file, or a label map (.pbtxt)");
   app.add_option("--size", size, "HxW: a fixed network input; config: sizes as the config says")
       ->capture_default_str();
 }
