@@ -125,9 +125,9 @@ TEST(TensorflowOps, NetworkInputsToTheLastBit) {
     if (golden.has("image_scale")) {
       EXPECT_EQ(size.geometry[2], golden.tensor("image_scale").values<float>()[0]);
     } else if (c.resize.fit == Fit::kKeepAspect) {
-      const auto* const shape =
-          reinterpret_cast<const std::int32_t*>(golden.tensor("true_image_shape").bytes().data());
-      EXPECT_EQ(size.size, (ImageSize{shape[1], shape[0]}));
+      const Tensor shape = golden.tensor("true_image_shape");
+      const auto extents = shape.values<std::int32_t>();
+      EXPECT_EQ(size.size, (ImageSize{extents[1], extents[0]}));
     }
   }
 }
