@@ -6,6 +6,7 @@
 #pragma once
 
 #include "formats/onnx_export/emitter.h"
+#include "graph/box_rules.h"
 
 namespace osprey {
 
@@ -20,6 +21,7 @@ void lower_scale_channels(Emitter& e, const Node& node);
 void lower_upsample(Emitter& e, const Node& node);
 void lower_weighted_sum(Emitter& e, const Node& node);
 void lower_select_anchors(Emitter& e, const Node& node);
+void lower_detect_anchors(Emitter& e, const Node& node);
 void lower_nms(Emitter& e, const Node& node);
 void lower_rescale_boxes(Emitter& e, const Node& node);
 void lower_roi_align(Emitter& e, const Node& node);
@@ -27,9 +29,12 @@ void lower_decode_boxes(Emitter& e, const Node& node);
 void lower_select_boxes(Emitter& e, const Node& node);
 void lower_select_class(Emitter& e, const Node& node);
 
-// Boxes f32[M,4] moved by deltas f32[M,4], as ops/select_anchors.h says.
+// Boxes f32[M,4] moved by deltas f32[M,4], as ops/select_anchors.h says; max_log_scale 0: no limit.
 std::string emit_decode(Emitter& e, const std::string& boxes, const std::string& deltas,
-                        const std::vector<float>& weights, float max_log_scale);
+                        const std::vector<float>& weights, float max_log_scale,
+                        DeltaOrder order = DeltaOrder::kXywh);
+// f32[M]: the shorter side of each box.
+std::string emit_extent(Emitter& e, const std::string& boxes);
 std::string emit_clip(Emitter& e, const std::string& boxes, const std::string& geometry);
 
 }  // namespace osprey

@@ -7,9 +7,10 @@
 namespace osprey {
 
 Lowering find_lowering(std::string_view op) {
-  static constexpr std::array<std::pair<std::string_view, Lowering>, 12> kTable{{
+  static constexpr std::array<std::pair<std::string_view, Lowering>, 13> kTable{{
       {"activate", lower_activate},
       {"decode_boxes", lower_decode_boxes},
+      {"detect_anchors", lower_detect_anchors},
       {"nms", lower_nms},
       {"rescale_boxes", lower_rescale_boxes},
       {"roi_align", lower_roi_align},
