@@ -206,7 +206,7 @@ TEST(RoiAlign, CornersOfTensorflow) {
           std::vector<double> want;
           for (const Roi& roi : rois) {
             const float* g = geometry.data() + (canvas ? 0 : 6 * static_cast<std::size_t>(roi.image));
-            const auto at = [&](float low, float high, float extent, int size, int i) {
+            const auto at = [&](float low, float high, float extent, int size, int i) -> double {
               if (op.out == 1) return 0.5 * (low / extent + high / extent) * (size - 1);
               return low / extent * (size - 1) +
                      i * (high / extent - low / extent) * (size - 1) / (op.out - 1);
