@@ -50,3 +50,14 @@ if(NOT OSPREY_CUDA STREQUAL "OFF" AND NOT OSPREY_SANITIZE AND NOT OSPREY_FUZZ)
     message(STATUS "CUDA executor: left out, there is no${OSPREY_CUDA_MISSING}")
   endif()
 endif()
+
+# Kernels of instructions that exist on Hopper alone (sm_90a), which osprey_cuda's own architectures leave out. They are
+# part of that library, and run only where the device is one.
+function(osprey_cuda_hopper)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/cuda/hopper/*.cu)
+  add_library(osprey_cuda_hopper OBJECT ${sources})
+  set_target_properties(osprey_cuda_hopper PROPERTIES CUDA_ARCHITECTURES 90a-real)
+  target_include_directories(osprey_cuda_hopper PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_link_libraries(osprey_cuda_hopper PRIVATE osprey_flags osprey_ops osprey_cuda_libraries)
+  target_sources(osprey_cuda PRIVATE $<TARGET_OBJECTS:osprey_cuda_hopper>)
+endfunction()

@@ -60,6 +60,7 @@ function(osprey_module NAME)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${dir}/*.cpp ${dir}/*.cu)
   set(tests ${sources})
   list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "/cuda/hopper/")  # osprey_cuda_hopper, in cmake/cuda.cmake
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
   osprey_registry(${NAME} generated)
   list(APPEND sources ${generated} ${OSPREY_GENERATED_${NAME}})

@@ -45,8 +45,21 @@ struct NetworkSize {
   std::array<float, 6> geometry;  // the photo's row of `geometry`
 };
 
+// What of ops/resize_image.h decides the size: device code takes it as an argument.
+struct FitRule {
+  Fit fit;
+  int shortest, longest, canvas_height, canvas_width;
+
+  constexpr FitRule(const ResizeImage& op)  // NOLINT: an op is a rule
+      : fit(op.fit),
+        shortest(op.shortest),
+        longest(op.longest),
+        canvas_height(op.canvas_height),
+        canvas_width(op.canvas_width) {}
+};
+
 // Fit::kStretch, kKeepAspect (which its canvas holds) and kTruncate.
-constexpr NetworkSize tensorflow_size(const ResizeImage& op, int width, int height) {
+constexpr NetworkSize tensorflow_size(const FitRule& op, int width, int height) {
   const auto w = static_cast<float>(width), h = static_cast<float>(height);
   const auto canvas_w = static_cast<float>(op.canvas_width), canvas_h = static_cast<float>(op.canvas_height);
   if (op.fit == Fit::kStretch)
@@ -64,7 +77,7 @@ constexpr NetworkSize tensorflow_size(const ResizeImage& op, int width, int heig
   return {size, {to_h, to_w, h / to_h, w / to_w, h, w}};
 }
 
-constexpr NetworkSize network_size(const ResizeImage& op, int width, int height) {
+constexpr NetworkSize network_size(const FitRule& op, int width, int height) {
   if (op.fit != Fit::kShortestEdge) return tensorflow_size(op, width, height);
   const bool canvas = op.canvas_height > 0;
   const ImageSize size = canvas

@@ -22,15 +22,19 @@ std::uint64_t bytes_of(const NamedTensor& t) {
   return static_cast<std::uint64_t>(element_count(t.shape)) * size_of(t.dtype);
 }
 
+json tensor_json(const NamedTensor& t) {
+  json out{{"section", t.section}, {"name", t.name}, {"dtype", name_of(t.dtype)}, {"shape", t.shape}};
+  if (!t.full_name.empty()) out["full_name"] = t.full_name;
+  return out;
+}
+
 int inspect_checkpoint(const std::string& file, const CommonOptions& common) {
   const Checkpoint checkpoint = read_checkpoint(file);
   std::uint64_t bytes = 0;
   for (const NamedTensor& t : checkpoint.tensors) bytes += bytes_of(t);
   if (common.json) {
     json tensors = json::array();
-    for (const NamedTensor& t : checkpoint.tensors)
-      tensors.push_back(
-          {{"section", t.section}, {"name", t.name}, {"dtype", name_of(t.dtype)}, {"shape", t.shape}});
+    for (const NamedTensor& t : checkpoint.tensors) tensors.push_back(tensor_json(t));
     fmt::print("{}\n", json{{"file", file},
                             {"format", checkpoint.format},
                             {"tensors", tensors},
@@ -42,8 +46,8 @@ int inspect_checkpoint(const std::string& file, const CommonOptions& common) {
              size_text(bytes));
   for (const auto& [key, value] : checkpoint.scalars) fmt::print("  {} = {}\n", key, value);
   for (const NamedTensor& t : checkpoint.tensors)
-    fmt::print("  {}{}{}: {}{}\n", t.section, t.section.empty() ? "" : "/", t.name, name_of(t.dtype),
-               to_string(t.shape));
+    fmt::print("  {}{}{}: {}{}{}\n", t.section, t.section.empty() ? "" : "/", t.name, name_of(t.dtype),
+               to_string(t.shape), t.full_name.empty() ? "" : "  (" + t.full_name + ')');
   return 0;
 }
 
@@ -124,17 +128,19 @@ int inspect(const std::string& file, bool layers, const CommonOptions& common) {
 }  // namespace
 
 Verb inspect_verb() {
-  return {"inspect", "What a checkpoint, model or engine holds",
-          "  osprey inspect model_final.pkl\n"
-          "  osprey inspect m.osprey --layers\n"
-          "  osprey inspect m.osprey --json\n",
-          [](CLI::App& app, const CommonOptions& common) {
-            auto file = std::make_shared<std::string>();
-            auto layers = std::make_shared<bool>(false);
-            app.add_option("FILE", *file, "Any file Osprey can read")->required();
-            app.add_flag("--layers", *layers, "The graph, a line a layer");
-            return [file, layers, &common] { return inspect(*file, *layers, common); };
-          }};
+  return {
+      "inspect", "What a checkpoint, model or engine holds",
+      "  osprey inspect model_final.pkl\n"
+      "  osprey inspect saved_model/\n"
+      "  osprey inspect m.osprey --layers\n"
+      "  osprey inspect m.osprey --json\n",
+      [](CLI::App& app, const CommonOptions& common) {
+        auto file = std::make_shared<std::string>();
+        auto layers = std::make_shared<bool>(false);
+        app.add_option("FILE", *file, "Any file Osprey can read, or a folder of TensorFlow's")->required();
+        app.add_flag("--layers", *layers, "The graph, a line a layer");
+        return [file, layers, &common] { return inspect(*file, *layers, common); };
+      }};
 }
 
 }  // namespace osprey

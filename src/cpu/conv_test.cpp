@@ -164,6 +164,28 @@ TEST(CpuConv, MatchesItsDefinition) {
       for (const DType type : {DType::kF32, DType::kBF16}) run_conv_case(c, type, block, 2, 0);
 }
 
+// By generated code, not by the reference's loops, which are a hundred times slower.
+TEST(CpuConv, DepthwiseIsFast) {
+  if (vector_set() == VectorSet::kBaseline) GTEST_SKIP() << "no AVX2";
+  for (const int kernel : {3, 5})
+    for (const int stride : {1, 2})
+      for (const Activation kind : {Activation::kRelu6, Activation::kSwish})
+        for (const std::int64_t channels : {32, 96, 144, 40}) {
+          const ConvCase c{"depthwise",
+                           {.stride = {stride, stride},
+                            .padding = Padding::kSame,
+                            .groups = static_cast<int>(channels),
+                            .activation = kind},
+                           channels,
+                           channels,
+                           kernel,
+                           16,
+                           15};
+          const std::string how = run_conv_case(c, DType::kF32, 0, 1, 0);
+          EXPECT_TRUE(how.find("jit") != std::string::npos || how.find("brdgmm") != std::string::npos) << how;
+        }
+}
+
 TEST(CpuConv, WorkFollowsTheRows) {
   const ConvCase mask{"mask head", {.pads = {1, 1, 1, 1}, .activation = Activation::kRelu}, 32, 32, 3, 7, 7};
   for (const std::int64_t rows : {0, 1, 2, 3, 31, 33, 70, 100})

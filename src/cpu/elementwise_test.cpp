@@ -1,5 +1,6 @@
 // The kernels that keep shapes: activate, add, batch_norm, cast, mean, scale, scale_channels, softmax,
-// weighted_sum; and those that only move or average pixels: upsample, concat, flatten, global_average_pool.
+// squeeze_excite, weighted_sum; and those that only move or average pixels: upsample, concat, flatten,
+// global_average_pool.
 #include <functional>
 
 #include "cpu/testing.h"
@@ -13,6 +14,7 @@
 #include "ops/scale.h"
 #include "ops/scale_channels.h"
 #include "ops/softmax.h"
+#include "ops/squeeze_excite.h"
 #include "ops/upsample.h"
 #include "ops/weighted_sum.h"
 
@@ -222,6 +224,41 @@ TEST(CpuElementwise, ScaleChannels) {
                      [&](std::int64_t i) { return at(seen, i) * at(factors, i / (shape[2] * shape[3])); }),
               type == DType::kF32 ? 1e-6 : 8e-3, fmt::format("{}, block {}", to_string(shape), block));
         }
+}
+
+TEST(CpuElementwise, SqueezeExcite) {
+  for (const Shape& shape :
+       {Shape{1, 3, 5, 4}, Shape{1, 24, 3, 7}, Shape{1, 40, 50, 60}, Shape{1, 96, 1, 1}}) {
+    const std::int64_t c = shape[1], s = c / 3, pixels = shape[2] * shape[3];
+    const Tensor squeeze = random_tensor({s, c}, 21), squeeze_bias = random_tensor({s}, 22),
+                 expand = random_tensor({c, s}, 23), expand_bias = random_tensor({c}, 24);
+    in_every_way(SqueezeExcite{}, shape, 1, {squeeze, squeeze_bias, expand, expand_bias}, kBoth,
+                 [&](const auto& in) {
+                   const std::int64_t images = in[0].dim(0);
+                   std::vector<double> gates;
+                   for (std::int64_t n = 0; n < images; ++n) {
+                     std::vector<double> means(static_cast<std::size_t>(c)), hidden;
+                     for (std::int64_t i = 0; i < c * pixels; ++i)
+                       means[static_cast<std::size_t>(i / pixels)] +=
+                           at(in[0], n * c * pixels + i) / static_cast<double>(pixels);
+                     for (std::int64_t k = 0; k < s; ++k) {
+                       double v = at(squeeze_bias, k);
+                       for (std::int64_t i = 0; i < c; ++i)
+                         v += at(squeeze, k * c + i) * means[static_cast<std::size_t>(i)];
+                       hidden.push_back(v / (1 + std::exp(-v)));
+                     }
+                     for (std::int64_t k = 0; k < c; ++k) {
+                       double v = at(expand_bias, k);
+                       for (std::int64_t i = 0; i < s; ++i)
+                         v += at(expand, k * s + i) * hidden[static_cast<std::size_t>(i)];
+                       gates.push_back(1 / (1 + std::exp(-v)));
+                     }
+                   }
+                   return filled(in[0].shape(), [&](std::int64_t i) {
+                     return at(in[0], i) * gates[static_cast<std::size_t>(i / pixels)];
+                   });
+                 });
+  }
 }
 
 TEST(CpuElementwise, Concat) {

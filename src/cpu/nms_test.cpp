@@ -158,5 +158,67 @@ TEST(Nms, NothingAndNonsense) {
   EXPECT_EQ(run(in, {.offset_limit = 0}, 3)[0].dim(0), 5);
 }
 
+// Rows by TensorFlow's multiclass suppression, written as it is defined: class by class, then merged.
+std::vector<std::int32_t> tensorflow_keeps(const Candidates& in, const Nms& op, int image,
+                                           const Geometry& g) {
+  const auto score = [&](std::int32_t r) { return in.scores[static_cast<std::size_t>(r)]; };
+  const auto box = [&](std::int32_t r) { return in.boxes[static_cast<std::size_t>(r)].box; };
+  std::vector<std::int32_t> all;
+  for (const std::int32_t group : {0, 1, 2, 3, 4}) {
+    std::vector<std::int32_t> rows, kept;
+    for (std::size_t i = 0; i < in.boxes.size(); ++i)
+      if (static_cast<int>(in.boxes[i].image) == image && in.groups[i] == group)
+        rows.push_back(static_cast<std::int32_t>(i));
+    std::ranges::stable_sort(rows, std::greater<>(), score);
+    for (const auto r : rows)
+      if (static_cast<int>(kept.size()) < op.max_per_group &&
+          std::ranges::none_of(kept, [&](std::int32_t k) { return iou_of(box(k), box(r)) > op.iou; }))
+        kept.push_back(r);
+    all.insert(all.end(), kept.begin(), kept.end());
+  }
+  std::ranges::stable_sort(all, std::greater<>(), score);
+  std::erase_if(all,
+                [&](std::int32_t r) { return clip_box(box(r), g.clip_height, g.clip_width).area() <= 0; });
+  if (all.size() > static_cast<std::size_t>(op.max_detections))
+    all.resize(static_cast<std::size_t>(op.max_detections));
+  return all;
+}
+
+TEST(Nms, IsTensorflowsWithItsRules) {
+  const Candidates in = random_candidates(3, 400, 5, 17);
+  const Geometry g{90, 120, 1, 1, 90, 120};
+  const Tensor geometry = Tensor::from<float>(
+      std::vector<float>{90, 120, 1, 1, 90, 120, 90, 120, 1, 1, 90, 120, 90, 120, 1, 1, 90, 120}, {3, 6});
+  for (const float iou : {0.0f, 0.3f, 0.7f})
+    for (const int most : {1, 30, 700})
+      for (const int of_group : {1, 5, 1000})
+        for (const int threads : {1, 2}) {
+          const Nms op{.iou = iou,
+                       .max_detections = most,
+                       .offset_limit = 0,
+                       .max_per_group = of_group,
+                       .clip = KeptClip::kDropEmpty,
+                       .group_first = true};
+          std::vector<std::int32_t> rows;
+          for (int n = 0; n < 3; ++n)
+            std::ranges::copy(tensorflow_keeps(in, op, n, g), std::back_inserter(rows));
+          Candidates clipped = in;
+          for (Roi& roi : clipped.boxes) roi.box = clip_box(roi.box, g.clip_height, g.clip_width);
+          const auto count = static_cast<std::int64_t>(in.scores.size());
+          const std::vector<Tensor> got =
+              run_kernel({.op = op,
+                          .inputs = {{Tensor::from<float>({reinterpret_cast<const float*>(in.boxes.data()),
+                                                           in.boxes.size() * 5},
+                                                          {count, 5}),
+                                      {},
+                                      count},
+                                     {tensor_of(in.scores, {count}), {}, count},
+                                     {tensor_of(in.groups, {count}), {}, count},
+                                     {geometry}},
+                          .threads = threads});
+          expect_rows(clipped, rows, got);
+        }
+}
+
 }  // namespace
 }  // namespace osprey

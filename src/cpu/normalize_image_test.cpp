@@ -65,5 +65,35 @@ TEST(NormalizeImage, CanvasBorderIsFilledBeforeNormalisation) {
   EXPECT_EQ(got.values<float>()[128 + 63], 4);
 }
 
+// The whole of `resized` is the picture, padding and all; only what is added to it is zero.
+TEST(NormalizeImage, FloatsWithAndWithoutMean) {
+  const Tensor pixels = random_tensor({2, 20, 30, 3}, -2, 250, 5);
+  const std::vector<Geometry> geometry{{20, 30, 1, 1, 20, 30}, {7, 8, 1, 1, 7, 8}};
+  NormalizeImage plain{.mean = {}, .std = {}, .multiple = 16};
+  NormalizeImage full{
+      .mean = {1, 2, 3}, .std = {4, 5, 7}, .canvas_height = 24, .canvas_width = 32, .scale = 0.3f};
+  for (const NormalizeImage& op : {plain, full})
+    for (const int threads : {1, 2}) {
+      const Tensor got = run_kernel({.op = op,
+                                     .inputs = {{pixels}, {rows_tensor(geometry)}},
+                                     .threads = threads,
+                                     .bindings = {{"h", 2}, {"w", 2}}})
+                             .at(0);
+      ASSERT_EQ(got.shape(), op.mean.empty() ? (Shape{2, 3, 32, 32}) : (Shape{2, 3, 24, 32}));
+      for (std::int64_t n = 0, i = 0; n < 2; ++n)
+        for (std::int64_t c = 0; c < 3; ++c)
+          for (std::int64_t y = 0; y < got.dim(2); ++y)
+            for (std::int64_t x = 0; x < got.dim(3); ++x, ++i) {
+              const auto channel = static_cast<std::size_t>(c);
+              float want = 0;
+              if (y < 20 && x < 30) {
+                want = pixels.values<float>()[static_cast<std::size_t>(((n * 20 + y) * 30 + x) * 3 + c)];
+                if (!op.mean.empty()) want = (want * op.scale - op.mean[channel]) / op.std[channel];
+              }
+              ASSERT_EQ(got.values<float>()[static_cast<std::size_t>(i)], want) << n << c << y << " " << x;
+            }
+    }
+}
+
 }  // namespace
 }  // namespace osprey

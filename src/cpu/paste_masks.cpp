@@ -33,7 +33,8 @@ class PasteMasksStep final : public CpuStep {
       paste_mask({probabilities.at(rows[e]), static_cast<std::size_t>(area)}, static_cast<int>(side),
                  boxes[e].box, static_cast<int>(g.height), static_cast<int>(g.width), threshold,
                  workspaces_[static_cast<std::size_t>(omp_get_thread_num())],
-                 masks_[static_cast<std::size_t>(e)]);
+                 masks_[static_cast<std::size_t>(e)],
+                 op_.rule == PasteRule::kCorners ? MaskSampling::kCorners : MaskSampling::kCentres);
     });
     write(run, count);
   }
@@ -63,10 +64,6 @@ CpuKernel paste_masks_cpu() {
   return {.op = &kOpInfo<PasteMasks>,
           .dtypes = {DType::kF32},
           .prepare = [](CpuPrepare& prepare) -> std::unique_ptr<CpuStep> {
-            const auto& declined = prepare.op<PasteMasks>();
-            require(declined.rule == PasteRule::kCentres, "{}: the CPU does not paste by corners yet",
-                    prepare.node().name);
-
             return std::make_unique<PasteMasksStep>(prepare);
           }};
 }

@@ -1,5 +1,6 @@
 #include "ops/resize_image.h"
 
+#include <cmath>
 #include <cstring>
 
 #include <gtest/gtest.h>
@@ -96,6 +97,94 @@ TEST(ResizeImage, CanvasGeometryClipsToTheCanvas) {
   EXPECT_EQ(g->clip_height, 90);
   EXPECT_EQ(g->scale_y, static_cast<float>(60.0 / 90));
   EXPECT_EQ(g->scale_x, static_cast<float>(60.0 / 90));
+}
+
+// TensorFlow's rules by their definition, in the same float32 operations.
+float interpolated(const ResizeImage& op, const Image& photo, ImageSize to, int y, int x, int c) {
+  const auto level = [&](int row, int column) {
+    const auto v = static_cast<float>(photo.row(row)[3 * column + (op.bgr ? 2 - c : c)]) * op.scale;
+    const auto channel = static_cast<std::size_t>(c);
+    return op.mean.empty() ? v : (v - op.mean[channel]) / op.std[channel];
+  };
+  const auto source = [&](int i, int in, int out) {
+    const float scale = static_cast<float>(in) / static_cast<float>(out);
+    return op.rule == ResizeRule::kTfHalfPixel ? (static_cast<float>(i) + 0.5f) * scale - 0.5f
+                                               : static_cast<float>(i) * scale;
+  };
+  const float sy = source(y, photo.height, to.height), sx = source(x, photo.width, to.width);
+  const int top = std::max(static_cast<int>(std::floor(sy)), 0),
+            left = std::max(static_cast<int>(std::floor(sx)), 0);
+  const int bottom = std::min(static_cast<int>(std::ceil(sy)), photo.height - 1);
+  const int right = std::min(static_cast<int>(std::ceil(sx)), photo.width - 1);
+  const float dy = sy - std::floor(sy), dx = sx - std::floor(sx);
+  const float north =
+      level(std::min(top, bottom), std::min(left, right)) +
+      (level(std::min(top, bottom), right) - level(std::min(top, bottom), std::min(left, right))) * dx;
+  const float south = level(bottom, std::min(left, right)) +
+                      (level(bottom, right) - level(bottom, std::min(left, right))) * dx;
+  return north + (south - north) * dy;
+}
+
+TEST(ResizeImage, TensorflowsRulesIntoFloats) {
+  const std::vector<Image> photos{random_photo(90, 60, 11), random_photo(31, 75, 12), random_photo(1, 1, 13),
+                                  random_photo(48, 48, 14)};
+  std::vector<Strided> strided;
+  for (const Image& p : photos) strided.emplace_back(p);
+  std::vector<ImageView> views;
+  for (const Strided& s : strided) views.push_back(s.view);
+  const std::vector<float> mean{0.5f, 1, 100}, std{1, 2.5f, 57};
+  for (const ResizeRule rule : {ResizeRule::kTfBilinear, ResizeRule::kTfHalfPixel})
+    for (const ResizeImage& op :
+         {ResizeImage{.rule = rule, .canvas_height = 48, .canvas_width = 48, .fit = Fit::kStretch},
+          ResizeImage{.rule = rule,
+          .canvas_height = 50,
+          .canvas_width = 70,
+          .fit = Fit::kTruncate,
+          .mean = mean,
+          .std = std},
+          ResizeImage{.rule = rule, .shortest = 40, .longest = 64, .fit = Fit::kKeepAspect, .scale = 0.25f},
+          ResizeImage{.rule = rule,
+          .shortest = 33,
+          .longest = 64,
+          .canvas_height = 64,
+          .canvas_width = 64,
+          .bgr = true,
+          .fit = Fit::kKeepAspect}})
+      for (const int threads : {1, 2}) {
+        const std::vector<Tensor> out = run(op, views, threads);
+        std::size_t at = 0;
+        for (const Image& photo : photos) {
+          const ImageSize to = network_size(op, photo.width, photo.height).size;
+          for (int y = 0; y < out[0].dim(1); ++y)
+            for (int x = 0; x < out[0].dim(2); ++x)
+              for (int c = 0; c < 3; ++c) {
+                const float want = y < to.height && x < to.width ? interpolated(op, photo, to, y, x, c) : 0;
+                ASSERT_EQ(out[0].values<float>()[at++], want) << y << ", " << x << ", " << c;
+              }
+        }
+      }
+}
+
+TEST(ResizeImage, SizesOfTensorflowsFits) {
+  const auto size = [](const ResizeImage& op, int width, int height) {
+    return network_size(op, width, height);
+  };
+  const ResizeImage keep{
+      .rule = ResizeRule::kTfBilinear, .shortest = 800, .longest = 1333, .fit = Fit::kKeepAspect};
+  EXPECT_EQ(size(keep, 600, 400).size, (ImageSize{1200, 800}));
+  EXPECT_EQ(size(keep, 1000, 500).size, (ImageSize{1333, 666}));  // 666.5: to the even one
+  EXPECT_EQ(size(keep, 500, 1000).size, (ImageSize{666, 1333}));
+  EXPECT_EQ(size(keep, 300, 300).size, (ImageSize{800, 800}));
+  EXPECT_EQ(size(keep, 1, 4000).size, (ImageSize{1, 1333}));  // not nothing
+  EXPECT_EQ(size(keep, 600, 400).geometry, (std::array<float, 6>{800, 1200, 0.5f, 0.5f, 400, 600}));
+  const ResizeImage cut{
+      .rule = ResizeRule::kTfHalfPixel, .canvas_height = 512, .canvas_width = 512, .fit = Fit::kTruncate};
+  EXPECT_EQ(size(cut, 451, 300).size, (ImageSize{512, 340}));  // 340.58
+  EXPECT_EQ(size(cut, 300, 451).geometry[2], 1 / (512.0f / 451));
+  const ResizeImage stretch{
+      .rule = ResizeRule::kTfBilinear, .canvas_height = 300, .canvas_width = 200, .fit = Fit::kStretch};
+  EXPECT_EQ(size(stretch, 600, 400).size, (ImageSize{200, 300}));
+  EXPECT_EQ(size(stretch, 600, 400).geometry, (std::array<float, 6>{300, 200, 400.0f / 300, 3, 400, 600}));
 }
 
 }  // namespace

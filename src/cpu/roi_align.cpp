@@ -15,6 +15,7 @@
 #include <omp.h>
 
 #include "cpu/boxes.h"
+#include "cpu/roi_corners.h"
 #include "cpu/scratch.h"
 #include "cpu/vectors.h"
 
@@ -290,10 +291,7 @@ CpuKernel roi_align_cpu() {
           .input = any_port,
           .output = output_port,
           .prepare = [](CpuPrepare& prepare) -> std::unique_ptr<CpuStep> {
-            const auto& declined = prepare.op<RoiAlign>();
-            require(declined.sampling == RoiSampling::kBins, "{}: the CPU does not sample corners yet",
-                    prepare.node().name);
-
+            if (prepare.op<RoiAlign>().sampling == RoiSampling::kCorners) return roi_corners_step(prepare);
             return std::make_unique<RoiAlignStep>(prepare);
           }};
 }

@@ -168,5 +168,75 @@ TEST(RoiAlign, NoBoxes) {
   EXPECT_TRUE(run(s.op, random_levels(s), {}, {16}, {16}).empty());
 }
 
+// TensorFlow's crop_and_resize as its documentation has it, in double arithmetic.
+double corner_sample(const RoiAlign& op, const float* plane, std::int64_t h, std::int64_t w, double y,
+                     double x) {
+  const auto inside = [](double at, std::int64_t size) {
+    return at >= 0 && at <= static_cast<double>(size - 1);
+  };
+  if (!op.neighbours && !(inside(y, h) && inside(x, w))) return 0;
+  double sum = 0;
+  for (std::int64_t i = 0; i < h; ++i)
+    for (std::int64_t j = 0; j < w; ++j)
+      sum += std::max(0.0, 1 - std::abs(y - static_cast<double>(i))) *
+             std::max(0.0, 1 - std::abs(x - static_cast<double>(j))) * static_cast<double>(plane[i * w + j]);
+  return sum;
+}
+
+TEST(RoiAlign, CornersOfTensorflow) {
+  const std::vector<Roi> rois{{0, {10, 20, 70.5f, 60}},
+                              {1, {-9, 3, 30, 101}},
+                              {0, {0, 0, 96, 80}},
+                              {1, {40, 40, 40, 40}},
+                              {0, {200, 9, 300, 30}}};
+  const std::vector<float> geometry{80, 96, 1, 1, 80, 96, 64, 90, 1, 1, 64, 90};
+  Tensor boxes = Tensor::zeros(DType::kF32, {5, 5});
+  std::copy_n(&rois[0].image, 25, boxes.mutable_values<float>().data());
+  for (const std::int64_t channels : {3, 16, 70})
+    for (const bool neighbours : {false, true})
+      for (const bool canvas : {false, true})
+        for (const auto& [out, pool] : {std::pair{1, 1}, {7, 1}, {6, 2}, {7, 2}}) {
+          RoiAlign op{.out = out,
+                      .scales = {},
+                      .sampling = RoiSampling::kCorners,
+                      .neighbours = neighbours,
+                      .pool = pool};
+          if (canvas) op.canvas_height = 80, op.canvas_width = 96;
+          const Tensor map = random_tensor({2, channels, 5, 6}, -1, 2, 9);
+          std::vector<double> want;
+          for (const Roi& roi : rois) {
+            const float* g = geometry.data() + (canvas ? 0 : 6 * static_cast<std::size_t>(roi.image));
+            const auto at = [&](float low, float high, float extent, int size, int i) -> double {
+              if (op.out == 1) return 0.5 * (low / extent + high / extent) * (size - 1);
+              return low / extent * (size - 1) +
+                     i * (high / extent - low / extent) * (size - 1) / (op.out - 1);
+            };
+            for (std::int64_t c = 0; c < channels; ++c)
+              for (int by = 0; by < op.side(); ++by)
+                for (int bx = 0; bx < op.side(); ++bx) {
+                  double most = -1e9;
+                  for (int p = 0; p < pool * pool; ++p)
+                    most = std::max(
+                        most, corner_sample(op,
+                                            map.values<float>().data() +
+                                                (static_cast<std::int64_t>(roi.image) * channels + c) * 30,
+                                            5, 6, at(roi.box.y0, roi.box.y1, g[0], 5, by * pool + p / pool),
+                                            at(roi.box.x0, roi.box.x1, g[1], 6, bx * pool + p % pool)));
+                  want.push_back(most);
+                }
+          }
+          for (const int block : {0, 1, 8, 16}) {
+            KernelCase test{
+                .op = op, .inputs = {{map, {block}}, {boxes, {}, 7}}, .output_layout = {block}, .threads = 2};
+            if (!canvas) test.inputs.push_back({tensor_of(geometry, {2, 6})});
+            const Tensor got = run_kernel(test).at(0);
+            ASSERT_EQ(got.shape(), (Shape{5, channels, op.side(), op.side()}));
+            for (std::size_t i = 0; i < want.size(); ++i)
+              ASSERT_NEAR(got.values<float>()[i], want[i], 2e-5)
+                  << "box " << i / (want.size() / 5) << " of " << out << ", " << pool;
+          }
+        }
+}
+
 }  // namespace
 }  // namespace osprey

@@ -84,5 +84,38 @@ TEST(SelectBoxes, AnyNumberThatIsNotFiniteDropsTheRoi) {
             (std::vector<std::int32_t>{0, 1, 0, 1, 0, 1}));
 }
 
+TEST(SelectBoxes, TensorflowsOrders) {
+  const std::vector<Roi> rois = random_boxes(40, 2, 1);
+  const Tensor scores = random_tensor({40, 7}, 0, 1, 2);
+  for (const std::int64_t width : {4, 4 * 6}) {
+    Tensor deltas = random_tensor({40, width}, -3, 3, 3);
+    deltas.mutable_values<float>()[static_cast<std::size_t>(5 * width)] = NAN;
+    const SelectBoxes op{.threshold = 0.4f,
+                         .weights = {10, 5, 2, 1},
+                         .max_log_scale = 0,
+                         .delta_order = DeltaOrder::kYxhw,
+                         .background_first = true,
+                         .clip = false};
+    const Selected got = run(op, rois, scores, deltas);
+    std::size_t i = 0;
+    for (std::size_t r = 0; r < 40; ++r)
+      for (std::size_t k = 0; k < 6; ++k) {
+        if (!(scores.values<float>()[r * 7 + k + 1] > 0.4f)) continue;
+        const float* d =
+            deltas.values<float>().data() + r * static_cast<std::size_t>(width) + (width == 4 ? 0 : 4 * k);
+        if (std::isnan(d[0])) continue;
+        const float turned[4] = {d[1], d[0], d[3], d[2]};
+        ASSERT_LT(i, got.boxes.size());
+        EXPECT_EQ(got.classes[i], static_cast<std::int32_t>(k));
+        EXPECT_EQ(got.scores[i], scores.values<float>()[r * 7 + k + 1]);
+        const Box want = decode_reference(rois[r].box, turned, op.weights, 1e9);
+        EXPECT_LT(largest_difference(got.boxes[i].box, want),
+                  1e-5f * (1 + std::abs(want.x1) + std::abs(want.y1)));
+        ++i;
+      }
+    EXPECT_EQ(i, got.boxes.size());
+  }
+}
+
 }  // namespace
 }  // namespace osprey

@@ -50,30 +50,42 @@ __device__ inline bool is_finite(const Corners& b) {
   return isfinite(b.x0) && isfinite(b.y0) && isfinite(b.x1) && isfinite(b.y1);
 }
 
+__device__ inline bool has_nan(const Corners& b) {
+  return isnan(b.x0) || isnan(b.y0) || isnan(b.x1) || isnan(b.y1);
+}
+
 // Both sides longer than `least`; false with NaN.
 __device__ inline bool has_extent(const Corners& b, float least = 0) {
   return b.width() > least && b.height() > least;
 }
 
-// Moves boxes by deltas (dx, dy, dw, dh).
+// Deltas that may be in TensorFlow's order (y, x, height, width).
+__device__ inline float4 in_xywh(float4 d, bool yx_first) {
+  return yx_first ? float4{d.y, d.x, d.w, d.z} : d;
+}
+
+// Moves boxes by deltas.
 struct BoxDecoder {
   float wx, wy, ww, wh;
-  float max_log_scale;
+  float max_log_scale;  // 0: no limit
 
   BoxDecoder(const std::vector<float>& weights, float max_log)
       : wx(weights[0]), wy(weights[1]), ww(weights[2]), wh(weights[3]), max_log_scale(max_log) {}
 
-  __device__ Corners operator()(const Corners& from, const float* delta) const {
+  // delta: x, y, width, height.
+  __device__ Corners operator()(const Corners& from, float4 delta) const {
     const float w = from.width(), h = from.height();
     const float center_x = from.x0 + 0.5f * w, center_y = from.y0 + 0.5f * h;
-    const float moved_x = delta[0] / wx * w + center_x, moved_y = delta[1] / wy * h + center_y;
-    const float half_w = 0.5f * (exp_clamped(delta[2] / ww) * w),
-                half_h = 0.5f * (exp_clamped(delta[3] / wh) * h);
+    const float moved_x = delta.x / wx * w + center_x, moved_y = delta.y / wy * h + center_y;
+    const float half_w = 0.5f * (exp_clamped(delta.z / ww) * w),
+                half_h = 0.5f * (exp_clamped(delta.w / wh) * h);
     return {moved_x - half_w, moved_y - half_h, moved_x + half_w, moved_y + half_h};
   }
 
  private:
-  __device__ float exp_clamped(float d) const { return exp_rounded(d > max_log_scale ? max_log_scale : d); }
+  __device__ float exp_clamped(float d) const {
+    return exp_rounded(max_log_scale > 0 && d > max_log_scale ? max_log_scale : d);
+  }
 };
 
 __device__ inline int live_rows(const int* rows, int bound) {
@@ -82,7 +94,7 @@ __device__ inline int live_rows(const int* rows, int bound) {
 
 // The counts of the outputs of a kernel that selects rows.
 struct RowCounts {
-  int* of[3] = {};
+  int* of[4] = {};
 
   RowCounts() = default;
   RowCounts(CudaRun& run, std::size_t outputs) {

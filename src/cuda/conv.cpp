@@ -3,6 +3,7 @@
 #include "ops/conv.h"
 
 #include "cuda/cudnn.h"
+#include "cuda/depthwise_conv.h"
 #include "cuda/gemm.h"
 #include "cuda/matrix_kernels.h"
 #include "cuda/packed_weights.h"
@@ -18,16 +19,22 @@ struct Fused {
 
 std::array<std::int64_t, 4> dims4(const Shape& dims) { return {dims[0], dims[1], dims[2], dims[3]}; }
 
-CudnnConv cudnn_conv(const CudaPrepare& p, const Fused& fused) {
+// Of the photos' maps, as many equal parts as there are photos, `parts`.
+CudnnConv cudnn_conv(const CudaPrepare& p, const Fused& fused, std::int64_t parts) {
   const Conv& op = p.op<Conv>();
   const CudaValue &x = p.input(0), &y = p.output(0);
   const Shape& weight = p.input(1).dims;
   const auto pads = op.window(weight[2], weight[3]).pads_of(x.dims[2], x.dims[3]);
+  const auto part = [&](const Shape& dims) {
+    std::array<std::int64_t, 4> out = dims4(dims);
+    out[0] /= parts;
+    return out;
+  };
   return {.type = x.dtype,
           .out_type = y.dtype,
-          .x = dims4(x.dims),
+          .x = part(x.dims),
           .weight = dims4(weight),
-          .y = dims4(y.dims),
+          .y = part(y.dims),
           .stride = {op.stride[0], op.stride[1]},
           .dilation = {op.dilation[0], op.dilation[1]},
           .pads_before = {pads[0], pads[1]},
@@ -45,10 +52,10 @@ bool is_product(const CudaPrepare& p) {
          (op.padding == Padding::kSame || op.pads == std::vector<int>{0, 0, 0, 0});
 }
 
-Gemm product(const CudaPrepare& p, const Fused& fused) {
+Gemm product(const CudaPrepare& p, const Fused& fused, std::int64_t parts) {
   const Shape &x = p.input(0).dims, &y = p.output(0).dims;
   const DType out_type = p.output(0).dtype;
-  return {.rows = x[0] * x[2] * x[3],
+  return {.rows = x[0] / parts * x[2] * x[3],
           .inputs = x[1],
           .outputs = y[1],
           .type = p.input(0).dtype,
@@ -115,35 +122,45 @@ class ConvStep final : public CudaStep {
       fused_ = fused;
       if ((call_ = fastest(p))) return;
     }
-    fail(ErrorCode::kDevice, "{}: cuDNN has nothing for {}", p.node().name, cudnn_conv(p, {}).key());
+    fail(ErrorCode::kDevice, "{}: cuDNN has nothing for {}", p.node().name, cudnn_conv(p, {}, 1).key());
   }
 
   std::unique_ptr<MatrixCall> fastest(CudaPrepare& p) const {
-    const CudnnConv conv = cudnn_conv(p, fused_);
-    return fastest_call(
-        p, {.key = conv.key(),
-            .ways = [&] { return implementations(p, conv); },
-            .restore = [&](const TunedChoice& c) { return restored(p, conv, c); },
-            .type = conv.type,
-            .out_type = conv.out_type,
-            .x_count = element_count(p.input(0).dims),
-            .y_count = element_count(p.output(0).dims),
-            .constants = {.weight = weight_->data(), .bias = conv.bias ? bias_->data() : nullptr},
-            .residual = conv.residual});
+    const std::int64_t photos = photos_of(p);
+    MatrixSearch all = search(p, 1);
+    all.photos = photos;
+    all.alone = [&] { return search(p, photos); };
+    if (photos > 1) all.key += fmt::format(" for {} photos", photos);
+    return fastest_call(p, all);
   }
 
-  std::unique_ptr<MatrixCall> restored(const CudaPrepare& p, const CudnnConv& conv,
+  // For one of `parts` equal parts of the maps.
+  MatrixSearch search(const CudaPrepare& p, std::int64_t parts) const {
+    const CudnnConv conv = cudnn_conv(p, fused_, parts);
+    return {.key = conv.key(),
+            .ways = [this, &p, conv, parts] { return implementations(p, conv, parts); },
+            .restore = [this, &p, conv, parts](const TunedChoice& c) { return restored(p, conv, parts, c); },
+            .type = conv.type,
+            .out_type = conv.out_type,
+            .x_count = element_count(p.input(0).dims) / parts,
+            .y_count = element_count(p.output(0).dims) / parts,
+            .constants = {.weight = weight_->data(), .bias = conv.bias ? bias_->data() : nullptr},
+            .residual = conv.residual};
+  }
+
+  std::unique_ptr<MatrixCall> restored(const CudaPrepare& p, const CudnnConv& conv, std::int64_t parts,
                                        const TunedChoice& choice) const {
     if (!choice.saved.empty()) return restored_cudnn_call(conv, choice);
     if (is_product(p))
-      for (const MatrixWay& way : gemm_ways(product(p, fused_)))
+      for (const MatrixWay& way : gemm_ways(product(p, fused_, parts)))
         if (way.name == choice.name) return way.make();
     return nullptr;
   }
 
-  std::vector<MatrixWay> implementations(const CudaPrepare& p, const CudnnConv& conv) const {
+  std::vector<MatrixWay> implementations(const CudaPrepare& p, const CudnnConv& conv,
+                                         std::int64_t parts) const {
     std::vector<MatrixWay> out;
-    if (is_product(p)) out = gemm_ways(product(p, fused_));
+    if (is_product(p)) out = gemm_ways(product(p, fused_, parts));
     if (!out.empty() && p.tuner().seconds_left() == 0) return out;  // only the first will be looked at
     for (MatrixWay& way : cudnn_ways(conv)) out.push_back(std::move(way));
     return out;
@@ -164,6 +181,7 @@ CudaKernel conv_cuda() {
           .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
             if (auto stem = stem_conv_step(p)) return stem;
+            if (auto depthwise = depthwise_conv_step(p)) return depthwise;
             return std::make_unique<ConvStep>(p);
           }};
 }

@@ -22,7 +22,7 @@ __global__ void decode_rows(Job job) {
   const int r = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (r >= live_rows(job.rows, job.bound)) return;
   const RoiRow roi = job.rois[r];
-  Corners box = job.decode(roi.box, job.deltas + static_cast<std::int64_t>(4) * r);
+  Corners box = job.decode(roi.box, reinterpret_cast<const float4*>(job.deltas)[r]);
   if (job.clip) {
     const GeometryRow& g = job.geometry[static_cast<int>(roi.image)];
     box = clip_box(box, g.clip_height, g.clip_width);

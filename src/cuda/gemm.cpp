@@ -249,14 +249,26 @@ std::vector<MatrixWay> gemm_ways(const Gemm& gemm) {
 }
 
 std::unique_ptr<MatrixCall> fastest_gemm(CudaPrepare& p, const Gemm& gemm, const void* weight) {
-  auto call = fastest_call(p, {.key = gemm.key(),
-                               .ways = [&] { return gemm_ways(gemm); },
-                               .type = gemm.type,
-                               .out_type = gemm.out_type,
-                               .x_count = gemm.rows * gemm.inputs,
-                               .y_count = gemm.rows * gemm.outputs,
-                               .constants = {.weight = weight},
-                               .residual = gemm.residual});
+  const auto search = [&](const Gemm& g) {
+    return MatrixSearch{.key = g.key(),
+                        .ways = [g] { return gemm_ways(g); },
+                        .type = g.type,
+                        .out_type = g.out_type,
+                        .x_count = g.rows * g.inputs,
+                        .y_count = g.rows * g.outputs,
+                        .constants = {.weight = weight},
+                        .residual = g.residual};
+  };
+  const std::int64_t photos = photos_of(p);
+  MatrixSearch all = search(gemm);
+  all.photos = photos;
+  all.alone = [&] {
+    Gemm alone = gemm;
+    alone.rows /= photos;
+    return search(alone);
+  };
+  if (photos > 1) all.key += fmt::format(" for {} photos", photos);
+  auto call = fastest_call(p, all);
   if (!call) fail(ErrorCode::kDevice, "{}: cuBLASLt has nothing for {}", p.node().name, gemm.key());
   return call;
 }

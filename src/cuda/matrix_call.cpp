@@ -9,7 +9,10 @@ namespace osprey {
 namespace {
 
 constexpr const char* kNone = "none";  // remembered where no way exists
-constexpr int kMostMeasured = 24;
+constexpr const char* kEachPhoto = "each photo";
+constexpr int kMostMeasured = 24, kMostMeasuredForPhotos = 8;
+constexpr std::size_t kAlignment = 256,
+                      kOperandAlignment = 16;  // of workspaces; what libraries ask of operands
 
 // Operands for measurements.
 class Bench {
@@ -28,11 +31,34 @@ class Bench {
   }
 
   std::optional<double> seconds(const MatrixCall& call) {
-    if (workspace_.size() < call.workspace()) workspace_ = DeviceBuffer(call.workspace());
+    make_room(call);
     return measure_launches(stream_, [&] { call.run(operands_, workspace_.data(), stream_); });
   }
 
+  // What the call gives. The memory of the result holds no number of an earlier call.
+  DeviceBuffer result(const MatrixCall& call) {
+    make_room(call);
+    DeviceBuffer out(y_.size());
+    cuda_check(cudaMemsetAsync(out.data(), 0xff, out.size(), stream_), "measuring");
+    MatrixOperands operands = operands_;
+    operands.y = out.data();
+    call.run(operands, workspace_.data(), stream_);
+    return out;
+  }
+  bool gives(const MatrixCall& call, const DeviceBuffer& want) {
+    try {
+      const DeviceBuffer got = result(call);
+      return same_bytes(got.data(), want.data(), want.size(), stream_);
+    } catch (const Error& e) {
+      if (e.code() != ErrorCode::kDevice) throw;
+      return false;
+    }
+  }
+
  private:
+  void make_room(const MatrixCall& call) {
+    if (workspace_.size() < call.workspace()) workspace_ = DeviceBuffer(call.workspace());
+  }
   static std::size_t bytes(std::int64_t count, DType type) {
     return static_cast<std::size_t>(count) * size_of(type);
   }
@@ -58,6 +84,56 @@ std::unique_ptr<MatrixCall> remembered(const MatrixSearch& search, const TunedCh
     if (way.name == choice.name) return made(way);
   return nullptr;
 }
+
+std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// One photo after the other, each as it runs alone. Parts that do not begin where libraries want operands are
+// copied to and from the workspace.
+class EachPhotoCall final : public MatrixCall {
+ public:
+  EachPhotoCall(std::unique_ptr<MatrixCall> alone, const MatrixSearch& search)
+      : alone_(std::move(alone)),
+        photos_(search.photos),
+        x_bytes_(static_cast<std::size_t>(search.x_count / search.photos) * size_of(search.type)),
+        y_bytes_(static_cast<std::size_t>(search.y_count / search.photos) * size_of(search.out_type)) {}
+
+  void run(const MatrixOperands& o, std::byte* workspace, cudaStream_t stream) const override {
+    std::byte* const x_copy = workspace + aligned(alone_->workspace());
+    std::byte* const y_copy = x_copy + aligned(x_bytes_);
+    std::byte* const residual_copy = y_copy + aligned(y_bytes_);
+    const auto copy = [&](void* to, const void* from, std::size_t bytes) {
+      cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "a photo of a batch");
+    };
+    const auto input = [&](const void* from, std::size_t bytes, std::int64_t photo,
+                           std::byte* aside) -> const void* {
+      if (!from) return nullptr;
+      const auto* part = static_cast<const std::byte*>(from) + static_cast<std::size_t>(photo) * bytes;
+      if (bytes % kOperandAlignment == 0) return part;
+      copy(aside, part, bytes);
+      return aside;
+    };
+    for (std::int64_t i = 0; i < photos_; ++i) {
+      std::byte* const y = static_cast<std::byte*>(o.y) + static_cast<std::size_t>(i) * y_bytes_;
+      const bool aside = y_bytes_ % kOperandAlignment != 0;
+      alone_->run({.x = input(o.x, x_bytes_, i, x_copy),
+                   .weight = o.weight,
+                   .bias = o.bias,
+                   .residual = input(o.residual, y_bytes_, i, residual_copy),
+                   .y = aside ? y_copy : y},
+                  workspace, stream);
+      if (aside) copy(y, y_copy, y_bytes_);
+    }
+  }
+  std::size_t workspace() const override {
+    return aligned(alone_->workspace()) + aligned(x_bytes_) + 2 * aligned(y_bytes_);
+  }
+  std::string name() const override { return kEachPhoto; }
+
+ private:
+  std::unique_ptr<MatrixCall> alone_;
+  std::int64_t photos_;
+  std::size_t x_bytes_, y_bytes_;
+};
 
 // How much of the graph comes before the node that is being prepared.
 double part_done(const CudaPrepare& p) {
@@ -93,9 +169,62 @@ std::unique_ptr<MatrixCall> searched(CudaPrepare& p, const MatrixSearch& search)
   return nullptr;
 }
 
+std::unique_ptr<MatrixCall> each_photo(CudaPrepare& p, const MatrixSearch& search) {
+  auto alone = fastest_call(p, search.alone());
+  return alone ? std::make_unique<EachPhotoCall>(std::move(alone), search) : nullptr;
+}
+
+// First of all measured: one photo after the other, which is right whatever the budget.
+std::unique_ptr<MatrixCall> searched_for_photos(CudaPrepare& p, const MatrixSearch& search) {
+  auto alone = fastest_call(p, search.alone());
+  if (!alone) return nullptr;
+  const std::string likeliest = alone->name();
+  CudaTuner& tuner = p.tuner();
+  tuner.announce(part_done(p), p.node().name);
+  std::vector<MatrixWay> ways = tuner.seconds_left() > 0 ? search.ways() : std::vector<MatrixWay>{};
+  std::stable_partition(ways.begin(), ways.end(),
+                        [&](const MatrixWay& way) { return way.name == likeliest; });
+  std::vector<std::string> names{kEachPhoto};
+  for (const MatrixWay& way : ways) names.push_back(way.name);
+  std::vector<std::unique_ptr<MatrixCall>> calls(names.size());
+  calls[0] = std::make_unique<EachPhotoCall>(std::move(alone), search);
+  std::unique_ptr<Bench> bench;
+  DeviceBuffer want;
+  int measured = 0;
+  const std::size_t best = tuner.choose(search.key, names, [&](std::size_t i) -> std::optional<double> {
+    if (measured == kMostMeasuredForPhotos) return std::nullopt;
+    if (!bench) {
+      bench = std::make_unique<Bench>(search, p.stream());
+      want = bench->result(*calls[0]);
+    }
+    if (i > 0) calls[i] = made(ways[i - 1]);
+    if (!calls[i]) return std::nullopt;
+    ++measured;
+    if (i > 0 && !bench->gives(*calls[i], want)) return std::nullopt;
+    return bench->seconds(*calls[i]);
+  });
+  if (best > 0) tuner.save(search.key, {names[best], calls[best]->saved()});
+  return std::move(calls[best]);
+}
+
 }  // namespace
 
+std::int64_t photos_of(const CudaPrepare& p) {
+  const Dim& rows = p.graph().value(p.node().inputs.at(0)).type.dims.at(0);
+  if (rows.symbol() != "N") return 1;
+  const std::int64_t each = rows.evaluate({{"N", 1}}), all = p.input(0).dims.at(0);
+  return each > 0 && all % each == 0 ? all / each : 1;
+}
+
 std::unique_ptr<MatrixCall> fastest_call(CudaPrepare& p, const MatrixSearch& search) {
+  if (search.photos > 1) {
+    if (const auto choice = p.tuner().find(search.key)) {
+      if (choice->name == kEachPhoto) return each_photo(p, search);
+      if (auto call = remembered(search, *choice)) return call;
+      p.tuner().forget(search.key);
+    }
+    return searched_for_photos(p, search);
+  }
   if (const auto choice = p.tuner().find(search.key)) {
     if (choice->name == kNone) return nullptr;
     if (auto call = remembered(search, *choice)) return call;

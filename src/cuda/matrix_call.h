@@ -44,10 +44,22 @@ struct MatrixSearch {
   std::int64_t x_count = 0, y_count = 0;             // elements
   MatrixOperands constants;                          // weight and bias
   bool residual = false;
+  // Of how many photos x, residual and y are equal parts, one after the other, and the search for one part:
+  // what a photo gives must not depend on those beside it.
+  std::int64_t photos = 1;
+  std::function<MatrixSearch()> alone = {};
 };
+
+// Of how many photos the node's first input is equal parts: rows in proportion to the batch; 1 where they are
+// not.
+std::int64_t photos_of(const CudaPrepare& p);
 
 // The way remembered for the key, or else the fastest by measurement, within the tuner's budget; null when
 // there is none. Weight and bias must be on the device; everything else is measured on random numbers.
+//
+// For several photos, only ways that give, bit for bit, what the way for one photo gives for each of them: on
+// the random numbers, that is. Ways that sum in another order show there, since every element of the result
+// would have to round alike. Without one, or before one is known, the photos go one after the other.
 std::unique_ptr<MatrixCall> fastest_call(CudaPrepare& p, const MatrixSearch& search);
 
 }  // namespace osprey

@@ -2,6 +2,7 @@
 
 #include "cuda/activations.cuh"
 #include "cuda/check.h"
+#include "cuda/device_buffer.h"
 #include "cuda/matrix_kernels.h"
 #include "cuda/numbers.cuh"
 
@@ -31,6 +32,14 @@ __global__ void random_kernel(T* data, std::int64_t count) {
     bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebu;
     data[i] = narrow<T>(static_cast<float>(static_cast<std::int32_t>(bits >> 32)) * 0x1p-31f);
   }
+}
+
+__global__ void differs_kernel(const std::uint16_t* a, const std::uint16_t* b, std::int64_t count,
+                               int* differs) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
+       i += step)
+    if (a[i] != b[i]) *differs = 1;
 }
 
 // Blocks go over lines of pixels, a part of one each, from the last to the first: what a library's call has
@@ -165,6 +174,21 @@ void fill_random(void* data, DType type, std::int64_t count, cudaStream_t stream
     random_kernel<<<striding_blocks(count), kBlock, 0, stream>>>(static_cast<T*>(data), count);
   });
   cuda_check_launch("random operands");
+}
+
+bool same_bytes(const void* a, const void* b, std::size_t bytes, cudaStream_t stream) {
+  const auto count = static_cast<std::int64_t>(bytes / 2);
+  if (count == 0) return true;
+  const DeviceBuffer differs(sizeof(int));
+  cuda_check(cudaMemsetAsync(differs.data(), 0, sizeof(int), stream), "comparing");
+  differs_kernel<<<striding_blocks(count), kBlock, 0, stream>>>(
+      static_cast<const std::uint16_t*>(a), static_cast<const std::uint16_t*>(b), count, differs.as<int>());
+  cuda_check_launch("comparing");
+  int found = 0;
+  cuda_check(cudaMemcpyAsync(&found, differs.data(), sizeof found, cudaMemcpyDeviceToHost, stream),
+             "comparing");
+  cuda_check(cudaStreamSynchronize(stream), "comparing");
+  return found == 0;
 }
 
 void launch_epilogue(const Epilogue& epilogue, DType type, void* y, const float* bias, const void* residual,

@@ -1,6 +1,7 @@
 // Our own kernels around the libraries' calls.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <cuda_runtime_api.h>
@@ -12,6 +13,9 @@ namespace osprey {
 
 // Uniform in [-1, 1], the same every time: for measurements.
 void fill_random(void* data, DType type, std::int64_t count, cudaStream_t stream);
+
+// Whether both hold the same; waits for the stream. `bytes` is even.
+bool same_bytes(const void* a, const void* b, std::size_t bytes, cudaStream_t stream);
 
 // y = activation(y + bias + residual), where y is [rows, height, width, channels]. The residual, of y's
 // type, is [rows, height / scale, width / scale, channels] and its pixels are repeated. Bias (f32) and

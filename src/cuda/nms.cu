@@ -12,6 +12,7 @@
 // Rows come in the order of their images, as all ops that select rows write them.
 #include "cuda/block.cuh"
 #include "cuda/boxes.cuh"
+#include "cuda/greedy.cuh"
 #include "cuda/numbers.cuh"
 #include "ops/nms.h"
 
@@ -487,15 +488,170 @@ class NmsStep final : public CudaStep {
   int tiles_ = 0, sorted_size_ = 0;
 };
 
+// TensorFlow's rules (ops/nms.h): one block an image goes down the candidates by itself (cuda/greedy.cuh).
+struct MulticlassJob {
+  const RoiRow* boxes;
+  const float* scores;
+  const int* groups;
+  const int* rows;
+  int bound, images;
+  bool group_first;
+  GreedyRules rules;
+  bool last_stage;
+  const CudaParameters* parameters;
+  const GeometryRow* geometry;
+  GreedySizes sizes;
+  std::int64_t image_bytes;
+  std::byte* memory;
+  int* published;  // [images] (rows_before)
+  RoiRow* out_boxes;
+  float* out_scores;
+  int* out_groups;
+  RowCounts out_rows;
+};
+
+struct MulticlassSource {
+  const MulticlassJob& job;
+  Rows rows;
+
+  // Rows of an image are numbered from 0, or group by group.
+  __device__ int row(Rank rank) const {
+    const unsigned index = index_of(rank);
+    return rows.begin +
+           static_cast<int>(job.group_first ? index % static_cast<unsigned>(rows.size()) : index);
+  }
+  __device__ int group(Rank rank) const { return job.groups[row(rank)]; }
+  __device__ bool box(Rank rank, Corners* out) const {
+    *out = job.boxes[row(rank)].box;
+    return true;
+  }
+  template <class F>
+  __device__ void each(Rank below, F&& f) const {
+    for (int i = static_cast<int>(threadIdx.x); i < rows.size(); i += kGreedyThreads) {
+      const int r = rows.begin + i;
+      const auto first = job.group_first ? static_cast<unsigned>(job.groups[r] * rows.size()) : 0u;
+      const Rank rank = rank_of(job.scores[r], first + static_cast<unsigned>(i));
+      if (rank < below) f(rank);
+    }
+  }
+};
+
+__global__ void __launch_bounds__(kGreedyThreads)
+    suppress_classes(const __grid_constant__ MulticlassJob job) {
+  __shared__ int histogram[kDigits];
+  const int image = static_cast<int>(blockIdx.x);
+  const int live = live_rows(job.rows, job.bound);
+  __shared__ Rows rows;
+  if (warp_of_thread() == 0) {
+    const int begin = first_row_of(job.boxes, live, image), end = first_row_of(job.boxes, live, image + 1);
+    if (lane_of_thread() == 0) rows = {begin, end};
+  }
+  __syncthreads();
+  GreedyRules rules = job.rules;
+  if (job.last_stage) {
+    const float iou = job.parameters->nms_iou;
+    const int most = job.parameters->max_detections;
+    if (!isnan(iou)) rules.iou = iou;
+    if (most != -1) rules.most = min(max(most, 0), rules.most);
+  }
+  rules.height = job.geometry[image].clip_height, rules.width = job.geometry[image].clip_width;
+  const GreedyMemory memory = greedy_memory(job.memory + image * job.image_bytes, job.sizes);
+  const MulticlassSource source{job, rows};
+  Greedy<MulticlassSource> greedy(source, rules, memory, static_cast<int>(job.sizes.groups), histogram);
+  const int found = greedy.run();
+  const int before = rows_before(job.published, image, found);
+  for (int i = static_cast<int>(threadIdx.x); i < found; i += kGreedyThreads) {
+    const int row = source.row(memory.found_ranks[i]);
+    job.out_boxes[before + i] = {job.boxes[row].image, memory.found[i]};
+    job.out_scores[before + i] = job.scores[row];
+    job.out_groups[before + i] = job.groups[row];
+  }
+  if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) job.out_rows.set(before + found);
+}
+
+// How many groups the candidates can have; 0: unknown.
+std::int64_t groups_of(const CudaPrepare& p) {
+  const Node* from = p.graph().producer(p.node().inputs[2]);
+  if (!from || from->op.name() != "select_boxes") return 0;
+  return p.graph().value(from->inputs[1]).type.dims[1].constant() - 1;
+}
+
+class MulticlassStep final : public CudaStep {
+ public:
+  explicit MulticlassStep(CudaPrepare& p)
+      : op_(p.op<Nms>()), images_(p.input(3).dims[0]), bound_(p.input(0).dims[0]) {
+    const std::string& name = p.node().name;
+    const std::int64_t groups = groups_of(p);
+    require(groups > 0, "{}: the GPU suppresses by TensorFlow's rules what select_boxes gives only", name);
+    const std::int64_t candidates = images_ > 0 ? (bound_ + images_ - 1) / images_ : 0;
+    require(bound_ <= INT_MAX && candidates * groups <= INT_MAX,
+            "{}: {} candidates of {} classes are more than the GPU takes", name, candidates, groups);
+    require(op_.max_per_group > 0 || op_.clip != KeptClip::kDropEmpty,
+            "{}: the GPU needs max_per_group where empty boxes are dropped", name);
+    sizes_ = {.items = kListed,
+              .kept = op_.clip == KeptClip::kDropEmpty
+                          ? std::min(bound_, groups * op_.max_per_group) + op_.max_detections
+                          : op_.max_detections,
+              .groups = groups,
+              .detections = op_.max_detections};
+    image_bytes_ = static_cast<std::int64_t>(greedy_bytes(sizes_));
+    p.request_scratch(static_cast<std::size_t>(images_ * (image_bytes_ + std::int64_t{sizeof(int)})));
+  }
+
+  void launch(CudaRun& run) override {
+    if (images_ == 0) {  // a batch of none
+      for (std::size_t i = 0; i < 3; ++i)
+        if (run.out(i).rows)
+          cuda_check(cudaMemsetAsync(run.out(i).rows, 0, sizeof(int), run.stream()), "nms");
+      return;
+    }
+    auto* const published = reinterpret_cast<int*>(run.scratch() + images_ * image_bytes_);
+    const auto images = static_cast<unsigned>(images_);
+    if (images_ > 1) cuda_check(cudaMemsetAsync(published, 0, images * sizeof(int), run.stream()), "nms");
+    const MulticlassJob job{.boxes = run.in(0).as<RoiRow>(),
+                            .scores = run.in(1).as<float>(),
+                            .groups = run.in(2).as<int>(),
+                            .rows = run.in(0).rows,
+                            .bound = static_cast<int>(bound_),
+                            .images = static_cast<int>(images_),
+                            .group_first = op_.group_first,
+                            .rules = {.iou = op_.iou,
+                                      .threshold = -INFINITY,
+                                      .most = op_.max_detections,
+                                      .max_per_group = op_.max_per_group,
+                                      .clip = op_.clip},
+                            .last_stage = op_.stage == 2,
+                            .parameters = run.parameters(),
+                            .geometry = run.in(3).as<GeometryRow>(),
+                            .sizes = sizes_,
+                            .image_bytes = image_bytes_,
+                            .memory = run.scratch(),
+                            .published = published,
+                            .out_boxes = run.out(0).as<RoiRow>(),
+                            .out_scores = run.out(1).as<float>(),
+                            .out_groups = run.out(2).as<int>(),
+                            .out_rows = RowCounts(run, 3)};
+    suppress_classes<<<images, kGreedyThreads, 0, run.stream()>>>(job);
+    cuda_check_launch("nms");
+  }
+
+  std::string detail() const override { return "own"; }
+
+ private:
+  Nms op_;
+  std::int64_t images_, bound_, image_bytes_ = 0;
+  GreedySizes sizes_{};
+};
+
 }  // namespace
 
 CudaKernel nms_cuda() {
   return {.op = &kOpInfo<Nms>,
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
-            const auto& declined = p.op<Nms>();
-            require(declined.max_per_group == 0 && declined.clip == KeptClip::kNone && !declined.group_first,
-                    "{}: the GPU does not suppress by TensorFlow's rules yet", p.node().name);
+            const auto& op = p.op<Nms>();
+            if (op.max_per_group > 0 || op.clip != KeptClip::kNone || op.group_first)
+              return std::make_unique<MulticlassStep>(p);
             return std::make_unique<NmsStep>(p);
           },
           .selects_rows = true};

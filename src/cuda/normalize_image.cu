@@ -1,5 +1,6 @@
 // A block a row of the result, 16 bytes a thread.
 #include <array>
+#include <type_traits>
 
 #include "backends/network_size.h"
 #include "cuda/kernel.h"
@@ -30,14 +31,16 @@ struct Channels {
 
 struct Normalization {
   Channels channels;
+  float scale;
   int canvas_height, canvas_width;
 
-  explicit Normalization(const NormalizeImage& op)
-      : canvas_height(op.canvas_height), canvas_width(op.canvas_width) {
+  Normalization(const NormalizeImage& op, DType pixels)
+      : scale(op.scale), canvas_height(op.canvas_height), canvas_width(op.canvas_width) {
+    const bool filled = op.canvas_height > 0 && pixels == DType::kU8;
     for (std::size_t c = 0; c < kChannels; ++c) {
-      channels.mean[c] = op.mean[c];
-      channels.std[c] = op.std[c];
-      channels.border[c] = op.canvas_height > 0 ? (op.fill[c] - op.mean[c]) / op.std[c] : 0;
+      channels.mean[c] = op.mean.empty() ? 0 : op.mean[c];
+      channels.std[c] = op.std.empty() ? 1 : op.std[c];
+      channels.border[c] = filled ? (op.fill[c] * scale - op.mean[c]) / op.std[c] : 0;
     }
   }
 
@@ -49,18 +52,19 @@ struct Normalization {
   }
 };
 
-// kAligned: rows of the result start at multiples of 16 bytes.
-template <class T, bool kAligned>
-__global__ void normalize(Normalization op, const std::uint8_t* pixels, int pixel_height, int pixel_width,
+// kAligned: rows of the result start at multiples of 16 bytes. Of float pixels the whole slot is the photo.
+template <class Pixel, class T, bool kAligned>
+__global__ void normalize(Normalization op, const Pixel* pixels, int pixel_height, int pixel_width,
                           const float* geometry, T* out, int height, int width) {
   constexpr int kEach = 16 / static_cast<int>(sizeof(T));
   const int n = static_cast<int>(blockIdx.x) / height, y = static_cast<int>(blockIdx.x) % height;
   __shared__ ImageSize photo;
-  if (threadIdx.x == 0) photo = op.photo(geometry + 6 * n);
+  if (threadIdx.x == 0)
+    photo = std::is_same_v<Pixel, float> ? ImageSize{pixel_width, pixel_height} : op.photo(geometry + 6 * n);
   __syncthreads();
   const int live = y < min(photo.height, pixel_height) ? kChannels * min(photo.width, pixel_width) : 0;
   const int count = kChannels * width;
-  const std::uint8_t* const from =
+  const Pixel* const from =
       pixels + (static_cast<std::int64_t>(n) * pixel_height + y) * pixel_width * kChannels;
   T* const to = out + static_cast<std::int64_t>(blockIdx.x) * count;
   for (int begin = static_cast<int>(threadIdx.x) * kEach; begin < count; begin += kBlock * kEach) {
@@ -69,9 +73,10 @@ __global__ void normalize(Normalization op, const std::uint8_t* pixels, int pixe
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const int c = i % kChannels;
-      values[i] = narrow<T>(begin + i < live
-                                ? (static_cast<float>(from[begin + i]) - rotated.mean[c]) / rotated.std[c]
-                                : rotated.border[c]);
+      values[i] =
+          narrow<T>(begin + i < live
+                        ? (static_cast<float>(from[begin + i]) * op.scale - rotated.mean[c]) / rotated.std[c]
+                        : rotated.border[c]);
     }
     if constexpr (kAligned) {
       *reinterpret_cast<uint4*>(to + begin) = *reinterpret_cast<const uint4*>(values);
@@ -81,23 +86,27 @@ __global__ void normalize(Normalization op, const std::uint8_t* pixels, int pixe
   }
 }
 
-template <class T>
+template <class Pixel, class T>
 void launch(const Normalization& op, CudaRun& run) {
   const CudaValue &in = run.in(0), &out = run.out(0);
   const std::int64_t rows = out.dims[0] * out.dims[2], row_bytes = kChannels * out.dims[3] * sizeof(T);
-  const auto kernel = row_bytes % 16 == 0 ? normalize<T, true> : normalize<T, false>;
+  const auto kernel = row_bytes % 16 == 0 ? normalize<Pixel, T, true> : normalize<Pixel, T, false>;
   kernel<<<static_cast<unsigned>(rows), kBlock, 0, run.stream()>>>(
-      op, in.as<std::uint8_t>(), static_cast<int>(in.dims[1]), static_cast<int>(in.dims[2]),
-      run.in(1).as<float>(), out.as<T>(), static_cast<int>(out.dims[2]), static_cast<int>(out.dims[3]));
+      op, in.as<Pixel>(), static_cast<int>(in.dims[1]), static_cast<int>(in.dims[2]), run.in(1).as<float>(),
+      out.as<T>(), static_cast<int>(out.dims[2]), static_cast<int>(out.dims[3]));
   cuda_check_launch("normalize_image");
 }
 
 }  // namespace
 
 CudaKernel normalize_image_cuda() {
-  return {.op = &kOpInfo<NormalizeImage>, .dtypes = {DType::kU8}, .prepare = [](CudaPrepare& p) {
-            return cuda_step([op = Normalization(p.op<NormalizeImage>())](CudaRun& run) {
-              with_float_type(run.out(0).dtype, [&](auto zero) { launch<decltype(zero)>(op, run); });
+  return {.op = &kOpInfo<NormalizeImage>, .dtypes = {DType::kU8, DType::kF32}, .prepare = [](CudaPrepare& p) {
+            const DType pixels = p.input(0).dtype;
+            return cuda_step([op = Normalization(p.op<NormalizeImage>(), pixels), pixels](CudaRun& run) {
+              with_float_type(run.out(0).dtype, [&](auto zero) {
+                using T = decltype(zero);
+                pixels == DType::kU8 ? launch<std::uint8_t, T>(op, run) : launch<float, T>(op, run);
+              });
             });
           }};
 }

@@ -33,6 +33,7 @@ struct Task {
   int chunks;          // of a mask, at most
   float threshold;     // unless the parameters say otherwise
   const CudaParameters* parameters;
+  bool corners;  // PasteRule::kCorners
 
   __device__ int count() const { return live_rows(live, bound); }
   constexpr int side() const { return size + 2 * kBorder; }  // of a padded map
@@ -43,14 +44,23 @@ struct Task {
 struct Side {
   int begin, end;  // pixels; begin == end where there are none
   float low, extent, half, size;
+  bool corners;
+  float start = 0, step = 0;  // of samples, in cells, by corners
 
-  __device__ Side(float from, float to, int length, int map_size)
+  __device__ Side(float from, float to, int length, int map_size, bool by_corners)
       : begin(0),
         end(0),
         low(from),
         extent(to - from),
         half(static_cast<float>(map_size) / 2),
-        size(static_cast<float>(map_size)) {
+        size(static_cast<float>(map_size)),
+        corners(by_corners) {
+    if (corners) {  // as image/paste_mask.cpp has it
+      const float all = static_cast<float>(length), first = from / all, share = (to - from) / all;
+      const float low_edge = (0 - first) / share, high_edge = (1 - first) / share;
+      start = length > 1 ? low_edge * (size - 1) : 0.5f * (low_edge + high_edge) * (size - 1);
+      step = length > 1 ? (high_edge - low_edge) * (size - 1) / static_cast<float>(length - 1) : 0;
+    }
     // Conditions as std::max and std::min have them, which decides where a NaN goes.
     const float first = floorf(from) - 1, last = ceilf(to) + 1, all = static_cast<float>(length);
     const float b = first < 0.f ? 0.f : first, e = all < last ? all : last;
@@ -65,9 +75,16 @@ struct Place {
 };
 
 __device__ Place place(const Side& side, int pixel) {
-  const float relative = (static_cast<float>(pixel) + 0.5f - side.low) / side.extent * 2 - 1;
-  const float at = __fmaf_rn(relative + 1, side.half, -0.5f), cell = floorf(at), far = at - cell;
-  // A NaN, from a box without extent, lands in the border too, and its weights keep it out of the mask.
+  float at;
+  if (side.corners) {
+    at = side.start + static_cast<float>(pixel) * side.step;
+    if (!(at >= 0 && at <= side.size - 1)) at = NAN;
+  } else {
+    const float relative = (static_cast<float>(pixel) + 0.5f - side.low) / side.extent * 2 - 1;
+    at = __fmaf_rn(relative + 1, side.half, -0.5f);
+  }
+  const float cell = floorf(at), far = at - cell;
+  // A NaN lands in the border too, and its weights keep it out of the mask.
   const int index =
       kBorder + (cell > -kBorder ? static_cast<int>(side.size < cell ? side.size : cell) : -kBorder);
   return {index, 1 - far, far};
@@ -84,8 +101,8 @@ struct Mask {
       : Mask(task, roi.box, task.geometry[static_cast<int>(roi.image)],
              task.maps + static_cast<std::int64_t>(row) * task.size * task.size) {}
   __device__ Mask(const Task& task, const Corners& box, const GeometryRow& g, const float* probabilities)
-      : x(box.x0, box.x1, static_cast<int>(g.width), task.size),
-        y(box.y0, box.y1, static_cast<int>(g.height), task.size),
+      : x(box.x0, box.x1, static_cast<int>(g.width), task.size, task.corners),
+        y(box.y0, box.y1, static_cast<int>(g.height), task.size, task.corners),
         height(static_cast<int>(g.height)),
         width(static_cast<int>(g.width)),
         map(probabilities) {
@@ -354,6 +371,7 @@ class PasteMasksStep final : public CudaStep {
     task_.bound = static_cast<int>(p.input(1).dims[0]);
     task_.words = photos.max_height / 32 + 1;
     task_.threshold = p.op<PasteMasks>().threshold;
+    task_.corners = p.op<PasteMasks>().rule == PasteRule::kCorners;
     choose_columns(p);
     task_.chunks = (photos.max_width + task_.columns - 1) / task_.columns;
     summaries_ = static_cast<std::size_t>(task_.bound) * static_cast<std::size_t>(task_.chunks);
@@ -409,10 +427,6 @@ CudaKernel paste_masks_cuda() {
   return {.op = &kOpInfo<PasteMasks>,
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
-            const auto& declined = p.op<PasteMasks>();
-            require(declined.rule == PasteRule::kCentres, "{}: the GPU does not paste by corners yet",
-                    p.node().name);
-
             return std::make_unique<PasteMasksStep>(p);
           }};
 }

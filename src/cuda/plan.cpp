@@ -2,8 +2,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <list>
+
+#include <fmt/format.h>
 
 #include "backends/image_dims.h"
+#include "cuda/conv_group_step.h"
+#include "cuda/schedule.h"
 #include "ops/normalize_image.h"
 #include "ops/paste_masks.h"
 #include "ops/rescale_boxes.h"
@@ -68,8 +73,9 @@ class Planner {
     plan_.photos = {nullptr, shapes_.slot_bytes(), shapes_.max_height, shapes_.max_width};
     for (std::size_t id = 0; id < graph_.values().size(); ++id)
       plan_.values.push_back(placed(static_cast<ValueId>(id)));
-    for (const Node& node : graph_.nodes())
-      plan_.steps.push_back({&node, nullptr, node.inputs, node.outputs});
+    const auto key = [&](const Node& node) { return conv_group_key(graph_, node, shared_.device()); };
+    for (const std::vector<const Node*>& nodes : scheduled(graph_, key, kMostConvsOfAStep))
+      plan_.steps.push_back(step_of(nodes));
     set_phases();
     number_counts();
     place();
@@ -80,6 +86,16 @@ class Planner {
   }
 
  private:
+  static CudaPlannedStep step_of(const std::vector<const Node*>& nodes) {
+    CudaPlannedStep out{nodes.front(), nullptr, {}, {}};
+    for (const Node* node : nodes) {
+      out.ins.insert(out.ins.end(), node->inputs.begin(), node->inputs.end());
+      out.outs.insert(out.outs.end(), node->outputs.begin(), node->outputs.end());
+    }
+    out.nodes = nodes;
+    return out;
+  }
+
   CudaPlaced& value(int index) { return plan_.values[static_cast<std::size_t>(index)]; }
   const TensorType& type(int index) const { return graph_.value(index).type; }
   bool is_input(ValueId id) const {
@@ -265,9 +281,29 @@ class Planner {
 
   void prepare(std::size_t index) {
     CudaPlannedStep& step = plan_.steps[index];
+    if (step.nodes.size() > 1) return prepare_group(step);
     PrepareContext context(shared_, plan_, step, in_place_[index], stream_);
     step.step = in_context(step.node->name, [&] { return shared_.kernel(*step.node).prepare(context); });
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, context.scratch());
+  }
+
+  void prepare_group(CudaPlannedStep& step) {
+    std::vector<CudaPlannedStep> members;
+    for (const Node* node : step.nodes) members.push_back(step_of({node}));
+    std::list<PrepareContext> contexts;
+    std::vector<CudaPrepare*> prepares;
+    for (const CudaPlannedStep& member : members)
+      prepares.push_back(&contexts.emplace_back(shared_, plan_, member, -1, stream_));
+    const auto each = [&](CudaPrepare& p) {
+      return in_context(p.node().name, [&] { return shared_.kernel(p.node()).prepare(p); });
+    };
+    const auto scratch = [&] {
+      std::size_t most = 0;
+      for (const PrepareContext& context : contexts) most = std::max(most, context.scratch());
+      return most;
+    };
+    step.step = in_context(step.name(), [&] { return conv_group_step(prepares, each, scratch); });
+    plan_.scratch_bytes = std::max(plan_.scratch_bytes, scratch());
   }
 
   const CudaShared& shared_;
@@ -291,6 +327,10 @@ const CudaKernel& kernel_of(const Graph& graph, const Node& node) {
 }
 
 }  // namespace
+
+std::string CudaPlannedStep::name() const {
+  return nodes.size() < 2 ? node->name : fmt::format("{} and {} more", node->name, nodes.size() - 1);
+}
 
 void check_cuda_kernels(const Graph& graph) {
   for (const Node& node : graph.nodes()) kernel_of(graph, node);

@@ -75,11 +75,15 @@ struct CudaPlaced {
 
 enum class CudaPhase : std::uint8_t { kPreprocess, kNetwork, kPostprocess };
 
+// One node, or several convolutions together (cuda/conv_group_step.h).
 struct CudaPlannedStep {
-  const Node* node = nullptr;
+  const Node* node = nullptr;  // the first
   std::unique_ptr<CudaStep> step;
-  std::vector<int> ins, outs;  // indices of CudaPlaced values; -1: absent
+  std::vector<int> ins, outs;  // of all nodes: indices of CudaPlaced values; -1: absent
   CudaPhase phase = CudaPhase::kNetwork;
+  std::vector<const Node*> nodes = {};
+
+  std::string name() const;
 };
 
 // The arena: counts first, then the graph's outputs (one copy brings both to the host), then everything else.

@@ -92,7 +92,7 @@ __device__ void weigh(const Axis& axis, int output, int k, int in_size, int out_
 }
 
 // A thread a weight.
-__global__ void make_recipes(ResizeImage op, const int* sizes, Recipes recipes, float* geometry) {
+__global__ void make_recipes(FitRule op, const int* sizes, Recipes recipes, float* geometry) {
   const int n = static_cast<int>(blockIdx.y), height = sizes[2 * n], width = sizes[2 * n + 1];
   const int i = static_cast<int>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x);
   const int output = i / recipes.taps, k = i % recipes.taps, row = output - recipes.width;
@@ -237,16 +237,86 @@ Tiling choose_tiling(const CudaPrepare& p) {
        photos.max_width, photos.max_height);
 }
 
-void launch(const ResizeImage& op, const Tiling& tiling, Recipes recipes, CudaRun& run) {
+void launch(FitRule fit, bool bgr, const Tiling& tiling, Recipes recipes, CudaRun& run) {
   const auto photos = static_cast<unsigned>(run.out(0).dims[0]);
   const int tile = tiling.tile;
   const int* const sizes = run.in(1).as<int>();
   recipes.memory = reinterpret_cast<int*>(run.scratch());
   const dim3 weights(blocks_for(std::int64_t{recipes.height + recipes.width} * recipes.taps), photos);
-  make_recipes<<<weights, kBlock, 0, run.stream()>>>(op, sizes, recipes, run.out(1).as<float>());
+  make_recipes<<<weights, kBlock, 0, run.stream()>>>(fit, sizes, recipes, run.out(1).as<float>());
   const dim3 tiles(blocks_for(recipes.width, tile), blocks_for(recipes.height, tile), photos);
-  resize<<<tiles, kBlock, tiling.shared_bytes(), run.stream()>>>(op.bgr, tiling, run.photos(), sizes, recipes,
+  resize<<<tiles, kBlock, tiling.shared_bytes(), run.stream()>>>(bgr, tiling, run.photos(), sizes, recipes,
                                                                  run.out(0).as<std::uint8_t>());
+  cuda_check_launch("resize_image");
+}
+
+// TensorFlow's rules: a thread a pixel of the slot, in the order of operations of cpu/tf_bilinear.cpp.
+struct TfResize {
+  FitRule fit;
+  bool half_pixel, bgr;
+  float scale;
+  float mean[3] = {0, 0, 0}, std[3] = {1, 1, 1};
+
+  explicit TfResize(const ResizeImage& op)
+      : fit(op), half_pixel(op.rule == ResizeRule::kTfHalfPixel), bgr(op.bgr), scale(op.scale) {
+    for (std::size_t c = 0; c < op.mean.size(); ++c) mean[c] = op.mean[c], std[c] = op.std[c];
+  }
+
+  struct Tap {
+    int lower, upper;
+    float above;
+  };
+  __device__ Tap tap(int i, int in, int out) const {
+    const float step = static_cast<float>(in) / static_cast<float>(out), at = static_cast<float>(i);
+    const float source = half_pixel ? (at + 0.5f) * step - 0.5f : at * step, whole = floorf(source);
+    const int upper = min(static_cast<int>(ceilf(source)), in - 1);
+    return {min(max(static_cast<int>(whole), 0), upper), upper, source - whole};
+  }
+};
+
+__global__ void __launch_bounds__(kBlock)
+    resize_tf(const __grid_constant__ TfResize op, CudaPhotos photos, const int* sizes, float* out,
+              int height, int width, float* geometry) {
+  const int n = static_cast<int>(blockIdx.y), in_height = sizes[2 * n], in_width = sizes[2 * n + 1];
+  const int i = static_cast<int>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x);
+  const NetworkSize to = network_size(op.fit, in_width, in_height);
+  if (i == 0)
+    for (std::size_t g = 0; g < 6; ++g) geometry[6 * n + g] = to.geometry[g];
+  if (i >= height * width) return;
+  const int y = i / width, x = i % width;
+  float* const pixel = out + (static_cast<std::int64_t>(n) * height * width + i) * 3;
+  if (y >= to.size.height || x >= to.size.width) {
+    pixel[0] = pixel[1] = pixel[2] = 0;
+    return;
+  }
+  const TfResize::Tap down = op.tap(y, in_height, to.size.height),
+                      across = op.tap(x, in_width, to.size.width);
+  const std::uint8_t* const photo = photos.data + n * photos.slot_bytes;
+  const auto at = [&](int row, int column) {
+    return photo + (static_cast<std::int64_t>(row) * in_width + column) * 3;
+  };
+  const std::uint8_t* const corners[4] = {at(down.lower, across.lower), at(down.lower, across.upper),
+                                          at(down.upper, across.lower), at(down.upper, across.upper)};
+#pragma unroll
+  for (int c = 0; c < 3; ++c) {
+    const int from = op.bgr ? 2 - c : c;
+    const auto level = [&](int corner) {
+      return (static_cast<float>(corners[corner][from]) * op.scale - op.mean[c]) / op.std[c];
+    };
+    const float top_left = level(0), bottom_left = level(2);
+    const float top = top_left + (level(1) - top_left) * across.above;
+    const float bottom = bottom_left + (level(3) - bottom_left) * across.above;
+    pixel[c] = top + (bottom - top) * down.above;
+  }
+}
+
+void launch(const TfResize& op, CudaRun& run) {
+  const Shape& dims = run.out(0).dims;
+  if (dims[0] == 0) return;
+  const dim3 grid(blocks_for(dims[1] * dims[2]), static_cast<unsigned>(dims[0]));
+  resize_tf<<<grid, kBlock, 0, run.stream()>>>(op, run.photos(), run.in(1).as<int>(), run.out(0).as<float>(),
+                                               static_cast<int>(dims[1]), static_cast<int>(dims[2]),
+                                               run.out(1).as<float>());
   cuda_check_launch("resize_image");
 }
 
@@ -254,11 +324,9 @@ void launch(const ResizeImage& op, const Tiling& tiling, Recipes recipes, CudaRu
 
 CudaKernel resize_image_cuda() {
   return {.op = &kOpInfo<ResizeImage>, .dtypes = {DType::kU8}, .prepare = [](CudaPrepare& p) {
-            const auto& declined = p.op<ResizeImage>();
-            require(declined.rule == ResizeRule::kPilBilinear && declined.fit == Fit::kShortestEdge,
-                    "{}: the GPU does not resize by TensorFlow's rules yet", p.node().name);
-
             const auto& op = p.op<ResizeImage>();
+            if (op.to_float())
+              return cuda_step([resize = TfResize(op)](CudaRun& run) { launch(resize, run); });
             const Tiling tiling = choose_tiling(p);
             const Shape& dims = p.output(0).dims;
             const Recipes recipes{nullptr, static_cast<int>(dims[1]), static_cast<int>(dims[2]), tiling.taps};
@@ -266,7 +334,9 @@ CudaKernel resize_image_cuda() {
             cuda_check(cudaFuncSetAttribute(resize, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                             static_cast<int>(tiling.shared_bytes())),
                        "resize_image");
-            return cuda_step([op, tiling, recipes](CudaRun& run) { launch(op, tiling, recipes, run); });
+            return cuda_step([fit = FitRule(op), bgr = op.bgr, tiling, recipes](CudaRun& run) {
+              launch(fit, bgr, tiling, recipes, run);
+            });
           }};
 }
 

@@ -8,6 +8,7 @@
 
 #include "cuda/boxes.cuh"
 #include "cuda/numbers.cuh"
+#include "cuda/roi_corners.h"
 #include "ops/roi_align.h"
 
 namespace osprey {
@@ -303,10 +304,7 @@ CudaKernel roi_align_cuda() {
   return {.op = &kOpInfo<RoiAlign>,
           .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
-            const auto& declined = p.op<RoiAlign>();
-            require(declined.sampling == RoiSampling::kBins, "{}: the GPU does not sample corners yet",
-                    p.node().name);
-
+            if (p.op<RoiAlign>().sampling == RoiSampling::kCorners) return roi_corners_step(p);
             return std::make_unique<RoiAlignStep>(p);
           }};
 }

@@ -205,8 +205,8 @@ __device__ bool decoded(const Job& job, int l, int image, Rank rank, Selected* o
   const float shift_x = (static_cast<float>(x) + job.offset) * level.stride,
               shift_y = (static_cast<float>(y) + job.offset) * level.stride;
   const float4 moved = *reinterpret_cast<const float4*>(delta);  // 16-byte aligned: a multiple of 4 floats
-  const float by[4] = {moved.x, moved.y, moved.z, moved.w};
-  Corners box = job.decode({cell[0] + shift_x, cell[1] + shift_y, cell[2] + shift_x, cell[3] + shift_y}, by);
+  Corners box =
+      job.decode({cell[0] + shift_x, cell[1] + shift_y, cell[2] + shift_x, cell[3] + shift_y}, moved);
   if (!is_finite(box)) return false;
   if (job.clip) {
     const GeometryRow& g = job.geometry[image];

@@ -17,7 +17,8 @@ struct Job {
   const GeometryRow* geometry;
   const int* rows;
   int bound, classes;
-  bool class_agnostic;
+  bool class_agnostic, yx_first, clip;
+  int first_column;  // that is class 0
   float threshold;
   BoxDecoder decode;
   const CudaParameters* parameters;
@@ -31,14 +32,25 @@ struct Job {
     const float wanted = parameters->score_threshold;
     return isnan(wanted) ? threshold : wanted;
   }
-  __device__ const float* scores_of(int r) const {
+  // Of all columns, the background's among them.
+  __device__ const float* columns_of(int r) const {
     return scores + static_cast<std::int64_t>(r) * (classes + 1);
   }
+  __device__ float score(int r, int k) const { return columns_of(r)[k + first_column]; }
   __device__ Corners decoded(int r, int k) const {
     const std::int64_t at = class_agnostic ? r : static_cast<std::int64_t>(r) * classes + k;
-    const float4 d = reinterpret_cast<const float4*>(deltas)[at];
-    const float delta[4] = {d.x, d.y, d.z, d.w};
-    return decode(rois[r].box, delta);
+    return decode(rois[r].box, in_xywh(reinterpret_cast<const float4*>(deltas)[at], yx_first));
+  }
+  // Whether the pair is a candidate by itself. (With `clip` the whole roi has to be finite, too.)
+  __device__ bool selects(int r, int k, float least) const {
+    return k < classes && score(r, k) > least && (clip || !has_nan(decoded(r, k)));
+  }
+  __device__ bool finite(int r, int lane) const {
+    bool finite = true;
+    for (int k = lane; k <= classes; k += 32) finite = finite && isfinite(columns_of(r)[k]);
+    for (int k = lane; finite && k < (class_agnostic ? 1 : classes); k += 32)
+      finite = is_finite(decoded(r, k));
+    return __all_sync(cuda::kAll, finite);
   }
 };
 
@@ -49,19 +61,11 @@ __global__ void __launch_bounds__(kBlock) count(Job job) {
   const int r = roi_of_warp(), lane = lane_of_thread();
   if (r >= live_rows(job.rows, job.bound)) return;
   const float least = job.least();
-  const float* scores = job.scores_of(r);
   int above = 0;
-  bool finite = true;
-  for (int k = lane; k <= job.classes; k += 32) {
-    above += k < job.classes && scores[k] > least;
-    finite = finite && isfinite(scores[k]);
-  }
+  for (int k = lane; k < job.classes; k += 32) above += job.selects(r, k, least);
   above = warp_sum(above);
-  if (above > 0)
-    for (int k = lane; finite && k < (job.class_agnostic ? 1 : job.classes); k += 32)
-      finite = is_finite(job.decoded(r, k));
-  finite = __all_sync(kAll, finite);
-  if (lane == 0) job.counts[r] = finite ? above : 0;
+  if (above > 0 && job.clip && !job.finite(r, lane)) above = 0;
+  if (lane == 0) job.counts[r] = above;
 }
 
 __global__ void __launch_bounds__(kBlock) write(Job job) {
@@ -77,17 +81,17 @@ __global__ void __launch_bounds__(kBlock) write(Job job) {
   if (mine == 0) return;
 
   const float least = job.least();
-  const float* scores = job.scores_of(r);
   const float image = job.rois[r].image;
   const GeometryRow& g = job.geometry[static_cast<int>(image)];
   for (int start = 0; start < job.classes; start += 32) {
     const int k = start + lane;
-    const bool selected = k < job.classes && scores[k] > least;
+    const bool selected = job.selects(r, k, least);
     const unsigned chosen = __ballot_sync(kAll, selected);
     if (selected) {
       const int at = before + __popc(chosen & ((1u << lane) - 1));
-      job.out_boxes[at] = {image, clip_box(job.decoded(r, k), g.clip_height, g.clip_width)};
-      job.out_scores[at] = scores[k];
+      const Corners box = job.decoded(r, k);
+      job.out_boxes[at] = {image, job.clip ? clip_box(box, g.clip_height, g.clip_width) : box};
+      job.out_scores[at] = job.score(r, k);
       job.out_classes[at] = k;
     }
     before += __popc(chosen);
@@ -101,11 +105,6 @@ CudaKernel select_boxes_cuda() {
           .dtypes = {DType::kF32},
           .prepare =
               [](CudaPrepare& p) {
-                const auto& declined = p.op<SelectBoxes>();
-                require(
-                    declined.clip && !declined.background_first && declined.delta_order == DeltaOrder::kXywh,
-                    "{}: the GPU does not select by TensorFlow's rules yet", p.node().name);
-
                 p.request_scratch(static_cast<std::size_t>(p.input(0).dims[0]) * sizeof(int));
                 return cuda_step([op = p.op<SelectBoxes>()](CudaRun& run) {
                   const Shape &scores = run.in(1).dims, &deltas = run.in(2).dims;
@@ -117,6 +116,9 @@ CudaKernel select_boxes_cuda() {
                                 .bound = static_cast<int>(scores[0]),
                                 .classes = static_cast<int>(scores[1] - 1),
                                 .class_agnostic = deltas[1] == 4,
+                                .yx_first = op.delta_order == DeltaOrder::kYxhw,
+                                .clip = op.clip,
+                                .first_column = op.background_first ? 1 : 0,
                                 .threshold = op.threshold,
                                 .decode = BoxDecoder(op.weights, op.max_log_scale),
                                 .parameters = run.parameters(),

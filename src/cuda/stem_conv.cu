@@ -192,8 +192,8 @@ bool applies(const CudaPrepare& p) {
   const std::vector<int> pads{kPad, kPad, kPad, kPad}, two{2, 2}, one{1, 1};
   return (x.dtype == DType::kF16 || x.dtype == DType::kBF16) && y.dtype == x.dtype &&
          x.dims[1] == kChannels && p.input(1).dims[2] == kWindow && p.input(1).dims[3] == kWindow &&
-         op.groups == 1 && op.stride == two && op.dilation == one && op.pads == pads && x.dims[3] % 8 == 0 &&
-         y.dims[1] % kOutputs == 0 && !x.rows && !p.has_input(3) &&
+         op.groups == 1 && op.stride == two && op.dilation == one && op.padding == Padding::kExplicit &&
+         op.pads == pads && x.dims[3] % 8 == 0 && y.dims[1] % kOutputs == 0 && !x.rows && !p.has_input(3) &&
          (op.activation == Activation::kNone || op.activation == Activation::kRelu);
 }
 

@@ -164,7 +164,9 @@ std::size_t CudaTuner::choose(const std::string& key, const std::vector<std::str
   for (std::size_t i = 0; i < names.size(); ++i) {
     if (budget_ - (now() - began) <= 0) {
       budget_ = 0;
-      return best;
+      const std::string settled = settled_.emplace(key, names[best]).first->second;
+      const auto it = std::find(names.begin(), names.end(), settled);
+      return it == names.end() ? best : static_cast<std::size_t>(it - names.begin());
     }
     report(fmt::format("{}: {}", layer_.empty() ? key : layer_, names[i]));
     const std::optional<double> seconds = measure(i);

@@ -40,7 +40,8 @@ class CudaTuner {
   // Seconds that implementation `i` takes, or none when it does not work.
   using Measure = std::function<std::optional<double>(std::size_t i)>;
   // The index of the fastest of `names`, which is remembered; 0, and nothing is remembered, when the budget
-  // is spent before all were measured, unless those that were allow a better guess, or when none works.
+  // is spent before all were measured, unless those that were allow a better guess, or when none works. A
+  // guess stays the same as long as this tuner has nothing better.
   std::size_t choose(const std::string& key, const std::vector<std::string>& names, const Measure& measure);
 
   void remember(const std::string& key, const std::string& name);
@@ -68,6 +69,7 @@ class CudaTuner {
   Progress progress_;
   std::mutex mutex_;
   Entries entries_;
+  std::map<std::string, std::string> settled_;  // guesses, by key
   double done_ = 0;
   std::string layer_;
   bool writable_ = true;

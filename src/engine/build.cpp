@@ -8,6 +8,7 @@
 #include "engine/source.h"
 #include "engine/synthetic_photo.h"
 #include "engine/tune.h"
+#include "ops/detect_anchors.h"
 #include "ops/nms.h"
 #include "ops/paste_masks.h"
 #include "ops/select_anchors.h"
@@ -62,6 +63,12 @@ void apply_thresholds(Graph& graph, const Thresholds& t) {
     fail(ErrorCode::kUsage, "at most {} detections", *t.max_detections);
   for (Node& node : graph.mutable_nodes()) {
     change_op<SelectAnchors>(node, [&](SelectAnchors& op) { set_anchor_threshold(op, t); });
+    change_op<DetectAnchors>(node, [&](DetectAnchors& op) {
+      op.threshold = (op.stage == 1 ? t.first_score : t.score).value_or(op.threshold);
+      if (op.stage != 2) return;
+      op.iou = t.nms_iou.value_or(op.iou);
+      op.max_detections = t.max_detections.value_or(op.max_detections);
+    });
     change_op<SelectBoxes>(node, [&](SelectBoxes& op) { op.threshold = t.score.value_or(op.threshold); });
     change_op<PasteMasks>(node, [&](PasteMasks& op) { op.threshold = t.mask.value_or(op.threshold); });
     change_op<Nms>(node, [&](Nms& op) {

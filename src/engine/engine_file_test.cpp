@@ -131,7 +131,8 @@ a1 = average_pool(r1) {padding='same'}
 w1 = weighted_sum(a1, p1, share, share)
 k1 = global_average_pool(w1)
 k2 = scale_channels(w1, k1)
-j1 = concat(k2, w1)
+q1 = squeeze_excite(k2, classes, pair, classes, pair)
+j1 = concat(q1, w1)
 z1 = scale(j1) {factor=0.5}
 d1, d2, d3, d4 = detect_anchors(rpn_score, rpn_delta, geometry) {strides=[2.0], offsets=[0.0], anchors=1, cells=[-8.0, -8.0, 8.0, 8.0]}
 rois, roi_scores, roi_groups = nms(b1, v1, g1, geometry) {iou=0.7, max_detections=5, stage=1}

@@ -12,7 +12,10 @@
 #include "core/file.h"
 #include "formats/npy.h"
 #include "formats/numpy_pickle.h"
+#include "formats/protobuf_text.h"
 #include "formats/safetensors.h"
+#include "formats/saved_model.h"
+#include "formats/tensor_bundle.h"
 #include "formats/torch_legacy.h"
 #include "formats/torch_zip.h"
 #include "formats/yaml.h"
@@ -247,6 +250,18 @@ std::string damaged(std::string text, Rng& rng) {
   }
 }
 
+// An index and its data in one file, behind the index's size: fuzz/tensor_bundle.cpp.
+Checkpoint read_split_bundle(const Source& source) {
+  std::uint32_t size = 0;
+  if (source.bytes.size() >= sizeof size) std::memcpy(&size, source.bytes.data(), sizeof size);
+  const Bytes rest = source.bytes.subspan(std::min(sizeof size, source.bytes.size()));
+  const std::size_t split = std::min<std::size_t>(size, rest.size());
+  const OpenShard data = [&](std::uint32_t, std::uint32_t) {
+    return std::optional(Source{.name = source.name, .bytes = rest.subspan(split), .owner = {}});
+  };
+  return read_tensor_bundle({.name = source.name, .bytes = rest.first(split), .owner = {}}, data);
+}
+
 struct Format {
   std::string folder;
   std::function<void(const Source&)> read;
@@ -265,6 +280,10 @@ std::vector<Format> formats() {
           {"npz", loading(read_npz)},
           {"safetensors", loading(read_safetensors)},
           {"checkpoint", loading([](const Source& source) { return read_checkpoint(source); })},
+          {"tensor_bundle", loading(read_split_bundle)},
+          {"saved_model", [](const Source& source) { read_saved_model(source); }},
+          {"protobuf_text",
+           [](const Source& source) { parse_protobuf_text(as_text(source.bytes), source.name); }},
           {"yaml", [](const Source& source) { parse_yaml(as_text(source.bytes), source.name); }}};
 }
 

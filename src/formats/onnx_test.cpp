@@ -28,6 +28,7 @@ weight delta.weight: f32[4,2,1,1] = 1.0 2.0 3.0 4.0 5.0 6.0 7.0 8.0
 weight head.weight: f32[3,8]
 weight box.weight: f32[4,8]
 weight mask.weight: f32[2,5,2,2]
+weight depthwise.weight: f32[2,1,3,3]
 weight share.a: f32[] = 0.5
 weight share.b: f32[] = 1.5
 resized, geometry = resize_image(photos, sizes) {shortest=256, longest=384, bgr=true} @input.resize : u8[N,rh,rw,3], f32[N,6]
@@ -41,12 +42,18 @@ p = max_pool(swish) {pads=[1, 1, 1, 1]} : f32[N,2,8*h,8*w]
 u = upsample(p) : f32[N,2,16*h,16*w]
 u4 = upsample(p) {mode='bilinear', scale=4} : f32[N,2,32*h,32*w]
 sum = add(u, r) : f32[N,2,16*h,16*w]
-mean_same = average_pool(sum) {padding='same'} : f32[N,2,8*h,8*w]
-weighted = weighted_sum(mean_same, p, share.a, share.b) {activation='swish'} : f32[N,2,8*h,8*w]
-gates = global_average_pool(weighted) : f32[N,2]
-gated = scale_channels(weighted, gates) : f32[N,2,8*h,8*w]
-both = concat(gated, weighted) : f32[N,4,8*h,8*w]
+six = activate(sum) {kind='relu6'} : f32[N,2,16*h,16*w]
+padded = conv(six, depthwise.weight) {stride=[2, 2], padding='same', groups=2} : f32[N,2,8*h,8*w]
+largest = max_pool(six) {padding='same'} : f32[N,2,8*h,8*w]
+mean_same = average_pool(six) {padding='same'} : f32[N,2,8*h,8*w]
+mean_padded = average_pool(six) {kernel=[3, 3], pads=[1, 1, 1, 1], count_padding=true} : f32[N,2,8*h,8*w]
+weighted = weighted_sum(padded, largest, share.a, share.b) {activation='swish'} : f32[N,2,8*h,8*w]
+plain = weighted_sum(weighted, mean_same, mean_padded) {normalize=false, scales=[1, 1, 1]} : f32[N,2,8*h,8*w]
+gates = global_average_pool(plain) : f32[N,2]
+gated = scale_channels(plain, gates) : f32[N,2,8*h,8*w]
+both = concat(gated, plain) : f32[N,4,8*h,8*w]
 scaled = scale(both) {factor=0.17} : f32[N,4,8*h,8*w]
+sized = upsample(scaled) {mode='bilinear_corners', height=9, width=5} : f32[N,4,9,5]
 average = mean(sum, r, u) : f32[N,2,16*h,16*w]
 fused = conv(average, score.weight, _, average) {activation='relu'} : f32[N,2,16*h,16*w]
 scores = conv(fused, score.weight) {f32_out=true} : f32[N,2,16*h,16*w]
@@ -74,6 +81,7 @@ keypoints = rescale_keypoints(points, det_boxes, det_rows, geometry) : f32[<=100
 output det_boxes
 output mask_runs
 output keypoints
+output sized
 )";
 
 // Weights that the text gives no values count up.
@@ -185,6 +193,12 @@ TEST_F(Onnx, StandardOpsAreOnnxsOwn) {
   EXPECT_EQ(ops["scores"], Spelt("", "Conv"));
   EXPECT_EQ(ops["u"], Spelt("", "Resize"));
   EXPECT_EQ(ops["classes"], Spelt("", "Gemm"));
+  EXPECT_EQ(ops["padded"], Spelt("", "Conv"));
+  EXPECT_EQ(ops["largest"], Spelt("", "MaxPool"));
+  EXPECT_EQ(ops["mean_same"], Spelt("", "AveragePool"));
+  EXPECT_EQ(ops["mean_padded"], Spelt("", "AveragePool"));
+  EXPECT_EQ(ops["both"], Spelt("", "Concat"));
+  EXPECT_EQ(ops["weighted"], Spelt("osprey", "weighted_sum"));
   EXPECT_EQ(ops["pooled"], Spelt("", "ReduceMean"));
   EXPECT_EQ(ops["fused"], Spelt("osprey", "conv"));
   EXPECT_EQ(ops["swish"], Spelt("osprey", "activate"));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "core/error.h"
 
@@ -57,9 +58,42 @@ ThresholdColumn choose() {
   return threshold_any;
 }
 
+// Where the pixels of a side sample a map of `size` cells, in cells; NaN outside the map.
+class CentreSamples {
+ public:
+  CentreSamples(float low, float high, int size)
+      : low_(low), extent_(high - low), half_(static_cast<float>(size) / 2) {}
+  float operator()(int pixel) const {
+    const float relative = (static_cast<float>(pixel) + 0.5f - low_) / extent_ * 2 - 1;  // -1 to 1 in the box
+    return std::fma(relative + 1, half_, -0.5f);
+  }
+
+ private:
+  float low_, extent_, half_;
+};
+
+class CornerSamples {
+ public:
+  CornerSamples(float low, float high, int length, int size) : last_(static_cast<float>(size - 1)) {
+    const float first = low / static_cast<float>(length), extent = (high - low) / static_cast<float>(length);
+    const float start = (0 - first) / extent, stop = (1 - first) / extent;
+    start_ = length > 1 ? start * last_ : 0.5f * (start + stop) * last_;
+    step_ = length > 1 ? (stop - start) * last_ / static_cast<float>(length - 1) : 0;
+  }
+  float operator()(int pixel) const {
+    const float at = start_ + static_cast<float>(pixel) * step_;
+    return at >= 0 && at <= last_ ? at : std::numeric_limits<float>::quiet_NaN();
+  }
+
+ private:
+  float last_, start_ = 0, step_ = 0;
+};
+
 // Samples of pixels [begin, end) of a side of `length` pixels, for a box from `low` to `high`; false when
 // there are none.
-bool prepare(PasteWorkspace::Axis& axis, float low, float high, int length, int size) {
+template <class Samples>
+bool prepare(PasteWorkspace::Axis& axis, float low, float high, int length, int size,
+             const Samples& sample_of) {
   const float begin = std::max(std::floor(low) - 1, 0.f);
   const float end = std::min(std::ceil(high) + 1, static_cast<float>(length));
   if (!(begin < end)) return false;
@@ -67,15 +101,12 @@ bool prepare(PasteWorkspace::Axis& axis, float low, float high, int length, int 
   axis.end = static_cast<int>(end);
   const auto count = static_cast<std::size_t>(axis.end - axis.begin);
   axis.index.resize(count), axis.near.resize(count), axis.far.resize(count);
-  const float extent = high - low, half = static_cast<float>(size) / 2;
   for (std::size_t i = 0; i < count; ++i) {
-    const float pixel = static_cast<float>(axis.begin + static_cast<int>(i)) + 0.5f;
-    const float relative = (pixel - low) / extent * 2 - 1;  // -1 to 1 across the box
-    const float at = std::fma(relative + 1, half, -0.5f);
+    const float at = sample_of(axis.begin + static_cast<int>(i));
     const float cell = std::floor(at);
     axis.far[i] = at - cell;
     axis.near[i] = 1 - axis.far[i];
-    // A NaN, from a box without extent, lands in the border too, and its weights keep it out of the mask.
+    // A NaN lands in the border too, and its weights keep it out of the mask.
     axis.index[i] =
         kBorder + (cell > -kBorder ? static_cast<int>(std::min(cell, static_cast<float>(size))) : -kBorder);
   }
@@ -138,7 +169,7 @@ class RunWriter {
 }  // namespace
 
 void paste_mask(std::span<const float> probabilities, int size, const Box& box, int height, int width,
-                float threshold, PasteWorkspace& w, Rle& out) {
+                float threshold, PasteWorkspace& w, Rle& out, MaskSampling sampling) {
   check(size > 0 && probabilities.size() == static_cast<std::size_t>(size) * static_cast<std::size_t>(size),
         "paste_mask: {} probabilities for a map of {} x {}", probabilities.size(), size, size);
   check(threshold > 0, "paste_mask: threshold {} would make all that lies outside the box part of the mask",
@@ -150,7 +181,12 @@ void paste_mask(std::span<const float> probabilities, int size, const Box& box, 
   const auto rows_of = [height](int columns) {
     return static_cast<std::uint32_t>(columns) * static_cast<std::uint32_t>(height);
   };
-  if (!prepare(w.x, box.x0, box.x1, width, size) || !prepare(w.y, box.y0, box.y1, height, size)) {
+  const auto prepare_side = [&](PasteWorkspace::Axis& axis, float low, float high, int length) {
+    return sampling == MaskSampling::kCentres
+               ? prepare(axis, low, high, length, size, CentreSamples(low, high, size))
+               : prepare(axis, low, high, length, size, CornerSamples(low, high, length, size));
+  };
+  if (!prepare_side(w.x, box.x0, box.x1, width) || !prepare_side(w.y, box.y0, box.y1, height)) {
     runs.add(false, rows_of(width));
     return runs.finish();
   }

@@ -5,6 +5,9 @@
 // the box is not rounded. Torch's float32 operations are repeated one by one, the fused ones fused, so a
 // probability that lands on the threshold falls on the same side. Only pixels from floor(x0) - 1 up to
 // ceil(x1) + 1 are looked at, also as there.
+//
+// Or as TensorFlow's Object Detection API does it (reframe_box_masks_to_image_masks): the first and the last
+// pixel of the photo and of the map are its edges, and what lies outside the box is outside.
 #pragma once
 
 #include <array>
@@ -35,7 +38,9 @@ struct PasteWorkspace {
 // The mask of size x size `probabilities` (row-major) in a photo of height x width: the pixels of `box` where
 // the probability is at least `threshold`, which must be positive. A box without extent, outside the photo or
 // not finite gives an empty mask.
+enum class MaskSampling : std::uint8_t { kCentres, kCorners };
 void paste_mask(std::span<const float> probabilities, int size, const Box& box, int height, int width,
-                float threshold, PasteWorkspace& workspace, Rle& out);
+                float threshold, PasteWorkspace& workspace, Rle& out,
+                MaskSampling sampling = MaskSampling::kCentres);
 
 }  // namespace osprey

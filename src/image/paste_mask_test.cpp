@@ -100,5 +100,39 @@ TEST(PasteMask, WorkspacesCarryNothingOver) {
   EXPECT_EQ(out, paste(map, 28, box, 30, 50));
 }
 
+// TensorFlow's crop_and_resize of the map under the photo, in fractions of the box, in double arithmetic.
+TEST(PasteMask, CornersOfTensorflow) {
+  constexpr int kSize = 9;
+  const std::vector<float> map = noise(kSize);
+  for (const Box& box :
+       {Box{3.3f, 2.1f, 40.7f, 25.2f}, Box{-7, -3, 20, 60}, Box{0, 0, 50, 40}, Box{30, 30, 31, 31}}) {
+    constexpr int kHeight = 40, kWidth = 50;
+    PasteWorkspace workspace;
+    Rle got;
+    paste_mask(map, kSize, box, kHeight, kWidth, kThreshold, workspace, got, MaskSampling::kCorners);
+    std::vector<std::uint8_t> mask(kHeight * kWidth);
+    decode_mask(got, mask.data());
+    const auto at = [](int i, int length, double low, double high) {
+      return (static_cast<double>(i) / (length - 1) - low / length) / ((high - low) / length) * (kSize - 1);
+    };
+    int inside = 0, differ = 0;
+    for (int y = 0; y < kHeight; ++y)
+      for (int x = 0; x < kWidth; ++x) {
+        const double u = at(x, kWidth, box.x0, box.x1), v = at(y, kHeight, box.y0, box.y1);
+        double value = 0;
+        if (u >= 0 && v >= 0 && u <= kSize - 1 && v <= kSize - 1)
+          for (int i = 0; i < kSize; ++i)
+            for (int j = 0; j < kSize; ++j)
+              value += std::max(0.0, 1 - std::abs(v - i)) * std::max(0.0, 1 - std::abs(u - j)) *
+                       static_cast<double>(map[static_cast<std::size_t>(i * kSize + j)]);
+        inside += value >= kThreshold;
+        if (std::abs(value - kThreshold) > 1e-4)
+          differ += (value >= kThreshold) != (mask[static_cast<std::size_t>(y * kWidth + x)] != 0);
+      }
+    EXPECT_EQ(differ, 0);
+    EXPECT_GT(inside, box.width() > 2 ? 50 : -1);
+  }
+}
+
 }  // namespace
 }  // namespace osprey

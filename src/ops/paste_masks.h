@@ -2,9 +2,8 @@
 // map is sampled bilinearly at pixel centres over the unrounded box, zero outside, and a pixel is inside
 // where the probability is >= threshold.
 //
-// `rule` corners is TensorFlow's (reframe_box_masks_to_image_masks of its Object Detection API, compared with
-// > by its users): in fractions of photo and box, 0 and 1 are the first and last pixel of photo and map, and
-// a pixel outside the box is outside.
+// `rule` corners is TensorFlow's (reframe_box_masks_to_image_masks of its Object Detection API): the first
+// and last pixel of photo and map are their edges, and a pixel outside the box is outside the mask.
 //
 // masks f32[D,S,S], boxes f32[E,5] of the original image, rows i32[E] (box e shows mask rows[e]),
 // geometry f32[N,6]

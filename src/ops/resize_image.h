@@ -75,6 +75,9 @@ struct ResizeImage {
     const bool canvas = canvas_height > 0;
     require(canvas || fit == Fit::kShortestEdge || fit == Fit::kKeepAspect,
             "resize_image: the fit '{}' needs a canvas", kFitNames[static_cast<std::size_t>(fit)]);
+    require(to_float() || fit == Fit::kShortestEdge,
+            "resize_image: the fit '{}' goes with the TensorFlow rules",
+            kFitNames[static_cast<std::size_t>(fit)]);
     require(to_float() || (scale == 1 && mean.empty() && std.empty()),
             "resize_image: scale, mean and std go with the TensorFlow rules");
     require((mean.empty() && std.empty()) || (mean.size() == 3 && std.size() == 3),

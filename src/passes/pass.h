@@ -42,5 +42,6 @@ void fuse_residual(Graph&, const PassOptions&);
 void fuse_upsample(Graph&, const PassOptions&);
 void fuse_activation(Graph&, const PassOptions&);
 void lower_precision(Graph&, const PassOptions&);
+void fuse_squeeze_excite(Graph&, const PassOptions&);
 
 }  // namespace osprey

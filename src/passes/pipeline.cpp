@@ -19,6 +19,8 @@ const std::vector<Pass>& pipeline() {
       {"fuse_upsample", "an enlarged residual is read at its own size; needs fuse_residual", fuse_upsample},
       {"fuse_activation", "last of the fusions, since it closes a convolution", fuse_activation},
       {"lower_precision", "after the fusions, so that types change on what will really run", lower_precision},
+      {"fuse_squeeze_excite", "after activations are in their layers, and weights of the type they stay in",
+       fuse_squeeze_excite},
       {"drop_dead_code_again", "last: what the passes before have left without users", drop_dead_code},
   };
   return passes;

@@ -1,6 +1,7 @@
 """Checkpoints, pictures and damage, made of the standard library alone."""
 import io
 import json
+import pathlib
 import pickle
 import random
 import struct
@@ -150,6 +151,13 @@ def safetensors(tensors):
         at += len(t.data)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + b"".join(t.data for t in tensors.values())
+
+
+def tensor_bundle(name):
+    """The index and the data of a file of scripts/make_tf_corpus.py."""
+    file = (pathlib.Path(__file__).resolve().parents[2] / "fuzz/corpus/tensor_bundle" / name).read_bytes()
+    size, = struct.unpack("<I", file[:4])
+    return file[4:4 + size], file[4 + size:]
 
 
 def npy(array):

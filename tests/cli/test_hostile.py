@@ -59,6 +59,11 @@ class Hostile(CommandTest):
     def test_torch_files(self):
         self.both("m.pth", files.torch_zip({"model": TENSORS}), ["inspect", "m.pth"], 25, 60, 0.3)
 
+    def test_tensor_bundles(self):
+        index, data = files.tensor_bundle("graph")
+        (self.folder / "m.data-00000-of-00001").write_bytes(data)
+        self.both("m.index", index, ["inspect", "m.index"], 25, 60, 0.9)
+
     def test_safetensors(self):
         self.both("m.safetensors", files.safetensors(TENSORS), ["inspect", "m.safetensors"], 20, 50, 0.4)
 

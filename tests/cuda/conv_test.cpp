@@ -56,6 +56,26 @@ const std::vector<ConvCase>& conv_cases() {
        true},
       {"depthwise", {.pads = same, .groups = 32}, 32, 32, 3, 8, 8},
       {"ResNeXt 32x8d", {.pads = same, .groups = 32, .activation = Activation::kRelu}, 256, 256, 3, 8, 8},
+      {"same, even",
+       {.stride = {2, 2}, .padding = Padding::kSame, .activation = Activation::kRelu6},
+       16,
+       24,
+       3,
+       8,
+       12},
+      {"same, odd", {.stride = {2, 2}, .padding = Padding::kSame}, 16, 24, 3, 9, 13},
+      {"same, even window", {.padding = Padding::kSame, .activation = Activation::kRelu6}, 16, 24, 2, 7, 5},
+      {"same stem",
+       {.stride = {2, 2}, .padding = Padding::kSame, .activation = Activation::kSwish},
+       3,
+       32,
+       3,
+       20,
+       25},
+      {"same 1x1", {.padding = Padding::kSame, .activation = Activation::kRelu6}, 32, 96, 1, 9, 7},
+      {"relu6 after a residual", {.activation = Activation::kRelu6}, 32, 64, 1, 6, 7, true, true},
+      {"depthwise, two each", {.padding = Padding::kSame, .groups = 16}, 16, 32, 3, 6, 7},
+      {"depthwise, odd channels", {.padding = Padding::kSame, .groups = 7}, 7, 7, 3, 6, 7},
       {"narrow groups", {.pads = same, .groups = 3}, 9, 12, 3, 6, 6},
       {"wide groups", {.stride = {2, 2}, .pads = same, .groups = 2}, 64, 96, 3, 8, 8},
   };
@@ -69,9 +89,7 @@ double tolerance(DType out) { return out == DType::kF16 ? 0x1p-10 : out == DType
 void run_conv(const ConvCase& c, DType type, std::int64_t rows, std::int64_t bound) {
   const DType out = c.op.f32_out ? DType::kF32 : type;
   const auto extent = [&](std::size_t axis, std::int64_t in) {
-    return (in + c.op.pads[axis] + c.op.pads[axis + 2] - (c.kernel - 1) * c.op.dilation[axis] - 1) /
-               c.op.stride[axis] +
-           1;
+    return c.op.window(c.kernel, c.kernel).extent(axis, in).constant();
   };
   KernelCase test{.op = c.op, .inputs = {}};
   test.inputs.push_back(
@@ -105,6 +123,46 @@ TEST(CudaConv, F16) {
 TEST(CudaConv, BF16) {
   SKIP_WITHOUT_GPU();
   for (const std::size_t i : {0u, 2u, 10u, 19u, 22u}) run_conv(conv_cases()[i], DType::kBF16, 1, 0);
+}
+
+TEST(CudaConv, Depthwise) {
+  SKIP_WITHOUT_GPU();
+  const std::pair<std::int64_t, std::int64_t> maps[]{{1, 1}, {2, 3}, {7, 5}, {16, 16}, {33, 47}};
+  for (const int kernel : {3, 5})
+    for (const int stride : {1, 2})
+      for (const std::int64_t channels : {4, 24, 96})
+        for (const auto& [height, width] : maps)
+          for (const DType type : {DType::kF32, DType::kF16, DType::kBF16})
+            for (const Activation kind : {Activation::kNone, Activation::kRelu6, Activation::kSwish})
+              run_conv({fmt::format("depthwise {}, {} x {} of {}", kernel, height, width, channels),
+                        {.stride = {stride, stride},
+                         .padding = Padding::kSame,
+                         .groups = static_cast<int>(channels),
+                         .activation = kind},
+                        channels,
+                        channels,
+                        kernel,
+                        height,
+                        width,
+                        kind != Activation::kNone},
+                       type, 2, 0);
+  const ConvCase pads{"depthwise with pads", {.pads = {2, 0, 1, 1}, .groups = 32}, 32, 32, 3, 19, 21};
+  for (const std::int64_t rows : {0, 1, 20}) run_conv(pads, DType::kF16, rows, 20);
+}
+
+// Enough for threads to make several rows each.
+TEST(CudaConv, DepthwiseOfLargeMaps) {
+  SKIP_WITHOUT_GPU();
+  for (const int kernel : {3, 5})
+    for (const int stride : {1, 2})
+      run_conv({fmt::format("depthwise {}, stride {}", kernel, stride),
+                {.stride = {stride, stride}, .padding = Padding::kSame, .groups = 64},
+                64,
+                64,
+                kernel,
+                321,
+                219},
+               DType::kF16, 3, 0);
 }
 
 TEST(CudaConv, RowsOfABound) {

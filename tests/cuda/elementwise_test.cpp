@@ -1,15 +1,22 @@
-// The kernels that keep shapes: activate, add, batch_norm, cast, mean, softmax; and those that only move or
-// average pixels: upsample, flatten, global_average_pool.
+// The kernels that keep shapes: activate, add, batch_norm, cast, mean, scale, scale_channels, softmax,
+// squeeze_excite, weighted_sum; and those that only move or average pixels: upsample, average_pool, concat,
+// flatten, global_average_pool.
 #include "cuda/cuda_harness.h"
 #include "ops/activate.h"
 #include "ops/add.h"
+#include "ops/average_pool.h"
 #include "ops/batch_norm.h"
 #include "ops/cast.h"
+#include "ops/concat.h"
 #include "ops/flatten.h"
 #include "ops/global_average_pool.h"
 #include "ops/mean.h"
+#include "ops/scale.h"
+#include "ops/scale_channels.h"
 #include "ops/softmax.h"
+#include "ops/squeeze_excite.h"
 #include "ops/upsample.h"
+#include "ops/weighted_sum.h"
 
 namespace osprey {
 namespace {
@@ -49,10 +56,10 @@ void in_every_way(const Op& op, const Shape& shape, std::size_t inputs, const st
 TEST(CudaElementwise, Activate) {
   SKIP_WITHOUT_GPU();
   for (const Activation kind :
-       {Activation::kNone, Activation::kRelu, Activation::kSigmoid, Activation::kSwish})
+       {Activation::kNone, Activation::kRelu, Activation::kSigmoid, Activation::kSwish, Activation::kRelu6})
     for (const Shape& shape : {kMaps[1], kMaps[2], Shape{1, 7}})
       in_every_way(Activate{.kind = kind}, shape, 1, {}, kAll,
-                   kind == Activation::kNone || kind == Activation::kRelu);
+                   kind == Activation::kNone || kind == Activation::kRelu || kind == Activation::kRelu6);
 }
 
 TEST(CudaElementwise, ActivateKeepsNaN) {
@@ -98,6 +105,8 @@ TEST(CudaElementwise, Flatten) {
 TEST(CudaElementwise, GlobalAveragePool) {
   SKIP_WITHOUT_GPU();
   for (const Shape& shape : kMaps) in_every_way(GlobalAveragePool{}, shape, 1, {}, kAll, false);
+  for (const Shape& shape : {Shape{1, 40, 45, 37}, Shape{1, 7, 70, 31}, Shape{1, 136, 16, 32}})
+    in_every_way(GlobalAveragePool{}, shape, 1, {}, kAll, false);
 }
 
 TEST(CudaElementwise, Upsample) {
@@ -107,6 +116,122 @@ TEST(CudaElementwise, Upsample) {
       for (const int scale : {1, 2, 3})
         in_every_way(Upsample{.mode = mode, .scale = scale}, shape, 1, {}, kAll,
                      mode == Interpolation::kNearest);
+}
+
+TEST(CudaElementwise, UpsampleToASize) {
+  SKIP_WITHOUT_GPU();
+  for (const Shape& shape : kMaps)
+    for (const Interpolation mode :
+         {Interpolation::kNearest, Interpolation::kBilinear, Interpolation::kBilinearCorners})
+      for (const auto& [h, w] : {std::pair{9, 5}, {33, 33}, {1, 2}})
+        in_every_way(Upsample{.mode = mode, .height = h, .width = w}, shape, 1, {}, kAll,
+                     mode == Interpolation::kNearest);
+  in_every_way(Upsample{.mode = Interpolation::kBilinearCorners, .scale = 3}, {1, 16, 3, 4}, 1, {}, kAll,
+               false);
+}
+
+TEST(CudaElementwise, AveragePool) {
+  SKIP_WITHOUT_GPU();
+  const std::vector<AveragePool> ops{
+      {.padding = Padding::kSame},
+      {.kernel = {3, 3}, .stride = {1, 1}, .padding = Padding::kSame},
+      {.kernel = {3, 3}, .stride = {2, 2}, .padding = Padding::kSame, .count_padding = true},
+      {.kernel = {3, 2}, .stride = {2, 1}, .pads = {1, 0, 0, 1}},
+      {.kernel = {3, 2}, .stride = {2, 1}, .pads = {1, 0, 0, 1}, .count_padding = true}};
+  for (const AveragePool& op : ops)
+    for (const Shape& shape : {kMaps[1], kMaps[2], kMaps[4]}) in_every_way(op, shape, 1, {}, kAll, false);
+}
+
+TEST(CudaElementwise, Scale) {
+  SKIP_WITHOUT_GPU();
+  for (const Shape& shape : kMaps) in_every_way(Scale{.factor = 0.17f}, shape, 1, {}, kAll, true);
+}
+
+// Inputs of `rows` live rows, 4-D ones of the extents given, all rounded to the type.
+KernelCase case_of(const Op& op, const std::vector<Shape>& shapes, DType type, std::int64_t rows,
+                   std::int64_t bound) {
+  KernelCase out{.op = op, .inputs = {}};
+  for (Shape shape : shapes) {
+    shape[0] = rows;
+    const auto seed = static_cast<std::uint32_t>(out.inputs.size() + 1);
+    out.inputs.push_back({rounded_to(random_tensor(shape, -3, 3, seed), type), {}, bound});
+  }
+  return out;
+}
+
+// Narrow types come of a faster exponential, which may carry a value over the border between two roundings.
+double one_unit(DType type) { return type == DType::kF32 ? 2e-6 : 2 * one_rounding(type); }
+
+struct RowsOf {
+  std::int64_t live, bound;
+};
+const std::vector<RowsOf> kRows{{2, 0}, {0, 20}, {5, 20}};
+
+TEST(CudaElementwise, ScaleChannels) {
+  SKIP_WITHOUT_GPU();
+  for (const Shape& shape : kMaps)
+    for (const RowsOf rows : kRows)
+      for (const DType type : kAll)
+        expect_as_on_cpu(case_of(ScaleChannels{}, {shape, {1, shape[1]}}, type, rows.live, rows.bound), 0,
+                         fmt::format("{}, {}", to_string(shape), name_of(type)));
+}
+
+TEST(CudaElementwise, SqueezeExcite) {
+  SKIP_WITHOUT_GPU();
+  struct Extents {
+    std::int64_t channels, hidden, height, width;
+  };
+  for (const Extents& e :
+       {Extents{3, 1, 5, 4}, {24, 6, 3, 7}, {32, 8, 112, 110}, {96, 4, 45, 37}, {1152, 48, 7, 5}})
+    for (const RowsOf rows : kRows)
+      for (const DType type : kAll) {
+        KernelCase test =
+            case_of(SqueezeExcite{}, {{1, e.channels, e.height, e.width}}, type, rows.live, rows.bound);
+        test.inputs.push_back({rounded_to(random_tensor({e.hidden, e.channels}, -1, 1, 21), type)});
+        test.inputs.push_back({random_tensor({e.hidden}, -1, 1, 22)});
+        test.inputs.push_back({rounded_to(random_tensor({e.channels, e.hidden}, -1, 1, 23), type)});
+        test.inputs.push_back({random_tensor({e.channels}, -1, 1, 24)});
+        expect_as_on_cpu(test, one_unit(type), fmt::format("{} channels, {}", e.channels, name_of(type)));
+      }
+}
+
+TEST(CudaElementwise, Concat) {
+  SKIP_WITHOUT_GPU();
+  const std::vector<std::vector<std::int64_t>> cases{
+      {3, 5}, {16, 32, 8}, {24, 8, 1, 40}, {64, 64}, {8, 16, 8, 8, 8, 24, 8, 8, 8, 16}};
+  for (const auto& channels : cases)
+    for (const RowsOf rows : kRows)
+      for (const DType type : kAll) {
+        std::vector<Shape> shapes;
+        for (const std::int64_t c : channels) shapes.push_back({1, c, 7, 5});
+        expect_as_on_cpu(case_of(Concat{}, shapes, type, rows.live, rows.bound), 0,
+                         fmt::format("{} maps, {}", channels.size(), name_of(type)));
+      }
+}
+
+TEST(CudaElementwise, WeightedSum) {
+  SKIP_WITHOUT_GPU();
+  const std::vector<std::pair<WeightedSum, std::vector<float>>> cases{
+      {{.activation = Activation::kSwish}, {0.8f, 1.3f}},
+      {{}, {0.8f, -0.4f, 1.3f}},
+      {{.activation = Activation::kSwish, .scales = {1, 2}}, {0.7f, 0.1f}},
+      {{.activation = Activation::kSigmoid, .scales = {3, 1, 2}}, {0.7f, 0.1f, 2.f}},
+      {{.activation = Activation::kRelu6}, {1.f, 2.f, 3.f, 4.f, 5.f, 6.f, 7.f, 8.f}}};
+  for (const auto& [op, weights] : cases)
+    for (const std::int64_t channels : {3, 24, 64, 88})
+      for (const RowsOf rows : kRows)
+        for (const DType type : kAll) {
+          std::vector<Shape> shapes;
+          for (std::size_t i = 0; i < weights.size(); ++i)
+            shapes.push_back({1, channels, 6 / op.scale(i), 12 / op.scale(i)});
+          KernelCase test = case_of(op, shapes, type, rows.live, rows.bound);
+          for (const float w : weights) test.inputs.push_back({Tensor::from<float>(std::span(&w, 1), {})});
+          expect_as_on_cpu(test, one_unit(type),
+                           fmt::format("{} maps of {}, {}", weights.size(), channels, name_of(type)));
+        }
+  expect_as_on_cpu(case_of(WeightedSum{.normalize = false, .activation = Activation::kSwish},
+                           {{1, 64, 9, 7}, {1, 64, 9, 7}, {1, 64, 9, 7}}, DType::kF16, 2, 0),
+                   one_unit(DType::kF16), "plain sum");
 }
 
 // The CPU casts to fewer types, so the reference is core/dtype.h's rounding.

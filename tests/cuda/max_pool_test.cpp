@@ -11,6 +11,9 @@ TEST(CudaMaxPool, IsExact) {
                                  {.kernel = {1, 1}},
                                  {.kernel = {5, 5}, .stride = {1, 1}, .pads = {2, 2, 2, 2}},
                                  {.pads = {0, 0, 2, 2}},
+                                 {.padding = Padding::kSame},
+                                 {.kernel = {2, 2}, .padding = Padding::kSame},
+                                 {.kernel = {5, 4}, .stride = {4, 3}, .padding = Padding::kSame},
                                  {.kernel = {3, 2}, .stride = {2, 1}, .pads = {0, 0, 1, 1}}};
   for (const MaxPool& op : ops)
     for (const Shape& shape :

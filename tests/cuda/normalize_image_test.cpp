@@ -56,5 +56,25 @@ TEST(CudaNormalizeImage, FillsACanvas) {
   expect_as_on_cpu({op, photos, 24, 31, {}});
 }
 
+TEST(CudaNormalizeImage, FloatsWithAndWithoutMean) {
+  SKIP_WITHOUT_GPU();
+  const Tensor geometry = Tensor::zeros(DType::kF32, {2, 6});
+  for (const std::int64_t width : {30, 33})
+    for (NormalizeImage op :
+         {NormalizeImage{.mean = {}, .std = {}, .multiple = 16},
+          NormalizeImage{
+              .mean = kMean, .std = kStd, .canvas_height = 24, .canvas_width = 40, .scale = 0.3f}}) {
+      const Tensor pixels = random_tensor({2, 20, width, 3}, -2, 250, 5);
+      const auto test = [&] {
+        return KernelCase{.op = op, .inputs = {{pixels}, {geometry}}, .bindings = {{"h", 2}, {"w", 3}}};
+      };
+      const std::vector<Tensor> want = run_oracle(test());
+      for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
+        op.to = type;
+        expect_close(run_cuda(test()), want, 0, std::string(name_of(dtype_of(type))));
+      }
+    }
+}
+
 }  // namespace
 }  // namespace osprey

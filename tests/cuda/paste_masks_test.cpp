@@ -17,11 +17,12 @@ struct Case {
   std::vector<Geometry> geometry;
   RunParameters parameters{};
   std::int64_t bound = 0;  // of the boxes, or their number
+  PasteMasks op{};
 };
 
 void expect_same_runs(const Case& c, const std::string& what) {
   const auto boxes = static_cast<std::int64_t>(c.boxes.size()), bound = std::max(c.bound, boxes + 1);
-  expect_as_on_cpu({.op = PasteMasks{},
+  expect_as_on_cpu({.op = c.op,
                     .inputs = {{c.maps, {}, c.maps.dim(0) + 1},
                                {rows_tensor(c.boxes), {}, bound},
                                {tensor_of(c.map_of, {boxes}), {}, bound},
@@ -109,6 +110,24 @@ TEST(CudaPasteMasks, ManyOrNoneOfABatch) {
                       .geometry = kTwoImages,
                       .bound = 1200},
                      fmt::format("{} masks", count));
+  }
+}
+
+TEST(CudaPasteMasks, CornersOfTensorflow) {
+  SKIP_WITHOUT_GPU();
+  for (const ImageSize size : {ImageSize{125, 120}, {64, 32}, {300, 517}, {1, 1}, {1, 70}}) {
+    const std::vector<Roi> boxes =
+        boxes_about(static_cast<float>(size.height), static_cast<float>(size.width), 0);
+    const auto count = static_cast<std::int64_t>(boxes.size());
+    std::vector<std::int32_t> map_of(boxes.size());
+    std::iota(map_of.begin(), map_of.end(), 0);
+    const auto height = static_cast<float>(size.height), width = static_cast<float>(size.width);
+    expect_same_runs({.maps = random_tensor({count, 33, 33}, 0, 1, 3),
+                      .boxes = boxes,
+                      .map_of = map_of,
+                      .geometry = {{height, width, 1, 1, height, width}},
+                      .op = {.rule = PasteRule::kCorners}},
+                     fmt::format("{} x {}", size.width, size.height));
   }
 }
 

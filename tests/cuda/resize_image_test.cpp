@@ -74,5 +74,47 @@ TEST(CudaResizeImage, PhotosOfCamerasAndLongStrips) {
   expect_as_on_cpu({.shortest = 10, .longest = 20}, {{3000, 2}, {7, 1900}}, "strips");
 }
 
+// TensorFlow's rules: the whole slot, zeros around the photo and all.
+TEST(CudaResizeImage, TensorflowsRulesIntoFloats) {
+  SKIP_WITHOUT_GPU();
+  const std::vector<ImageSize> sizes{{90, 60}, {31, 75}, {50, 40}, {1, 1}, {511, 3}, {333, 500}};
+  const std::vector<float> mean{123.675f, 1, 100}, std{1, 2.5f, 57};
+  for (const ResizeRule rule : {ResizeRule::kTfBilinear, ResizeRule::kTfHalfPixel})
+    for (const ResizeImage& op :
+         {ResizeImage{.rule = rule, .canvas_height = 48, .canvas_width = 300, .fit = Fit::kStretch},
+          ResizeImage{.rule = rule,
+          .canvas_height = 70,
+          .canvas_width = 90,
+          .bgr = true,
+          .fit = Fit::kTruncate,
+          .scale = 0.25f,
+          .mean = mean,
+          .std = std},
+          ResizeImage{
+              .rule = rule, .shortest = 40, .longest = 64, .fit = Fit::kKeepAspect, .scale = 2.0f / 255},
+          ResizeImage{.rule = rule,
+          .shortest = 33,
+          .longest = 64,
+          .canvas_height = 64,
+          .canvas_width = 64,
+          .fit = Fit::kKeepAspect}}) {
+      std::vector<Image> photos;
+      DimBindings bindings{{"rh", 0}, {"rw", 0}};
+      for (const ImageSize& size : sizes) {
+        photos.push_back(random_photo(size.width, size.height));
+        const ImageSize to = network_size(op, size.width, size.height).size;
+        bindings["rh"] = std::max<std::int64_t>(bindings["rh"], to.height);
+        bindings["rw"] = std::max<std::int64_t>(bindings["rw"], to.width);
+      }
+      const auto count = static_cast<std::int64_t>(sizes.size());
+      expect_as_on_cpu(KernelCase{.op = op,
+                                  .inputs = {{Tensor::zeros(DType::kU8, {count, 1, 1, 3})},
+                                             {Tensor::zeros(DType::kI32, {count, 2})}},
+                                  .photos = {photos.begin(), photos.end()},
+                                  .bindings = bindings},
+                       0, std::string(kFitNames[static_cast<std::size_t>(op.fit)]));
+    }
+}
+
 }  // namespace
 }  // namespace osprey

@@ -107,5 +107,34 @@ TEST(CudaRoiAlign, BoxesWithNothingInThem) {
                      fmt::format("{} bins", s.op.out));
 }
 
+TEST(CudaRoiAlign, CornersOfTensorflow) {
+  SKIP_WITHOUT_GPU();
+  std::vector<Roi> rois = random_rois(60, 2);
+  rois.push_back({0, {0, 0, 224, 160}});
+  rois.push_back({1, {50, 50, 50, 50}});
+  rois.push_back({1, {NAN, 0, 10, 10}});
+  const Tensor geometry =
+      Tensor::from<float>(std::vector<float>{160, 224, 1, 1, 160, 224, 90, 200, 1, 1, 90, 200}, {2, 6});
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16})
+    for (const std::int64_t channels : {1, 20, 64, 1088})
+      for (const auto& [out, pool] : {std::pair{14, 2}, {17, 1}, {7, 3}, {1, 1}})
+        for (const bool neighbours : {false, true})
+          for (const bool canvas : {false, true}) {
+            RoiAlign op{.out = out,
+                        .scales = {},
+                        .sampling = RoiSampling::kCorners,
+                        .neighbours = neighbours,
+                        .pool = pool};
+            if (canvas) op.canvas_height = 160, op.canvas_width = 224;
+            KernelCase test{.op = op,
+                            .inputs = {{rounded_to(random_tensor({2, channels, 10, 14}, -1, 1, 5), type)},
+                                       counted(rows_tensor(rois), 70)},
+                            .threads = 2};
+            if (!canvas) test.inputs.push_back({geometry});
+            expect_as_on_cpu(test, type == DType::kF32 ? 0 : tolerance(type),
+                             fmt::format("{} channels, {} samples, pool {}", channels, out, pool));
+          }
+}
+
 }  // namespace
 }  // namespace osprey

@@ -63,5 +63,23 @@ TEST(CudaSelectBoxes, AnyNumberThatIsNotFiniteDropsTheRoi) {
   expect_as_on_cpu({}, rois, scores, deltas, "not finite");
 }
 
+TEST(CudaSelectBoxes, TensorflowsOrders) {
+  SKIP_WITHOUT_GPU();
+  for (const std::int64_t classes : {1, 6, 90})
+    for (const bool agnostic : {false, true}) {
+      Tensor deltas = random_tensor({100, agnostic ? 4 : 4 * classes}, -3, 3, 3);
+      deltas.mutable_values<float>()[static_cast<std::size_t>(5 * deltas.dim(1))] = NAN;
+      for (const float threshold : {0.0f, 0.7f})
+        expect_as_on_cpu({.threshold = threshold,
+                          .weights = {10, 5, 2, 1},
+                          .max_log_scale = 0,
+                          .delta_order = DeltaOrder::kYxhw,
+                          .background_first = true,
+                          .clip = false},
+                         random_boxes(100, 2, 1), random_tensor({100, classes + 1}, 0, 1, 2), deltas,
+                         fmt::format("{} classes", classes));
+    }
+}
+
 }  // namespace
 }  // namespace osprey

@@ -16,6 +16,7 @@ namespace {
 
 using Graph = TfObjectGraph;
 
+constexpr std::size_t kMaxPaths = std::size_t{64} << 20;
 constexpr std::string_view kSuffix = "/.ATTRIBUTES/VARIABLE_VALUE";
 
 // Parts of the models that are built here, and of CenterNet, which is refused by name.
@@ -50,13 +51,23 @@ std::unordered_map<std::string_view, std::string> names_through(const Graph& gra
   if (!model) return names;
   std::queue<std::pair<Graph::Node, std::string>> queue;
   std::unordered_set<Graph::Node> seen{*model};
+  std::size_t spent = 0;
+  const auto spend = [&](std::size_t bytes) {  // a hostile graph can make paths as long as it is deep
+    spent += bytes;
+    require(spent <= kMaxPaths, "more than {} bytes of names in its object graph", kMaxPaths);
+  };
   for (queue.push({*model, "model"}); !queue.empty(); queue.pop()) {
     const auto& [node, path] = queue.front();
-    for (const Graph::Attribute& attribute : graph.attributes(node))
-      if (attribute.name == "VARIABLE_VALUE") names.emplace(attribute.key, path);
-    for (const Graph::Child& child : graph.children(node))
-      if (!is_list_of_all(child.name) && seen.insert(child.node).second)
-        queue.push({child.node, path + "/" + std::string(child.name)});
+    for (const Graph::Attribute& attribute : graph.attributes(node)) {
+      if (attribute.name != "VARIABLE_VALUE") continue;
+      spend(path.size());
+      names.emplace(attribute.key, path);
+    }
+    for (const Graph::Child& child : graph.children(node)) {
+      if (is_list_of_all(child.name) || !seen.insert(child.node).second) continue;
+      spend(path.size() + child.name.size() + 1);
+      queue.push({child.node, path + "/" + std::string(child.name)});
+    }
   }
   return names;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "core/error.h"
 
@@ -10,23 +11,28 @@ namespace osprey {
 std::vector<std::int64_t> match_categories(const std::vector<Category>& classes,
                                            const CocoAnnotations& truth) {
   std::map<std::string, std::int64_t> by_name;
-  std::vector<std::int64_t> ids, out;
+  std::set<std::int64_t> ids;
   for (const CocoCategory& c : truth.categories) {
     by_name.emplace(c.name, c.id);
-    ids.push_back(c.id);
+    ids.insert(c.id);
   }
+  std::vector<std::int64_t> out;
+  std::size_t named = 0;
+  bool clash = false;
   for (const Category& c : classes) {
     const auto it = by_name.find(c.name);
-    if (it == by_name.end()) break;
-    out.push_back(it->second);
+    const bool known = it != by_name.end();
+    out.push_back(known ? it->second : c.id);
+    if (known) ++named;
+    clash |= !known && ids.contains(c.id);
   }
-  if (out.size() == classes.size()) return out;
-  require(ids.size() == classes.size(),
+  // All classes are annotated, or all annotations have a class and no other class takes the id of one.
+  if (named == classes.size() || (named == by_name.size() && !clash)) return out;
+  require(truth.categories.size() == classes.size(),
           "{}: has {} categories, the engine {} classes of other names; give the names with --labels when "
           "building",
-          truth.source, ids.size(), classes.size());
-  std::sort(ids.begin(), ids.end());
-  return ids;
+          truth.source, truth.categories.size(), classes.size());
+  return {ids.begin(), ids.end()};
 }
 
 void pool_categories(CocoAnnotations& truth, const Category& all) {

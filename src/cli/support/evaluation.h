@@ -12,7 +12,8 @@
 
 namespace osprey {
 
-// The COCO category of each class of the engine: by name where all names are known to the annotations, else
+// The COCO category of each class of the engine: by name where all names are known to the annotations, or all
+// of theirs to the engine (its other classes, such as COCO's ids without pictures, keep their own ids); else
 // by position among their ids, as Detectron2 numbers its classes; an error where the counts differ.
 std::vector<std::int64_t> match_categories(const std::vector<Category>& classes,
                                            const CocoAnnotations& truth);

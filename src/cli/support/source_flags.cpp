@@ -26,7 +26,7 @@ int parse_side(std::string_view text, const std::string& size) {
 
 void SourceFlags::declare(CLI::App& app) {
   app.add_option("SOURCE", source,
-                 "Checkpoint (.pkl, .pth, .safetensors, ...) or model (.onnx), recognised by content")
+                 "Checkpoint (.pkl, .pth, .safetensors, TensorFlow folder, ...) or model (.onnx)")
       ->required();
   app.add_option("--config", config,
                  "The framework's config: a file, or an official name (see `osprey zoo`)");

@@ -59,10 +59,7 @@ Candidates level_candidates(Emitter& e, const SelectAnchors& op, std::size_t lev
   keep(e, out, e.op("And", {e.finite_rows(out.boxes), e.finite_rows(e.add_axis(out.scores, 1))}));
   if (op.clip) out.boxes = emit_clip(e, out.boxes, geometry);
   if (op.drop_empty) {
-    const std::string size = e.op("Sub", {e.columns(out.boxes, 2, 4), e.columns(out.boxes, 0, 2)});
-    const std::string least =
-        e.op("ReduceMin", {size}, {{"axes", std::vector<std::int64_t>{1}}, {"keepdims", std::int64_t{0}}});
-    keep(e, out, e.op("Greater", {least, e.number(op.min_size)}));
+    keep(e, out, e.op("Greater", {emit_extent(e, out.boxes), e.number(op.min_size)}));
   }
   return out;
 }

@@ -6,19 +6,26 @@
 
 namespace osprey {
 
-std::string emit_decode(Emitter& e, const std::string& boxes, const std::string& deltas,
-                        const std::vector<float>& weights, float max_log_scale) {
+std::string emit_decode(Emitter& e, const std::string& boxes, const std::string& given,
+                        const std::vector<float>& weights, float max_log_scale, DeltaOrder order) {
+  const std::string deltas = order == DeltaOrder::kXywh
+                                 ? given
+                                 : e.op("Gather", {given, e.ints({1, 0, 3, 2})}, {{"axis", std::int64_t{1}}});
   const std::string low = e.columns(boxes, 0, 2), size = e.op("Sub", {e.columns(boxes, 2, 4), low});
   const std::string half = e.number(0.5f);
   const std::string centre = e.op("Add", {low, e.op("Mul", {half, size})});
   const std::string move = e.op("Div", {e.columns(deltas, 0, 2), e.floats({weights[0], weights[1]})});
-  const std::string grow = e.op(
-      "Min",
-      {e.op("Div", {e.columns(deltas, 2, 4), e.floats({weights[2], weights[3]})}), e.number(max_log_scale)});
+  std::string grow = e.op("Div", {e.columns(deltas, 2, 4), e.floats({weights[2], weights[3]})});
+  if (max_log_scale > 0) grow = e.op("Min", {grow, e.number(max_log_scale)});
   const std::string new_centre = e.op("Add", {e.op("Mul", {move, size}), centre});
   const std::string new_half = e.op("Mul", {half, e.op("Mul", {e.op("Exp", {grow}), size})});
   return e.op("Concat", {e.op("Sub", {new_centre, new_half}), e.op("Add", {new_centre, new_half})},
               {{"axis", std::int64_t{1}}});
+}
+
+std::string emit_extent(Emitter& e, const std::string& boxes) {
+  const std::string size = e.op("Sub", {e.columns(boxes, 2, 4), e.columns(boxes, 0, 2)});
+  return e.op("ReduceMin", {size}, {{"axes", std::vector<std::int64_t>{1}}, {"keepdims", std::int64_t{0}}});
 }
 
 std::string emit_clip(Emitter& e, const std::string& boxes, const std::string& geometry) {
@@ -35,10 +42,7 @@ void lower_rescale_boxes(Emitter& e, const Node& node) {
       e.op("Concat", {e.op("Min", {one, other}), e.op("Max", {one, other})}, {{"axis", std::int64_t{1}}});
   if (op.clip) {
     boxes = emit_clip(e, boxes, e.name(node.inputs[1]));
-    const std::string size = e.op("Sub", {e.columns(boxes, 2, 4), e.columns(boxes, 0, 2)});
-    const std::string least =
-        e.op("ReduceMin", {size}, {{"axes", std::vector<std::int64_t>{1}}, {"keepdims", std::int64_t{0}}});
-    boxes = e.take(boxes, e.where_true(e.op("Greater", {least, e.number(op.min_size)})));
+    boxes = e.take(boxes, e.where_true(e.op("Greater", {emit_extent(e, boxes), e.number(op.min_size)})));
   }
   if (op.top > 0) boxes = e.op("Slice", {boxes, e.ints({0}), e.ints({op.top}), e.ints({0})});
   e.bind(node.outputs[0], boxes);
@@ -59,7 +63,8 @@ void lower_select_boxes(Emitter& e, const Node& node) {
   const std::int64_t classes = e.graph().value(node.inputs[1]).type.dims[1].constant() - 1;
   const bool agnostic = e.graph().value(node.inputs[2]).type.dims[1].constant() == 4;
 
-  const std::string own = e.columns(scores, 0, classes);  // without the background
+  const std::int64_t first = op.background_first ? 1 : 0;
+  const std::string own = e.columns(scores, first, first + classes);  // without the background
   const std::string finite = e.op("And", {e.finite_rows(scores), e.finite_rows(deltas)});
   const std::string chosen =
       e.op("And", {e.op("Greater", {own, e.number(op.threshold)}), e.add_axis(finite, 1)});
@@ -69,8 +74,8 @@ void lower_select_boxes(Emitter& e, const Node& node) {
                     type = e.take(pairs, e.number(std::int64_t{1}));
   const std::string delta_row = agnostic ? row : e.op("Add", {e.op("Mul", {row, e.number(classes)}), type});
   const std::string moved = emit_decode(e, e.take(rois, row), e.take(e.reshape(deltas, {-1, 4}), delta_row),
-                                        op.weights, op.max_log_scale);
-  e.bind(node.outputs[0], emit_clip(e, moved, e.name(node.inputs[3])));
+                                        op.weights, op.max_log_scale, op.delta_order);
+  e.bind(node.outputs[0], op.clip ? emit_clip(e, moved, e.name(node.inputs[3])) : moved);
   const std::string places = e.op("Transpose", {pairs}, {{"perm", std::vector<std::int64_t>{1, 0}}});
   e.bind(node.outputs[1], e.op("GatherND", {own, places}));
   e.bind(node.outputs[2], type);

@@ -1,11 +1,12 @@
-// The ops that ONNX has no word for, in ONNX's words: one function each, listed in lowerings.cpp. A lowering
-// reads the names of its inputs from the emitter and binds those of its outputs.
+// The ops that ONNX has no single word for, in ONNX's words: one function each, listed in lowerings.cpp. A
+// lowering reads the names of its inputs from the emitter and binds those of its outputs.
 //
 // In an exported graph the batch is one image, so that boxes are f32[M,4] without the image's index, groups
 // and classes are i64, and the geometry is f32[4]: width, height, width, height, to which boxes are clipped.
 #pragma once
 
 #include "formats/onnx_export/emitter.h"
+#include "graph/box_rules.h"
 
 namespace osprey {
 
@@ -14,7 +15,13 @@ using Lowering = void (*)(Emitter&, const Node&);
 // Null for an op without one.
 Lowering find_lowering(std::string_view op);
 
+void lower_activate(Emitter& e, const Node& node);
+void lower_scale(Emitter& e, const Node& node);
+void lower_scale_channels(Emitter& e, const Node& node);
+void lower_upsample(Emitter& e, const Node& node);
+void lower_weighted_sum(Emitter& e, const Node& node);
 void lower_select_anchors(Emitter& e, const Node& node);
+void lower_detect_anchors(Emitter& e, const Node& node);
 void lower_nms(Emitter& e, const Node& node);
 void lower_rescale_boxes(Emitter& e, const Node& node);
 void lower_roi_align(Emitter& e, const Node& node);
@@ -22,9 +29,12 @@ void lower_decode_boxes(Emitter& e, const Node& node);
 void lower_select_boxes(Emitter& e, const Node& node);
 void lower_select_class(Emitter& e, const Node& node);
 
-// Boxes f32[M,4] moved by deltas f32[M,4], as ops/select_anchors.h says.
+// Boxes f32[M,4] moved by deltas f32[M,4], as ops/select_anchors.h says; max_log_scale 0: no limit.
 std::string emit_decode(Emitter& e, const std::string& boxes, const std::string& deltas,
-                        const std::vector<float>& weights, float max_log_scale);
+                        const std::vector<float>& weights, float max_log_scale,
+                        DeltaOrder order = DeltaOrder::kXywh);
+// f32[M]: the shorter side of each box.
+std::string emit_extent(Emitter& e, const std::string& boxes);
 std::string emit_clip(Emitter& e, const std::string& boxes, const std::string& geometry);
 
 }  // namespace osprey

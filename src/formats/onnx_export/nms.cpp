@@ -59,15 +59,25 @@ void lower_nms(Emitter& e, const Node& node) {
   const Candidates all{e.name(node.inputs[0]), e.name(node.inputs[1]), e.name(node.inputs[2])};
   const std::int64_t groups = group_count(e, node);
   const Candidates c = groups > 1 && op.offset_limit > 0 ? moved_apart(e, all, op.offset_limit) : all;
-  const std::string most = e.ints({op.max_detections});
+  // Boxes that the clip empties do not count among the detections, so there may have to be more.
+  const std::string of_group = op.max_per_group > 0              ? e.ints({op.max_per_group})
+                               : op.clip == KeptClip::kDropEmpty ? e.length(c.scores)
+                                                                 : e.ints({op.max_detections});
   const std::string kept = e.op("NonMaxSuppression", {e.add_axis(c.boxes, 0), scores_by_group(e, c, groups),
-                                                      most, e.floats({op.iou}), e.floats({kLowest})});
-  const std::string found = e.reshape(e.columns(kept, 2, 3), {-1});
-  // By row first, so that equal scores then keep the lower row in front.
-  const std::string rows = e.top(found, e.length(found), /*largest=*/false)[0];
-  const std::string best = e.top(e.take(all.scores, rows), e.op("Min", {e.length(rows), most}))[1];
-  const std::string order = e.take(rows, best);
-  e.bind(node.outputs[0], e.take(all.boxes, order));
+                                                      of_group, e.floats({op.iou}), e.floats({kLowest})});
+  std::string rows = e.reshape(e.columns(kept, 2, 3), {-1});
+  // What is found comes group by group. By row first, equal scores then keep the lower row in front.
+  if (!op.group_first) rows = e.top(rows, e.length(rows), /*largest=*/false)[0];
+  const std::string geometry = e.name(node.inputs[3]);
+  const auto boxes_at = [&](const std::string& at) {
+    const std::string boxes = e.take(all.boxes, at);
+    return op.clip == KeptClip::kNone ? boxes : emit_clip(e, boxes, geometry);
+  };
+  if (op.clip == KeptClip::kDropEmpty)
+    rows = e.take(rows, e.where_true(e.op("Greater", {emit_extent(e, boxes_at(rows)), e.number(0.0f)})));
+  const std::string most = e.op("Min", {e.length(rows), e.ints({op.max_detections})});
+  const std::string order = e.take(rows, e.top(e.take(all.scores, rows), most)[1]);
+  e.bind(node.outputs[0], boxes_at(order));
   e.bind(node.outputs[1], e.take(all.scores, order));
   e.bind(node.outputs[2], e.take(all.groups, order));
 }

@@ -156,12 +156,12 @@ void emit_standard(Emitter& e, const Node& node) {
 
 void emit_node(Emitter& e, const Node& node) {
   e.enter(node.name);
-  if (const Lowering lower = find_lowering(node.op.name())) {
-    lower(e, node);
-  } else {
-    require(find_spelling(node) != nullptr, "{}: {} cannot be exported with these attributes", node.name,
-            node.op.name());
+  if (find_spelling(node)) {
     emit_standard(e, node);
+  } else {
+    const Lowering lower = find_lowering(node.op.name());
+    require(lower != nullptr, "{}: {} cannot be exported with these attributes", node.name, node.op.name());
+    lower(e, node);
   }
 }
 

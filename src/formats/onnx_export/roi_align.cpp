@@ -48,10 +48,59 @@ std::string levels_of(Emitter& e, const RoiAlign& op, const std::string& rois) {
   return e.op("ReduceSum", {reached, e.ints({1})}, {{"keepdims", std::int64_t{0}}});
 }
 
+// TensorFlow's crop_and_resize as GridSample of the one image, whose grid holds all boxes one above the
+// other: -1 and 1 are the map's first and last pixel, and pixels outside count 0, each by itself.
+std::string corners(Emitter& e, const RoiAlign& op, const Node& node) {
+  const std::string rois = e.name(node.inputs[1]);
+  const auto h = static_cast<float>(op.canvas_height), w = static_cast<float>(op.canvas_width);
+  const std::string extents = h > 0 ? e.floats({w, h, w, h}) : e.name(node.inputs[2]);
+  const std::string share = e.op("Div", {rois, extents});
+  std::vector<float> steps;
+  for (int i = 0; i < op.out; ++i)
+    steps.push_back(op.out == 1 ? 0.5f : static_cast<float>(i) / static_cast<float>(op.out - 1));
+  // [R,2,out]: where the samples of x and of y lie, 0 to 1.
+  const std::string low = e.add_axis(e.columns(share, 0, 2), 2), high = e.add_axis(e.columns(share, 2, 4), 2);
+  const std::string at = e.op("Add", {low, e.op("Mul", {e.op("Sub", {high, low}), e.floats(steps)})});
+  const std::string grid = e.op("Sub", {e.op("Mul", {at, e.number(2.0f)}), e.number(1.0f)});
+  const std::int64_t out = op.out;
+  const auto spread = [&](std::int64_t axis, std::int64_t across) {  // [R,out,out,1]
+    const std::string of_axis = e.op("Gather", {grid, e.number(axis)}, {{"axis", std::int64_t{1}}});
+    const std::string shaped = e.op("Unsqueeze", {of_axis, e.ints({across, 3})});
+    const std::string shape =
+        e.op("Concat", {e.length(rois), e.ints({out, out, 1})}, {{"axis", std::int64_t{0}}});
+    return e.op("Expand", {shaped, shape});
+  };
+  const std::string x = spread(0, 1), y = spread(1, 2);
+  const std::string places = e.op("Concat", {x, y}, {{"axis", std::int64_t{3}}});
+  const std::string sampled = e.op("GridSample", {e.name(node.inputs[0]), e.reshape(places, {1, -1, out, 2})},
+                                   {{"align_corners", std::int64_t{1}},
+                                    {"mode", std::string("bilinear")},
+                                    {"padding_mode", std::string("zeros")}});  // [1,C,R*out,out]
+  const std::int64_t channels = e.graph().value(node.inputs[0]).type.dims[1].constant();
+  std::string crops = e.op("Transpose", {e.reshape(sampled, {channels, -1, out, out})},
+                           {{"perm", std::vector<std::int64_t>{1, 0, 2, 3}}});
+  if (!op.neighbours) {  // a sample outside counts as 0
+    const auto inside = [&](const std::string& v) {
+      return e.op("LessOrEqual", {e.op("Abs", {v}), e.number(1.0f)});
+    };
+    const std::string whole = e.op("And", {inside(x), inside(y)});  // [R,out,out,1]
+    crops = e.op("Mul",
+                 {crops, e.cast(e.op("Transpose", {whole}, {{"perm", std::vector<std::int64_t>{0, 3, 1, 2}}}),
+                                DType::kF32)});
+  }
+  if (op.pool == 1) return crops;
+  const std::vector<std::int64_t> kernel{op.pool, op.pool};
+  return e.op("MaxPool", {crops}, {{"kernel_shape", kernel}, {"strides", kernel}});
+}
+
 }  // namespace
 
 void lower_roi_align(Emitter& e, const Node& node) {
   const RoiAlign& op = *node.op.as<RoiAlign>();
+  if (op.sampling == RoiSampling::kCorners) {
+    e.bind(node.outputs[0], corners(e, op, node));
+    return;
+  }
   const std::string rois = e.name(node.inputs.back());
   if (op.scales.size() == 1) {
     e.bind(node.outputs[0], crop(e, op, 0, e.name(node.inputs[0]), rois));

@@ -1,0 +1,233 @@
+#include "cuda/conv_group_step.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "cuda/hopper/conv_group.h"
+#include "cuda/matrix_call.h"
+#include "cuda/matrix_kernels.h"
+#include "cuda/measure.h"
+#include "cuda/packed_weights.h"
+#include "cuda/tuner.h"
+#include "ops/conv.h"
+
+namespace osprey {
+namespace {
+
+static_assert(kMostConvsOfAStep <= kMostGroupedConvs);
+
+bool is_half(DType type) { return type == DType::kF16 || type == DType::kBF16; }
+
+bool takes(const Conv& op, const Shape& weight) {
+  const std::vector<int> one{1, 1};
+  const int border = static_cast<int>(weight[2]) / 2;
+  const bool simple = op.activation == Activation::kNone || op.activation == Activation::kRelu;
+  return simple && weight[2] == weight[3] && (weight[2] == 1 || weight[2] == 3) && op.groups == 1 &&
+         op.stride == one && op.dilation == one &&
+         (op.padding == Padding::kSame || op.pads == std::vector<int>(4, border));
+}
+
+GroupedConv described(const CudaPrepare& p) {
+  const Shape &x = p.input(0).dims, &y = p.output(0).dims;
+  return {.images = x[0],
+          .height = x[2],
+          .width = x[3],
+          .channels = x[1],
+          .outputs = y[1],
+          .side = static_cast<int>(p.input(1).dims[2]),
+          .f32_out = p.output(0).dtype == DType::kF32,
+          .relu = p.op<Conv>().activation == Activation::kRelu};
+}
+
+std::string text_of(const GroupedConv& c) {
+  return fmt::format("{}x{}x{}x{}>{}{} {}x{}{}", c.images, c.height, c.width, c.channels, c.outputs,
+                     c.f32_out ? " f32" : "", c.side, c.side, c.relu ? " relu" : "");
+}
+
+double flops_of(const GroupedConv& c) {
+  return 2.0 * static_cast<double>(c.images * c.height * c.width * c.outputs) *
+         static_cast<double>(c.side * c.side * c.channels);
+}
+
+// What one member sees of a run of the step.
+class MemberRun final : public CudaRun {
+ public:
+  MemberRun(CudaRun& step, std::size_t first_in, std::size_t first_out)
+      : step_(step), first_in_(first_in), first_out_(first_out) {}
+  const CudaValue& in(std::size_t i) const override { return step_.in(first_in_ + i); }
+  const CudaValue& out(std::size_t i) const override { return step_.out(first_out_ + i); }
+  bool has_input(std::size_t i) const override { return step_.has_input(first_in_ + i); }
+  std::byte* scratch() const override { return step_.scratch(); }
+  cudaStream_t stream() const override { return step_.stream(); }
+  const CudaPhotos& photos() const override { return step_.photos(); }
+  const CudaParameters* parameters() const override { return step_.parameters(); }
+
+ private:
+  CudaRun& step_;
+  std::size_t first_in_, first_out_;
+};
+
+struct Member {
+  GroupedConv conv;
+  std::size_t first_in = 0;
+  std::shared_ptr<const DeviceBuffer> weight, bias;  // of our own kernel
+};
+
+class OwnStep final : public CudaStep {
+ public:
+  OwnStep(std::span<CudaPrepare* const> members)
+      : multiprocessors_(members.front()->device().multiprocessors) {
+    type_ = members.front()->input(0).dtype;
+    std::size_t ins = 0;
+    for (CudaPrepare* p : members) {
+      Member m{.conv = described(*p), .first_in = ins, .weight = nullptr, .bias = nullptr};
+      ins += p->node().inputs.size();
+      const bool f32_out = m.conv.f32_out;
+      m.weight =
+          packed_weight(*p, 1, fmt::format("grouped{} {}", f32_out ? " f32" : "", name_of(type_)),
+                        [&](const Tensor& f32) { return as_type(grouped_conv_weight(f32, f32_out), type_); });
+      if (p->has_input(2)) m.bias = packed_vector(*p, 2, DType::kF32);
+      members_.push_back(std::move(m));
+    }
+  }
+
+  void launch(CudaRun& run) override {
+    std::vector<GroupedConv> convs;
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+      const Member& m = members_[i];
+      GroupedConv& c = convs.emplace_back(m.conv);
+      c.x = run.in(m.first_in).data;
+      c.weight = m.weight->data();
+      c.bias = m.bias ? m.bias->as<float>() : nullptr;
+      c.y = run.out(i).data;
+    }
+    launch_conv_group(convs, type_, multiprocessors_, run.stream());
+  }
+  std::string detail() const override { return fmt::format("own, {} in one launch", members_.size()); }
+  double flops() const override {
+    double sum = 0;
+    for (const Member& m : members_) sum += flops_of(m.conv);
+    return sum;
+  }
+
+ private:
+  int multiprocessors_;
+  DType type_ = DType::kF16;
+  std::vector<Member> members_;
+};
+
+class EachStep final : public CudaStep {
+ public:
+  EachStep(std::span<CudaPrepare* const> members,
+           const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each) {
+    for (CudaPrepare* p : members) {
+      first_ins_.push_back(ins_);
+      ins_ += p->node().inputs.size();
+      steps_.push_back(each(*p));
+    }
+  }
+
+  void launch(CudaRun& run) override {
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+      MemberRun member(run, first_ins_[i], i);
+      steps_[i]->launch(member);
+    }
+  }
+  std::string detail() const override {
+    return fmt::format("{} one after the other: {}", steps_.size(), steps_.front()->detail());
+  }
+  double flops() const override {
+    double sum = 0;
+    for (const auto& step : steps_) sum += step->flops();
+    return sum;
+  }
+
+ private:
+  std::size_t ins_ = 0;
+  std::vector<std::size_t> first_ins_;
+  std::vector<std::unique_ptr<CudaStep>> steps_;
+};
+
+// A run on random numbers, for measurements.
+class BenchRun final : public CudaRun {
+ public:
+  BenchRun(std::span<CudaPrepare* const> members, std::size_t scratch)
+      : scratch_(scratch), stream_(members.front()->stream()) {
+    for (CudaPrepare* p : members) {
+      for (std::size_t i = 0; i < p->node().inputs.size(); ++i)
+        ins_.push_back(i == 0 ? filled(p->input(0)) : CudaValue{});  // weights are the steps' own
+      outs_.push_back(filled(p->output(0)));
+    }
+  }
+  const CudaValue& in(std::size_t i) const override { return ins_.at(i); }
+  const CudaValue& out(std::size_t i) const override { return outs_.at(i); }
+  bool has_input(std::size_t i) const override { return ins_.at(i).data != nullptr; }
+  std::byte* scratch() const override { return scratch_.data(); }
+  cudaStream_t stream() const override { return stream_; }
+  const CudaPhotos& photos() const override { return photos_; }
+  const CudaParameters* parameters() const override { return nullptr; }
+
+ private:
+  CudaValue filled(CudaValue value) {
+    buffers_.emplace_back(value.bytes());
+    value.data = buffers_.back().data();
+    fill_random(value.data, value.dtype, element_count(value.dims), stream_);
+    return value;
+  }
+
+  std::vector<CudaValue> ins_, outs_;
+  std::vector<DeviceBuffer> buffers_;
+  DeviceBuffer scratch_;
+  cudaStream_t stream_;
+  CudaPhotos photos_;
+};
+
+// Of one photo, whatever the batch: what a photo gives must not depend on those beside it.
+std::string key_of(std::span<CudaPrepare* const> members) {
+  std::string out = fmt::format("group {}", name_of(members.front()->input(0).dtype));
+  for (const CudaPrepare* p : members) {
+    GroupedConv conv = described(*p);
+    conv.images /= photos_of(*p);
+    out += ", " + text_of(conv);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string conv_group_key(const Graph& graph, const Node& node, const CudaDevice& device) {
+  const Conv* op = node.op.as<Conv>();
+  if (!op || device.major != 9 || (node.inputs.size() > 3 && node.inputs[3] != kNoValue)) return "";
+  const TensorType &x = graph.value(node.inputs[0]).type, &y = graph.value(node.outputs[0]).type,
+                   &w = graph.value(node.inputs[1]).type;
+  if (!is_half(x.dtype) || (y.dtype != x.dtype && y.dtype != DType::kF32) || !graph.weight(node.inputs[1]))
+    return "";
+  Shape weight;
+  for (const Dim& d : w.dims) weight.push_back(d.constant());
+  if (!x.dims[0].is_exact() || !takes(*op, weight) || weight[1] % 64 != 0) return "";
+  return fmt::format("{} {} {}x{}", name_of(x.dtype), name_of(y.dtype), weight[2], weight[3]);
+}
+
+std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
+                                          const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each,
+                                          const std::function<std::size_t()>& scratch) {
+  const std::vector<std::string> names{"own", "each"};
+  const std::string key = key_of(members);
+  CudaTuner& tuner = members.front()->tuner();
+  const bool possible = std::all_of(members.begin(), members.end(),
+                                    [](const CudaPrepare* p) { return can_group(described(*p)); });
+  if (!possible) return std::make_unique<EachStep>(members, each);
+  const auto known = tuner.find(key);
+  if (known ? known->name == names[0] : tuner.seconds_left() == 0) return std::make_unique<OwnStep>(members);
+  std::unique_ptr<CudaStep> steps[]{nullptr, std::make_unique<EachStep>(members, each)};
+  if (known) return std::move(steps[1]);
+  steps[0] = std::make_unique<OwnStep>(members);
+  BenchRun run(members, scratch());
+  const std::size_t best = tuner.choose(key, names, [&](std::size_t i) {
+    return measure_launches(run.stream(), [&] { steps[i]->launch(run); });
+  });
+  return std::move(steps[best]);
+}
+
+}  // namespace osprey

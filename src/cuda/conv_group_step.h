@@ -1,0 +1,25 @@
+// Several convolutions of a graph as one step: in one launch of our own kernel (cuda/hopper/conv_group.h)
+// where that is faster than one after the other, which the tuner measures.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "cuda/kernel.h"
+
+namespace osprey {
+
+inline constexpr std::size_t kMostConvsOfAStep = 16;
+
+// Convolutions of the same key may be one step; empty: this node may not, or not on this device.
+std::string conv_group_key(const Graph& graph, const Node& node, const CudaDevice& device);
+
+// The step's inputs and outputs are those of all members, one after the other. `each` makes a member ready by
+// itself, `scratch` is the largest request for scratch so far.
+std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
+                                          const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each,
+                                          const std::function<std::size_t()>& scratch);
+
+}  // namespace osprey

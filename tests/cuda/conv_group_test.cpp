@@ -1,0 +1,243 @@
+// Which convolutions run together, and what they give: as the CPU's, and for each photo what it gives alone.
+#include "cuda/hopper/conv_group.h"
+
+#include <algorithm>
+
+#include "cuda/check.h"
+#include "cuda/cuda_harness.h"
+#include "cuda/device_buffer.h"
+#include "cuda/executor.h"
+#include "cuda/packed_weights.h"
+#include "cuda/schedule.h"
+#include "ops/conv.h"
+
+namespace osprey {
+namespace {
+
+// --- The schedule
+// ---------------------------------------------------------------------------------------------
+
+std::string op_name(const Node& node) { return node.op.as<Conv>() ? "conv" : ""; }
+
+std::string text_of(const std::vector<std::vector<const Node*>>& schedule) {
+  std::string out;
+  for (const auto& nodes : schedule) {
+    if (!out.empty()) out += " | ";
+    for (std::size_t i = 0; i < nodes.size(); ++i) out += (i ? "+" : "") + nodes[i]->name;
+  }
+  return out;
+}
+
+struct Network {
+  Graph graph;
+
+  ValueId input(const std::string& name) {
+    return graph.add_input(name, {DType::kF16, {Dim(1), Dim(4), Dim(8), Dim(8)}});
+  }
+  ValueId weight(const std::string& name) {
+    return graph.add_weight(name, Tensor::zeros(DType::kF16, {4, 4, 1, 1}));
+  }
+  ValueId conv(ValueId x, ValueId w, const std::string& name) {
+    return graph.add_node(Conv{}, {x, w}, name).outputs[0];
+  }
+};
+
+TEST(CudaSchedule, LevelsOfAHeadAndHeadsOfOneMapStandTogether) {
+  Network n;
+  const ValueId p3 = n.input("p3"), w0 = n.weight("w0"), w1 = n.weight("w1"), v0 = n.weight("v0");
+  const ValueId p4 = n.conv(p3, n.weight("down"), "down");
+  for (const auto& [level, x] : {std::pair("3", p3), std::pair("4", p4)}) {
+    n.graph.add_output(n.conv(n.conv(x, w0, std::string("a") + level), w1, std::string("b") + level));
+    n.graph.add_output(n.conv(x, v0, std::string("c") + level));
+  }
+  EXPECT_EQ(text_of(scheduled(n.graph, op_name, 16)), "down | a3+c3+a4+c4 | b3+b4");
+  EXPECT_EQ(text_of(scheduled(n.graph, op_name, 3)), "down | a3+c3+a4 | c4 | b3+b4");
+  EXPECT_EQ(text_of(scheduled(
+                n.graph, [](const Node&) { return ""; }, 16)),
+            "down | a3 | b3 | c3 | a4 | b4 | c4");
+}
+
+TEST(CudaSchedule, AWeightUsedTwiceOnOneWay) {
+  Network n;
+  const ValueId x = n.input("x"), w = n.weight("w");
+  n.graph.add_output(n.conv(n.conv(x, w, "first"), w, "second"));
+  EXPECT_EQ(text_of(scheduled(n.graph, op_name, 16)), "first | second");
+}
+
+// --- The kernel
+// -----------------------------------------------------------------------------------------------
+
+struct GroupCase {
+  std::int64_t images, height, width, channels, outputs;
+  int side;
+  bool bias, relu, f32_out;
+};
+
+// Each list is one launch.
+const std::vector<std::vector<GroupCase>>& group_cases() {
+  static const std::vector<std::vector<GroupCase>> cases{
+      {{1, 1, 1, 64, 8, 1, true, false, false}},
+      {{1, 1, 1, 64, 1, 3, false, true, true}},
+      {{1, 13, 21, 256, 256, 3, true, true, false}},
+      // the levels of two towers: tiles that end within a row, an image and a pair of tiles
+      {{1, 20, 30, 64, 256, 3, true, true, false},
+       {1, 20, 30, 64, 256, 3, true, true, false},
+       {1, 10, 15, 64, 256, 3, true, true, false},
+       {1, 5, 8, 64, 256, 3, true, true, false},
+       {1, 2, 4, 64, 256, 3, true, true, false}},
+      // predictors: scores, box deltas
+      {{2, 17, 23, 128, 720, 3, true, false, true},
+       {2, 17, 23, 128, 36, 3, true, false, true},
+       {2, 3, 5, 128, 720, 3, true, false, true},
+       {2, 3, 5, 128, 36, 3, true, false, true}},
+      {{3, 19, 27, 256, 3, 1, true, false, true}, {3, 19, 27, 256, 12, 1, true, false, true}},
+      // outputs that no width of a tile divides, and rows that do not begin at multiples of 16 bytes
+      {{1, 9, 7, 64, 81, 3, true, false, true}, {1, 40, 40, 64, 819, 1, true, false, true}},
+      {{2, 7, 9, 64, 90, 1, true, true, false}, {1, 12, 12, 192, 33, 3, false, true, false}},
+      // more tiles than the chip has blocks
+      {{1, 200, 336, 64, 64, 3, true, true, false}, {1, 100, 168, 64, 130, 3, true, false, false}},
+  };
+  return cases;
+}
+
+struct Operands {
+  Tensor x, weight, bias;  // in C order, x and weight in the kernel's type
+};
+
+Operands operands_of(const GroupCase& c, DType type, int seed) {
+  return {rounded_to(random_tensor({c.images, c.channels, c.height, c.width}, -1, 1, seed), type),
+          rounded_to(random_tensor({c.outputs, c.channels, c.side, c.side}, -0.3f, 0.3f, seed + 1), type),
+          c.bias ? random_tensor({c.outputs}, -1, 1, seed + 2) : Tensor()};
+}
+
+constexpr int kGarbage = 0xa5;
+constexpr std::size_t kGuardBytes = 4096;
+
+// On the device, ready to launch; the result between guard words.
+class Placed {
+ public:
+  Placed(const GroupCase& c, const Operands& o, DType type)
+      : case_(c),
+        out_type_(c.f32_out ? DType::kF32 : type),
+        x_(DeviceBuffer::holding(as_type(permuted(o.x.to_f32(), {0, 2, 3, 1}), type).bytes())),
+        weight_(
+            DeviceBuffer::holding(as_type(grouped_conv_weight(o.weight.to_f32(), c.f32_out), type).bytes())),
+        bias_(c.bias ? DeviceBuffer::holding(o.bias.bytes()) : DeviceBuffer()),
+        y_(result_bytes() + 2 * kGuardBytes) {
+    cuda_check(cudaMemset(y_.data(), kGarbage, y_.size()), "garbage");
+  }
+
+  GroupedConv conv() const {
+    return {.x = x_.data(),
+            .weight = weight_.data(),
+            .bias = case_.bias ? bias_.as<float>() : nullptr,
+            .y = y_.data() + kGuardBytes,
+            .images = case_.images,
+            .height = case_.height,
+            .width = case_.width,
+            .channels = case_.channels,
+            .outputs = case_.outputs,
+            .side = case_.side,
+            .f32_out = case_.f32_out,
+            .relu = case_.relu};
+  }
+
+  // Channels last, [N,H,W,O].
+  Tensor result() const {
+    std::vector<std::byte> all(y_.size());
+    cuda_check(cudaMemcpy(all.data(), y_.data(), all.size(), cudaMemcpyDeviceToHost), "result");
+    const auto intact = [](std::byte b) { return b == std::byte{kGarbage}; };
+    EXPECT_TRUE(std::all_of(all.begin(), all.begin() + kGuardBytes, intact)) << "wrote before the result";
+    EXPECT_TRUE(std::all_of(all.end() - kGuardBytes, all.end(), intact)) << "wrote behind the result";
+    Tensor out = Tensor::zeros(out_type_, {case_.images, case_.height, case_.width, case_.outputs});
+    std::copy_n(all.begin() + kGuardBytes, result_bytes(), out.mutable_data());
+    return out;
+  }
+
+ private:
+  std::size_t result_bytes() const {
+    return static_cast<std::size_t>(case_.images * case_.height * case_.width * case_.outputs) *
+           size_of(out_type_);
+  }
+
+  GroupCase case_;
+  DType out_type_;
+  DeviceBuffer x_, weight_, bias_, y_;
+};
+
+std::vector<Tensor> run_group(const std::vector<GroupCase>& cases, const std::vector<Operands>& operands,
+                              DType type) {
+  std::vector<Placed> placed;
+  std::vector<GroupedConv> convs;
+  for (std::size_t i = 0; i < cases.size(); ++i) placed.emplace_back(cases[i], operands[i], type);
+  for (const Placed& p : placed) convs.push_back(p.conv());
+  launch_conv_group(convs, type, cuda_devices().front().multiprocessors, nullptr);
+  cuda_check(cudaDeviceSynchronize(), "grouped convolutions");
+  std::vector<Tensor> out;
+  for (const Placed& p : placed) out.push_back(p.result());
+  return out;
+}
+
+bool without_hopper() { return cuda_devices().front().major != 9; }
+
+// Sums in f32 in another order than the CPU's, then the result's own rounding.
+double tolerance(DType out) { return out == DType::kF16 ? 0x1p-10 : out == DType::kBF16 ? 0x1p-7 : 1e-5; }
+
+void compare_groups(DType type) {
+  int seed = 0;
+  for (const std::vector<GroupCase>& group : group_cases()) {
+    std::vector<Operands> operands;
+    for (const GroupCase& c : group) operands.push_back(operands_of(c, type, seed += 3));
+    const std::vector<Tensor> got = run_group(group, operands, type);
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      const GroupCase& c = group[i];
+      const int border = c.side / 2;
+      KernelCase oracle{.op = Conv{.pads = {border, border, border, border},
+                                   .activation = c.relu ? Activation::kRelu : Activation::kNone,
+                                   .f32_out = c.f32_out},
+                        .inputs = {}};
+      oracle.inputs.push_back({operands[i].x});
+      oracle.inputs.push_back({operands[i].weight});
+      oracle.inputs.push_back({operands[i].bias});
+      const Tensor want = permuted(run_oracle(oracle).front().to_f32(), {0, 2, 3, 1});
+      expect_close({got[i]}, {want}, tolerance(got[i].dtype()),
+                   fmt::format("{} images of {}x{}x{}, {} outputs, {}x{}, {}", c.images, c.height, c.width,
+                               c.channels, c.outputs, c.side, c.side, name_of(type)));
+    }
+  }
+}
+
+TEST(CudaConvGroup, F16) {
+  SKIP_WITHOUT_GPU();
+  if (without_hopper()) GTEST_SKIP() << "not a Hopper GPU";
+  compare_groups(DType::kF16);
+}
+
+TEST(CudaConvGroup, BF16) {
+  SKIP_WITHOUT_GPU();
+  if (without_hopper()) GTEST_SKIP() << "not a Hopper GPU";
+  compare_groups(DType::kBF16);
+}
+
+TEST(CudaConvGroup, APhotoGivesTheSameAloneAndInABatch) {
+  SKIP_WITHOUT_GPU();
+  if (without_hopper()) GTEST_SKIP() << "not a Hopper GPU";
+  const GroupCase batch{3, 19, 27, 128, 256, 3, true, true, false};
+  const Operands operands = operands_of(batch, DType::kF16, 7);
+  const Tensor together = run_group({batch}, {operands}, DType::kF16).front();
+  GroupCase alone = batch;
+  alone.images = 1;
+  const Tensor x = operands.x.to_f32();
+  const std::size_t x_count = x.values<float>().size() / 3, y_bytes = together.bytes().size() / 3;
+  for (std::size_t i = 0; i < 3; ++i) {
+    Operands one = operands;
+    one.x = Tensor::zeros(DType::kF32, {1, batch.channels, batch.height, batch.width});
+    std::copy_n(x.values<float>().begin() + static_cast<std::ptrdiff_t>(i * x_count), x_count,
+                one.x.mutable_values<float>().begin());
+    const Tensor got = run_group({alone}, {one}, DType::kF16).front();
+    EXPECT_TRUE(std::ranges::equal(got.bytes(), together.bytes().subspan(i * y_bytes, y_bytes))) << i;
+  }
+}
+
+}  // namespace
+}  // namespace osprey

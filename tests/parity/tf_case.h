@@ -1,0 +1,54 @@
+// Cases of TensorFlow's detectors: golden arrays in NHWC, what a run may differ by, and detections in the
+// frame of TensorFlow's (normalised, y first).
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "parity/match.h"
+#include "parity/model_case.h"
+
+namespace osprey {
+
+struct TfCase {
+  std::string name;                  // folder below fixtures/tfod
+  std::string store = "checkpoint";  // "checkpoint" or "saved_model", of the archive's folder
+  std::string device = "cpu";
+  Precision precision = Precision::kFp32;
+};
+
+std::ostream& operator<<(std::ostream& out, const TfCase& c);
+// "ssd_mobilenet_v2_320_saved_model"
+std::string name_of(const TfCase& c);
+
+// What a run may differ by.
+struct TfBounds {
+  double over_deviation = 0;  // of a stage, over the standard deviation of its values; 0: any
+  double over_magnitude = 0;  // of a stage, over its largest magnitude; 0: any
+  double iou = 0.95;          // from which a box counts as the same
+  double box = 0, score = 0;  // box: normalised
+  std::size_t unmatched = 2;  // of the golden detections, and of ours
+};
+
+class TfFixture : public testing::TestWithParam<TfCase> {
+ protected:
+  void SetUp() override;
+
+  static std::filesystem::path folder() { return fixture("tfod") / GetParam().name; }
+  std::filesystem::path build(const std::vector<std::pair<std::string, std::string>>& overrides = {},
+                              const std::string& config = {}) const;
+  Image photo() const;
+  CaseRun run(const std::filesystem::path& engine, const std::vector<std::string>& stages = {}) const;
+
+  // A golden array and ours; `maps`: ours in parts, NCHW, whose pixels' channels lie one after the other in
+  // the golden one (heads, joined over all maps), or one tensor of the golden one's extents.
+  void expect_stage(const std::string& name, const std::vector<const Tensor*>& maps) const;
+  // The final detections; `rows`: of ours, which anchor or proposal each is, compared where it is given.
+  void expect_detections(const Detections& found, const Tensor* rows = nullptr) const;
+
+  ScratchFolder scratch_;
+  std::unique_ptr<GoldenArrays> golden_;
+  nlohmann::json case_;
+  TfBounds bounds_;
+};
+
+}  // namespace osprey
