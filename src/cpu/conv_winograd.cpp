@@ -22,8 +22,8 @@
 #include <omp.h>
 #include <unistd.h>
 
+#include "cpu/pages.h"
 #include "cpu/scratch.h"
-#include "cpu/session.h"
 #include "cpu/vectors.h"
 #include "ops/conv.h"
 

@@ -1,13 +1,10 @@
 #include "cpu/executor.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include <omp.h>
 #include <sched.h>
-#include <sys/mman.h>
 
 #include "backends/image_dims.h"
 #include "cpu/reorder.h"
@@ -17,7 +14,6 @@ namespace osprey {
 namespace {
 
 constexpr std::size_t kPlansKept = 16;  // of a session; a plan holds a few megabytes of generated code
-constexpr std::size_t kLargePage = std::size_t{2} << 20;
 constexpr std::byte kGuardByte{0xa5};
 
 using Clock = std::chrono::steady_clock;
@@ -55,19 +51,6 @@ class PlanExecutor final : public CpuExecutor {
 };
 
 }  // namespace
-
-void PageBuffer::Free::operator()(std::byte* p) const { std::free(p); }
-
-void PageBuffer::reserve(std::size_t bytes) {
-  if (bytes <= bytes_) return;
-  memory_.reset();
-  bytes_ = (bytes + kLargePage - 1) / kLargePage * kLargePage;
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kLargePage, bytes_));
-  if (!memory)
-    fail(ErrorCode::kDevice, "the CPU executor needs {} MiB of memory, which are not there", bytes_ >> 20);
-  memory_.reset(memory);
-  madvise(memory, bytes_, MADV_HUGEPAGE);  // a wish: small pages do as well
-}
 
 // What a kernel sees of one step.
 class PlanSession::Context final : public CpuRun {

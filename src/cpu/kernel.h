@@ -120,6 +120,8 @@ class CpuPrepare {
   // Something derived from weights that sessions and shapes share (packed weights): made once for each key.
   virtual std::shared_ptr<const void> shared(
       const std::string& key, const std::function<std::shared_ptr<const void>()>& make) const = 0;
+  // Memory for what shared() makes: 64-byte aligned, there as long as the executor.
+  virtual std::byte* constant_memory(std::size_t bytes) const = 0;
   // Whether output 0 lies in the memory of input i (CpuKernel::in_place).
   virtual bool in_place(std::size_t i) const = 0;
   // Bytes that run() may use for itself, 64-byte aligned; the largest of all kernels is kept once.

@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include "cpu/pages.h"
+
 namespace osprey {
 namespace {
 
@@ -102,6 +104,7 @@ class Harness final : public CpuPrepare, public CpuRun {
       const std::string&, const std::function<std::shared_ptr<const void>()>& make) const override {
     return make();
   }
+  std::byte* constant_memory(std::size_t bytes) const override { return constants_.take(bytes); }
   bool in_place(std::size_t) const override { return false; }
   void request_scratch(std::size_t bytes) override { scratch_bytes_ = std::max(scratch_bytes_, bytes); }
   int threads() const override { return test_.threads; }
@@ -217,6 +220,7 @@ class Harness final : public CpuPrepare, public CpuRun {
   std::vector<CpuValue> bounds_, output_bounds_;
   std::size_t scratch_bytes_ = 0;
   std::unique_ptr<GuardedBuffer> scratch_memory_;
+  mutable PagePool constants_;
 };
 
 // Calls body(offset in C order, offset in the layout) for every element.

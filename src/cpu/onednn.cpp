@@ -106,7 +106,8 @@ std::shared_ptr<const DnnlConstant> packed_weights(const CpuPrepare& prepare, co
                                                    const std::function<DnnlConstant()>& plain) {
   const auto made = prepare.shared(key + ":" + format_key(wanted), [&]() -> std::shared_ptr<const void> {
     DnnlConstant from = plain();
-    auto to = std::make_shared<DnnlConstant>(DnnlConstant{dnnl::memory(wanted, dnnl_engine()), {}});
+    auto to = std::make_shared<DnnlConstant>();
+    to->memory = dnnl::memory(wanted, dnnl_engine(), prepare.constant_memory(wanted.get_size()));
     dnnl::reorder(from.memory, to->memory).execute(dnnl_stream(), from.memory, to->memory);
     dnnl_stream().wait();
     return to;

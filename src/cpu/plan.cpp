@@ -31,6 +31,7 @@ class PrepareContext final : public CpuPrepare {
       const std::string& key, const std::function<std::shared_ptr<const void>()>& make) const override {
     return shared_.derived(key, make);
   }
+  std::byte* constant_memory(std::size_t bytes) const override { return shared_.constants().take(bytes); }
   bool in_place(std::size_t i) const override { return in_place_ == static_cast<int>(i); }
   void request_scratch(std::size_t bytes) override { scratch_ = std::max(scratch_, bytes); }
   int threads() const override { return shared_.threads(); }

@@ -9,6 +9,7 @@
 
 #include "cpu/executor.h"
 #include "cpu/layout_plan.h"
+#include "cpu/pages.h"
 
 namespace osprey {
 
@@ -26,6 +27,7 @@ class CpuShared {
   // Made once for each key; other keys are not held up meanwhile.
   std::shared_ptr<const void> derived(const std::string& key,
                                       const std::function<std::shared_ptr<const void>()>& make) const;
+  PagePool& constants() const { return constants_; }
 
  private:
   struct Derived {
@@ -37,6 +39,7 @@ class CpuShared {
   CpuOptions options_;
   std::vector<const CpuKernel*> kernels_;
   std::map<ValueId, const Weight*> weights_;
+  mutable PagePool constants_;  // outlives what is derived into it
   mutable std::mutex mutex_;
   mutable std::map<std::string, std::shared_ptr<Derived>> derived_;
 };

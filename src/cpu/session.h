@@ -4,26 +4,10 @@
 #include <chrono>
 #include <list>
 
+#include "cpu/pages.h"
 #include "cpu/plan.h"
 
 namespace osprey {
-
-// Zeroed memory on whole pages, large ones where the system gives them: an arena of hundreds of megabytes
-// otherwise spends a tenth of a second in page faults.
-class PageBuffer {
- public:
-  // Holds at least that many bytes; what was there is lost when it has to grow.
-  void reserve(std::size_t bytes);
-  std::byte* data() const { return memory_.get(); }
-  std::size_t size() const { return bytes_; }
-
- private:
-  struct Free {
-    void operator()(std::byte* p) const;
-  };
-  std::unique_ptr<std::byte, Free> memory_;
-  std::size_t bytes_ = 0;
-};
 
 class PlanSession final : public CpuSession {
  public:

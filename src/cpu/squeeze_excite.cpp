@@ -43,10 +43,10 @@ struct LayerJob {
 [[gnu::always_inline]] inline void run_layer(const LayerJob* job) {
   const Layer& layer = *job->layer;
   for (std::int64_t o = 0; o < layer.padded; o += kGroup) {
-    const auto group = [&](const float* from) { return *reinterpret_cast<const Floats<16>*>(from + o); };
-    Floats<16> sum = group(layer.bias.data());
-    for (std::int64_t i = 0; i < layer.inputs; ++i)
-      sum += job->x[i] * group(&layer.weights[static_cast<std::size_t>(i * layer.padded)]);
+    Floats<16> sum = *reinterpret_cast<const Floats<16>*>(layer.bias.data() + o);
+    const float* weights = layer.weights.data() + o;
+    for (std::int64_t i = 0; i < layer.inputs; ++i, weights += layer.padded)
+      sum += job->x[i] * *reinterpret_cast<const Floats<16>*>(weights);
     activate_lanes(job->activation, sum);
     *reinterpret_cast<Floats<16>*>(job->y + o) = sum;
   }
