@@ -23,7 +23,7 @@ void expect_oracle(const DetectCase& c, const std::vector<Tensor>& got) {
   for (std::int64_t n = 0; n < static_cast<std::int64_t>(c.geometry.size()); ++n)
     for (const OracleDetection& want : oracle.detect(n)) {
       ASSERT_LT(at, static_cast<std::size_t>(got[0].dim(0)));
-      const Roi& roi = tensor_rows<Roi>(got[0])[at];
+      const Roi roi = tensor_rows<Roi>(got[0])[at];
       ASSERT_EQ(got[1].values<float>()[at], want.score) << at;
       ASSERT_EQ(got[2].values<std::int32_t>()[at], want.classification) << at;
       ASSERT_EQ(got[3].values<std::int32_t>()[at], want.row) << at;
@@ -50,7 +50,7 @@ TEST(DetectAnchors, IsWhatRankingEverythingGives) {
 TEST(DetectAnchors, GoesOnBelowTheFirstPortion) {
   std::uint32_t seed = 7;
   for (DetectAnchors op : kDetectCases) {
-    op.iou = 0;
+    op.iou = 0, op.max_log_scale = 0;
     DetectCase c = random_case(op, {{40, 50}}, ++seed);
     for (float& v : c.maps[1].mutable_values<float>()) v = 3 + v * 0.01f;  // large boxes
     const std::vector<Tensor> got = run(c, 2);

@@ -230,8 +230,14 @@ TEST(CpuElementwise, SqueezeExcite) {
   for (const Shape& shape :
        {Shape{1, 3, 5, 4}, Shape{1, 24, 3, 7}, Shape{1, 40, 50, 60}, Shape{1, 96, 1, 1}}) {
     const std::int64_t c = shape[1], s = c / 3, pixels = shape[2] * shape[3];
-    const Tensor squeeze = random_tensor({s, c}, 21), squeeze_bias = random_tensor({s}, 22),
-                 expand = random_tensor({c, s}, 23), expand_bias = random_tensor({c}, 24);
+    // As large as a trained layer's: the error of a gate is that of its argument, which grows with both
+    // layers.
+    const auto layer = [](Tensor weights) {
+      for (float& w : weights.mutable_values<float>()) w /= std::sqrt(static_cast<float>(weights.dim(1)));
+      return weights;
+    };
+    const Tensor squeeze = layer(random_tensor({s, c}, 21)), squeeze_bias = random_tensor({s}, 22),
+                 expand = layer(random_tensor({c, s}, 23)), expand_bias = random_tensor({c}, 24);
     in_every_way(SqueezeExcite{}, shape, 1, {squeeze, squeeze_bias, expand, expand_bias}, kBoth,
                  [&](const auto& in) {
                    const std::int64_t images = in[0].dim(0);

@@ -29,6 +29,8 @@ weight head.weight: f32[3,8]
 weight box.weight: f32[4,8]
 weight mask.weight: f32[2,5,2,2]
 weight depthwise.weight: f32[2,1,3,3]
+weight squeeze.weight: f32[2,2] = 0.5 -0.5 0.25 1.0
+weight squeeze.bias: f32[2] = 0.25 -0.25
 weight share.a: f32[] = 0.5
 weight share.b: f32[] = 1.5
 resized, geometry = resize_image(photos, sizes) {shortest=256, longest=384, bgr=true} @input.resize : u8[N,rh,rw,3], f32[N,6]
@@ -51,7 +53,8 @@ weighted = weighted_sum(padded, largest, share.a, share.b) {activation='swish'} 
 plain = weighted_sum(weighted, mean_same, mean_padded) {normalize=false, scales=[1, 1, 1]} : f32[N,2,8*h,8*w]
 gates = global_average_pool(plain) : f32[N,2]
 gated = scale_channels(plain, gates) : f32[N,2,8*h,8*w]
-both = concat(gated, plain) : f32[N,4,8*h,8*w]
+excited = squeeze_excite(gated, squeeze.weight, squeeze.bias, squeeze.weight, squeeze.bias) : f32[N,2,8*h,8*w]
+both = concat(excited, plain) : f32[N,4,8*h,8*w]
 scaled = scale(both) {factor=0.17} : f32[N,4,8*h,8*w]
 sized = upsample(scaled) {mode='bilinear_corners', height=9, width=5} : f32[N,4,9,5]
 average = mean(sum, r, u) : f32[N,2,16*h,16*w]

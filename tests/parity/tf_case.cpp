@@ -100,8 +100,12 @@ void TfFixture::expect_stage(const std::string& name, const std::vector<const Te
   const double spread = deviation(golden.values);
   std::printf("  %-36s %.1e of the deviation, %.1e of the largest magnitude\n", name.c_str(), worst / spread,
               worst / golden.magnitude());
-  if (bounds_.over_deviation > 0) EXPECT_LE(worst, bounds_.over_deviation * spread) << name;
-  if (bounds_.over_magnitude > 0) EXPECT_LE(worst, bounds_.over_magnitude * golden.magnitude()) << name;
+  if (bounds_.over_deviation > 0) {
+    EXPECT_LE(worst, bounds_.over_deviation * spread) << name;
+  }
+  if (bounds_.over_magnitude > 0) {
+    EXPECT_LE(worst, bounds_.over_magnitude * golden.magnitude()) << name;
+  }
 }
 
 void TfFixture::expect_detections(const Detections& found, const Tensor* rows) const {
@@ -140,7 +144,9 @@ void TfFixture::expect_detections(const Detections& found, const Tensor* rows) c
   EXPECT_THAT(pairs, SizeIs(Ge(got.size() - std::min(got.size(), bounds_.unmatched)))) << "extra";
   EXPECT_LE(box, bounds_.box);
   EXPECT_LE(score, bounds_.score);
-  if (GetParam().precision == Precision::kFp32) EXPECT_LE(other_rows, bounds_.unmatched);
+  if (GetParam().precision == Precision::kFp32) {
+    EXPECT_LE(other_rows, bounds_.unmatched);
+  }
 }
 
 }  // namespace osprey
