@@ -168,16 +168,22 @@ std::vector<ClassedBox> detections_of(const std::vector<Tensor>& got) {
   return out;
 }
 
-// All golden detections are found, but for `missing`, with scores within `score` and boxes within `pixels`.
+// All golden detections are found, but for `missing`, with scores within `score` and boxes within `pixels`. A
+// box that is farther off is another candidate, which the suppression kept in its place: the golden one is
+// missing.
 void expect_detections(const std::vector<ClassedBox>& got, const std::vector<ClassedBox>& golden,
                        std::size_t missing, double score, double pixels) {
   EXPECT_EQ(got.size(), golden.size());
-  const auto pairs = match_detections(golden, got, 0.95);
-  EXPECT_GE(pairs.size() + missing, golden.size());
-  for (const auto& [want, ours] : pairs) {
+  std::size_t found = 0;
+  for (const auto& [want, ours] : match_detections(golden, got, 0.95)) {
+    bool near = true;
+    for (std::size_t k = 0; k < 4; ++k)
+      near = near && std::abs(got[ours].box[k] - golden[want].box[k]) <= pixels;
+    if (!near) continue;
+    ++found;
     EXPECT_NEAR(got[ours].score, golden[want].score, score);
-    for (std::size_t k = 0; k < 4; ++k) EXPECT_NEAR(got[ours].box[k], golden[want].box[k], pixels);
   }
+  EXPECT_GE(found + missing, golden.size());
 }
 
 // SSD 300: every decoded box and score of the exported model through the suppression.
