@@ -134,6 +134,44 @@ TEST(CpuElementwise, GlobalAveragePool) {
   }
 }
 
+// What tf.reduce_mean over the pixels (TensorFlow 2.15.1) gives for these values: the order of its sums shows
+// in the last digits, and behind a whole EfficientDet in the third.
+TEST(CpuElementwise, GlobalAveragePoolIsSummedInTensorFlowsOrder) {
+  struct Known {
+    std::int64_t height, width;
+    std::vector<float> means;
+  };
+  const Known known[]{{3,
+                       5,
+                       {0.543236554f, 0.427937239f, 0.512637854f, 0.464005172f, 0.482039183f, 0.566739917f,
+                        0.451440483f, 0.536141157f}},
+                      {4,
+                       4,
+                       {0.519539177f, 0.450073183f, 0.505607128f, 0.436141133f, 0.491675109f, 0.547209144f,
+                        0.477743089f, 0.533277094f}},
+                      {41,
+                       43,
+                       {0.50251776f, 0.500585735f, 0.498086572f, 0.500692308f, 0.498193175f, 0.499664485f,
+                        0.500568449f, 0.499203742f}}};
+  constexpr std::int64_t kChannels = 8;
+  for (const Known& k : known)
+    for (const int copies : {1, 3}) {  // of the channels, so that whole groups of them are summed too
+      const std::int64_t pixels = k.height * k.width, channels = copies * kChannels;
+      const Tensor x = filled({1, channels, k.height, k.width}, [&](std::int64_t i) {
+        const auto place = static_cast<std::uint32_t>(i % pixels * kChannels + i / pixels % kChannels);
+        return static_cast<double>((place * 2654435761u) >> 8) / (1 << 24);
+      });
+      for (const int block : {0, 1, 8, 16}) {
+        OpCase c{GlobalAveragePool{}, {x}, {}, DType::kF32};
+        c.options.block = block;
+        const Tensor y = run_case(c);
+        for (std::int64_t i = 0; i < channels; ++i)
+          EXPECT_EQ(at(y, i), k.means[static_cast<std::size_t>(i % kChannels)])
+              << k.height << " x " << k.width << ", block " << block << ", channel " << i;
+      }
+    }
+}
+
 // PyTorch's rule, by its formula.
 double bilinear(const Tensor& x, std::int64_t plane, std::int64_t v, std::int64_t u, int scale) {
   const std::int64_t h = x.dim(2), w = x.dim(3);

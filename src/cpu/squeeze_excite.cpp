@@ -10,6 +10,7 @@ namespace osprey {
 namespace {
 
 constexpr std::int64_t kGroup = 16;  // outputs of a layer side by side
+constexpr std::int64_t kChains = 4;  // sums of an output, which take the inputs in turn
 
 // Weights as [input][output], outputs padded to whole groups with zeros.
 struct Layer {
@@ -43,10 +44,17 @@ struct LayerJob {
 [[gnu::always_inline]] inline void run_layer(const LayerJob* job) {
   const Layer& layer = *job->layer;
   for (std::int64_t o = 0; o < layer.padded; o += kGroup) {
-    Floats<16> sum = *reinterpret_cast<const Floats<16>*>(layer.bias.data() + o);
+    Floats<16> sums[kChains] = {*reinterpret_cast<const Floats<16>*>(layer.bias.data() + o)};
     const float* weights = layer.weights.data() + o;
-    for (std::int64_t i = 0; i < layer.inputs; ++i, weights += layer.padded)
-      sum += job->x[i] * *reinterpret_cast<const Floats<16>*>(weights);
+    std::int64_t i = 0;
+    const auto add = [&](Floats<16>& to) {
+      to += job->x[i++] * *reinterpret_cast<const Floats<16>*>(weights);
+      weights += layer.padded;
+    };
+    while (i + kChains <= layer.inputs)
+      for (Floats<16>& part : sums) add(part);
+    while (i < layer.inputs) add(sums[0]);
+    Floats<16> sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     activate_lanes(job->activation, sum);
     *reinterpret_cast<Floats<16>*>(job->y + o) = sum;
   }
