@@ -40,12 +40,19 @@ def fixed32(number, value):
     return varint(number << 3 | 5) + struct.pack("<I", value)
 
 
+def crc_of_byte(byte):
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+CRCS = [crc_of_byte(byte) for byte in range(256)]
+
+
 def crc32c(data, crc=0):
     crc ^= 0xFFFFFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        crc = crc >> 8 ^ CRCS[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
 
 
@@ -307,7 +314,8 @@ eval_input_reader { input_path: "PATH_TO_BE_CONFIGURED"s }
         write("protobuf_text", "bad_" + name, text)
 
 
-bundles()
-snappy_blocks()
-saved_models()
-protobuf_texts()
+if __name__ == "__main__":
+    bundles()
+    snappy_blocks()
+    saved_models()
+    protobuf_texts()

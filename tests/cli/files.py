@@ -1,4 +1,5 @@
 """Checkpoints, pictures and damage, made of the standard library alone."""
+import importlib.util
 import io
 import json
 import pathlib
@@ -158,6 +159,21 @@ def tensor_bundle(name):
     file = (pathlib.Path(__file__).resolve().parents[2] / "fuzz/corpus/tensor_bundle" / name).read_bytes()
     size, = struct.unpack("<I", file[:4])
     return file[4:4 + size], file[4 + size:]
+
+
+def write_tensorflow(prefix, tensors):
+    """A checkpoint of TensorFlow's: <prefix>.index and its data file."""
+    script = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "make_tf_corpus.py"
+    spec = importlib.util.spec_from_file_location("make_tf_corpus", script)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    bundle = made.Bundle()
+    for name, array in tensors.items():
+        bundle.add(name + "/.ATTRIBUTES/VARIABLE_VALUE", made.FLOAT, array.shape, array.data)
+    bundle.entries.sort()
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    prefix.with_name(prefix.name + ".index").write_bytes(made.table(bundle.entries))
+    prefix.with_name(prefix.name + ".data-00000-of-00001").write_bytes(bytes(bundle.data))
 
 
 def npy(array):

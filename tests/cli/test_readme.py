@@ -1,8 +1,10 @@
 """Runs what README.md tells users to run: the lines of every block marked ```sh run."""
 import os
+import random
 import re
 import shutil
 import subprocess
+from array import array as array_of_floats
 
 import files
 import harness
@@ -19,8 +21,71 @@ def blocks(text):
     return re.findall(r"^```sh run\n(.*?)^```", text, re.M | re.S)
 
 
+# A small SSD of TensorFlow's Object Detection API.
+PIPELINE = """
+model {
+  ssd {
+    num_classes: 2
+    image_resizer { fixed_shape_resizer { height: 320 width: 320 } }
+    feature_extractor {
+      type: "ssd_mobilenet_v2_fpn_keras" depth_multiplier: 0.25 min_depth: 8 use_depthwise: true
+      fpn { min_level: 3 max_level: 7 additional_layer_depth: 64 }
+      conv_hyperparams { activation: RELU_6 batch_norm { scale: true epsilon: 0.001 } }
+      override_base_feature_extractor_hyperparams: true
+    }
+    box_coder { faster_rcnn_box_coder { y_scale: 10.0 x_scale: 10.0 height_scale: 5.0 width_scale: 5.0 } }
+    box_predictor {
+      weight_shared_convolutional_box_predictor {
+        conv_hyperparams { activation: RELU_6 batch_norm { scale: true epsilon: 0.001 } }
+        depth: 16 num_layers_before_predictor: 1 kernel_size: 3 share_prediction_tower: true use_depthwise: true
+      }
+    }
+    anchor_generator {
+      multiscale_anchor_generator { min_level: 3 max_level: 7 anchor_scale: 4.0 aspect_ratios: 1.0 scales_per_octave: 2 }
+    }
+    post_processing {
+      batch_non_max_suppression { score_threshold: 1e-8 iou_threshold: 0.6 }
+      score_converter: SIGMOID
+    }
+  }
+}
+train_input_reader { tf_record_input_reader { input_path: "PATH_TO_BE_CONFIGURED"s } }
+"""
+LABELS = "item { id: 1 name: 'bolt' }\nitem { id: 2 name: 'nut' }\n"
+
+
+def tensorflow_shape(name, shape):
+    """Of a weight that the command asks for in its own layout."""
+    if name.endswith("/depthwise_kernel"):
+        return [shape[2], shape[3], shape[0], shape[1]]
+    if len(shape) == 4:
+        return [shape[2], shape[3], shape[1], shape[0]]
+    return shape[::-1]
+
+
 class Readme(CommandTest):
+    def provide_tensorflow(self, folder):
+        """A folder as the API exports it, with random weights for all that the command says are missing."""
+        folder.mkdir()
+        (folder / "pipeline.config").write_text(PIPELINE)
+        (folder / "label_map.pbtxt").write_text(LABELS)
+        prefix = folder / "checkpoint" / "ckpt-0"
+        files.write_tensorflow(prefix, {"model/_box_predictor/unknown": files.Array((1,))})
+        refused = self.run_osprey("import", folder, "-o", "refused.onnx", expect=harness.BAD_INPUT)
+        asked = re.findall(r"^  (model/\S+): \[([\d, ]+)\]$", refused.err, re.M)
+        self.assertGreater(len(asked), 100, str(refused))
+        numbers, tensors = random.Random(1), {}
+        for name, extents in asked:
+            shape = tensorflow_shape(name, [int(e) for e in extents.split(",")])
+            array = files.Array(shape)
+            spread = (2 * shape[-1] / array.size) ** 0.5 if len(shape) == 4 else 0
+            centre = 1 if name.endswith(("/gamma", "/moving_variance")) else 0
+            values = array_of_floats("f", (numbers.gauss(centre, spread) for _ in range(array.size)))
+            tensors[name] = files.Array(shape, values.tobytes())
+        files.write_tensorflow(prefix, tensors)
+
     def provide(self):
+        self.provide_tensorflow(self.folder / "my_ssd")
         shutil.copyfile(DEMO / "demo_mask_rcnn.pkl", self.folder / "model_final.pkl")
         weights = files.read_detectron2(DEMO / "demo_mask_rcnn.pkl")
         (self.folder / "model_final.pth").write_bytes(files.torch_zip({"model": weights, "iteration": 90000}))
