@@ -3,11 +3,14 @@
 
     scripts/gpu.sh bench                       builds what is missing and runs this
     bench/gpu.py --osprey build/release/osprey --cases mask_1344_fp16 --no-peers
+    bench/gpu.py --engines                     only builds the engines, which needs no GPU
 
-The networks are full-size R50-FPN with the fixtures' random weights; the photo is a mosaic of the fixtures' photos, on
-which the models' own thresholds leave 1,000 proposals and 100 detections (checked, and reported). Needs Pillow.
+The networks are full-size, with the fixtures' weights (random ones, but for the real SSD) or, where there is no
+fixture, random weights of our own; the photo is a mosaic of the fixtures' photos, on which the R-CNNs' own thresholds
+leave 1,000 proposals and 100 detections (checked, and reported). Needs Pillow.
 """
 import argparse
+import concurrent.futures
 import dataclasses
 import datetime
 import json
@@ -15,8 +18,9 @@ import os
 import pathlib
 import subprocess
 import sys
-import tarfile
 import time
+
+import gpu_models
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIXTURES = pathlib.Path(os.environ.get("OSPREY_FIXTURES", ROOT.parent / "shared" / "fixtures"))
@@ -28,22 +32,38 @@ POSTPROCESSING = {"select_anchors", "nms", "select_boxes", "decode_boxes", "resc
 
 @dataclasses.dataclass
 class Case:
-    model: str  # the fixture whose checkpoint and config it is
+    model: str  # the fixture whose checkpoint and config it is, or RANDOM and an official EfficientDet
     title: str
     precision: str
     size: str = "config"
     target_ms: float = 0
     batch8: bool = False
     jpeg: bool = False
+    source: str = "model_final.pkl"  # in the fixture's archive
+    batch: int = 1
+    target_rate: float = 0  # images a second, without transfers
 
 
+RANDOM = "random/"
 CASES = {
-    "mask_1344_fp16": Case("mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN 1344x1344", "fp16", "1344x1344", 2.5, True),
-    "mask_dynamic_fp16": Case("mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN, dynamic, 800x1333 photo", "fp16", "config", 1.7,
-                              jpeg=True),
-    "retinanet_fp16": Case("retinanet_R_50_FPN", "RetinaNet R50-FPN, dynamic, 800x1333 photo", "fp16", "config", 1.3),
-    "mask_1344_tf32": Case("mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN 1344x1344", "tf32", "1344x1344", 5),
-    "faster_dynamic_fp16": Case("faster_rcnn_R_50_FPN", "Faster R-CNN R50-FPN, dynamic, 800x1333 photo", "fp16"),
+    "mask_1344_fp16": Case("detectron2/mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN 1344x1344", "fp16", "1344x1344", 2.5, True),
+    "mask_dynamic_fp16": Case("detectron2/mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN, dynamic, 800x1333 photo", "fp16", "config",
+                              1.7, jpeg=True),
+    "retinanet_fp16": Case("detectron2/retinanet_R_50_FPN", "RetinaNet R50-FPN, dynamic, 800x1333 photo", "fp16", "config", 1.3),
+    "mask_1344_tf32": Case("detectron2/mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN 1344x1344", "tf32", "1344x1344", 5),
+    "faster_dynamic_fp16": Case("detectron2/faster_rcnn_R_50_FPN", "Faster R-CNN R50-FPN, dynamic, 800x1333 photo", "fp16"),
+    "ssd_fpnlite_320": Case("tfod/real_ssd_mobilenet_v2_fpnlite_320", "SSD MobileNet V2 FPNLite 320", "fp16", target_ms=0.45,
+                            source="checkpoint"),
+    "ssd_r50_640": Case("tfod/ssd_resnet50_v1_fpn_640", "SSD ResNet-50 V1 FPN 640", "fp16", target_ms=0.8, source="checkpoint"),
+    "faster_r50_640": Case("tfod/faster_rcnn_resnet50_v1_640", "Faster R-CNN ResNet-50 V1 640", "fp16", target_ms=1.4,
+                           source="checkpoint"),
+    "mask_inception_1024": Case("tfod/mask_rcnn_inception_resnet_v2_1024", "Mask R-CNN Inception ResNet V2 1024", "fp16", target_ms=9,
+                                source="checkpoint"),
+    "effdet_d0": Case("efficientdet/efficientdet_d0_512", "EfficientDet-D0 512", "fp16", target_ms=0.8, source="efficientdet-d0"),
+    "effdet_d4": Case("efficientdet/efficientdet_d4_1024", "EfficientDet-D4 1024", "fp16", target_ms=3.5, source="efficientdet-d4"),
+    "effdet_d7x": Case(RANDOM + "efficientdet-d7x", "EfficientDet-D7x 1536", "fp16", target_ms=20),
+    "effdet_d0_b32": Case("efficientdet/efficientdet_d0_512", "EfficientDet-D0 512, batch 32", "fp16", source="efficientdet-d0", batch=32,
+                          target_rate=6000),
 }
 
 
@@ -65,32 +85,44 @@ def mosaic():
     return file
 
 
-def checkpoint(model):
-    file = WORK / model / "model_final.pkl"
-    if not file.exists():
-        with tarfile.open(FIXTURES / "detectron2" / model / "checkpoint.tar.xz") as archive:
-            archive.extractall(file.parent)
-    return file
-
-
 class Osprey:
-    def __init__(self, program, budget):
+    def __init__(self, program, budget, limit):
         libraries = os.environ.get("OSPREY_GPU_LIBRARIES")
-        self.program, self.budget = program, budget
+        self.program, self.budget, self.limit = program, budget, limit
         self.env = {**os.environ, "XDG_CACHE_HOME": str(WORK / "cache"), **({"LD_LIBRARY_PATH": libraries} if libraries else {})}
 
-    def run(self, *arguments):
+    def run(self, *arguments, limit=None):
         command = [str(part) for part in (self.program, *arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, env=self.env)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=limit or self.limit)
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"{' '.join(command)}: not done in {error.timeout:.0f} s") from error
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: status {done.returncode}: {done.stderr.strip()[-500:]}")
         return done.stdout
 
+    def source(self, case):
+        """What the engine is built of, with the options that name its config."""
+        if case.model.startswith(RANDOM):
+            config = case.model.removeprefix(RANDOM)
+            prefix = [f"LD_LIBRARY_PATH={self.env['LD_LIBRARY_PATH']}"] if "LD_LIBRARY_PATH" in self.env else []
+            return [gpu_models.random_efficientdet(config, ["env", *prefix, str(self.program)], WORK / f"{config}.safetensors"),
+                    "--config", config]
+        fixture = FIXTURES / case.model
+        file = gpu_models.unpacked(fixture / "checkpoint.tar.xz", case.source, WORK / fixture.name)
+        config = fixture / "config.yaml"
+        return [file, "--config", config] if config.exists() else [file]
+
     def build(self, name, case):
+        """The engine file, not tuned, which the first run does; and the seconds it took, 0 where it was there."""
         engine = WORK / f"{name}.osprey"
+        if engine.exists():
+            return engine, 0
         start = time.perf_counter()
-        self.run("build", checkpoint(case.model), "--config", FIXTURES / "detectron2" / case.model / "config.yaml", "--size", case.size,
-                 "--device", "cuda", "--precision", case.precision, "--tuning-budget", self.budget, "--quiet", "-o", engine)
+        part = engine.with_suffix(".part")
+        self.run("build", *self.source(case), "--size", case.size, "--device", "cuda", "--precision", case.precision,
+                 "--tuning-budget", 0, "--quiet", "-o", part, limit=300)
+        part.rename(engine)
         return engine, time.perf_counter() - start
 
     def bench(self, engine, photo, *options, budget=None):
@@ -106,20 +138,27 @@ class Osprey:
             return {name: len(arrays[name]) for name in arrays.files}
 
 
-def measure(osprey, name, case, photo, iterations):
-    """Everything about one engine; each bench is a fresh process that finds the tuning cache of the build."""
+def measure(osprey, name, case, photo, iterations, brief):
+    """Everything about one engine; each bench is a fresh process that finds what the first one tuned. `brief`: the figures
+    that have targets alone."""
     out = {"name": name, "case": dataclasses.asdict(case)}
     engine, out["build_s"] = osprey.build(name, case)
-    osprey.bench(engine, photo, "--iterations", 5)  # tunes the photo's own class of sizes
-    out["live"] = osprey.live_rows(engine, case.model, photo)
-    out["one"] = osprey.bench(engine, photo, "--iterations", iterations, "--warm-up", 20, "--layers")
+    batch = ("--batch", case.batch) if case.batch > 1 else ()
+    runs = max(iterations // case.batch, 20)
+    start = time.perf_counter()
+    osprey.bench(engine, photo, "--iterations", 1, "--warm-up", 1, *batch)  # tunes the photo's own class of sizes
+    out["tuning_s"] = time.perf_counter() - start
+    out["one"] = osprey.bench(engine, photo, "--iterations", runs, "--warm-up", 20, "--layers", *batch)
+    if not brief:
+        out["live"] = osprey.live_rows(engine, case.model, photo)
     extras = {}
     if case.batch8:
         eight = ("--batch", 8, "--iterations", max(iterations // 6, 10), "--warm-up", 5)
         osprey.bench(engine, photo, "--batch", 8, "--iterations", 1, "--warm-up", 1, budget=BATCH_BUDGET)
-        extras |= {"batch8": (*eight, "--layers"), "batch8_streams2": (*eight, "--streams", 2),
-                   "streams2": ("--streams", 2, "--iterations", iterations, "--warm-up", 20)}
-    if case.jpeg:
+        extras |= {"batch8": (*eight, "--layers"), "batch8_streams2": (*eight, "--streams", 2)}
+        if not brief:
+            extras["streams2"] = ("--streams", 2, "--iterations", iterations, "--warm-up", 20)
+    if case.jpeg and not brief:
         decoding = ("--end-to-end", "--iterations", iterations, "--warm-up", 10)
         extras |= {"jpeg_exact": decoding, "jpeg_gpu": (*decoding, "--gpu-decode")}
     for extra, options in extras.items():
@@ -156,15 +195,30 @@ def device_ms(figures):
     return figures.get("gpu_compute_ms", figures["latency_ms"])["median"]
 
 
+def gflop_of(result):
+    return sum(layer["gflop"] for layer in result["one"]["layers"])
+
+
+def batch_rows(result):
+    case, title = result["case"], f"{result['case']['title']}, {result['case']['precision']}"
+    rate = case["batch"] * 1e3 / device_ms(result["one"])
+    most = case["batch"] * PEAK[case["precision"]] / (gflop_of(result) * 1e9)
+    yield [f"{title}: photos on the device to detections", f"{rate:.0f} images/s", verdict(rate, case["target_rate"], max),
+           f"{most:.0f} images/s", f"{most / rate:.2f} x"]
+
+
 def case_rows(result):
     case, title = result["case"], f"{result['case']['title']}, {result['case']['precision']}"
-    gflop = sum(layer["gflop"] for layer in result["one"]["layers"])
+    if case["batch"] > 1:
+        yield from batch_rows(result)
+        return
+    gflop = gflop_of(result)
     floor = gflop * 1e9 / PEAK[case["precision"]] * 1e3
     ours, host = device_ms(result["one"]), result["one"]["latency_ms"]["median"]
     yield [f"{title}: photo on the device to detections and masks", f"{ours:.3f} ms", verdict(ours, case["target_ms"]),
            f"{gflop:.0f} GFLOP: {floor:.3f} ms", f"{ours / floor:.2f} x"]
     yield [f"{title}: decoded photo in host memory to masks as RLE in host memory", f"{host:.3f} ms",
-           verdict(host, 4 if case["model"].startswith("mask") and case["precision"] == "fp16" else 0), "", f"{host / floor:.2f} x"]
+           verdict(host, 4 if case["model"].startswith("detectron2/mask") and case["precision"] == "fp16" else 0), "", f"{host / floor:.2f} x"]
     parts = [f"{name.removesuffix('_ms')} {result['one'][name]['median']:.3f}" for name in ("upload_ms", "device_ms", "download_ms")
              if name in result["one"]]
     yield [f"{title}: of that, by the device's clock", ", ".join(parts) + " ms", "", "", ""]
@@ -189,8 +243,8 @@ def report(results, peers, conditions):
     lines = ["# Osprey on a GPU", "", *(f"- {line}" for line in conditions.splitlines()), ""]
     measured = [r for r in results if "failed" not in r]
     lines += [f"- {r['name']}: **failed**: {r['failed']}" for r in results if "failed" in r]
-    lines += [f"- {r['name']}: " + ", ".join(f"{count} {what}" for what, count in r["live"].items())
-              + f"; built and tuned in {r['build_s']:.0f} s" for r in measured]
+    lines += [f"- {r['name']}: " + "".join(f"{count} {what}, " for what, count in r.get("live", {}).items())
+              + f"built in {r['build_s']:.0f} s, tuned in {r['tuning_s']:.0f} s" for r in measured]
     lines += [f"- {r['name']}: {remark}" for r in measured for remark in r.get("remarks", [])]
     if peers:
         best = ", ".join(f"{name} {value:.2f}" for name, value in peers["ceilings"].items())
@@ -215,10 +269,30 @@ def report(results, peers, conditions):
     return "\n".join(lines)
 
 
-def run_peers(photo):
-    command = [sys.executable, ROOT / "bench" / "gpu_peers.py", "--checkpoint", checkpoint("mask_rcnn_R_50_FPN_3x"), "--photo", photo]
+def run_peers(source, photo):
+    command = [sys.executable, ROOT / "bench" / "gpu_peers.py", "--checkpoint", source, "--photo", photo]
     done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def build_engines(osprey, names):
+    """Side by side: most of a build is reading, folding and one run on the CPU."""
+    def build(name):
+        try:
+            return f"built in {osprey.build(name, CASES[name])[1]:.0f} s"
+        except Exception as error:  # of one case; the others are built
+            return f"FAILED: {error}"
+    ready = {}
+    for name in names:  # unpacked and made one by one: several cases may share a checkpoint
+        try:
+            osprey.source(CASES[name])
+            ready[name] = CASES[name]
+        except Exception as error:
+            note(f"{name}: FAILED: {error}")
+    with concurrent.futures.ThreadPoolExecutor(4) as workers:
+        for name, told in zip(ready, workers.map(build, ready)):
+            note(f"{name}: {told}")
+    return len(ready) < len(names)
 
 
 def main():
@@ -229,12 +303,19 @@ def main():
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--tuning-budget", default="20", help="seconds for each class of sizes")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for each program")
+    parser.add_argument("--until", type=float, default=float("inf"), help="no case is begun after so many seconds")
+    parser.add_argument("--engines", action="store_true", help="only build the engines, side by side")
+    parser.add_argument("--brief", action="store_true", help="the figures that have targets alone")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--record", action="store_true", help="keep the report in bench/results")
     args = parser.parse_args()
     for folder in (WORK, args.out):
         folder.mkdir(parents=True, exist_ok=True)
-    photo, osprey, results = mosaic(), Osprey(args.osprey, args.tuning_budget), []
+    osprey, results = Osprey(args.osprey, args.tuning_budget, args.limit), []
+    if args.engines:
+        return build_engines(osprey, args.cases)
+    photo, began = mosaic(), time.perf_counter()
     conditions = args.conditions.read_text() if args.conditions else f"date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"
     peers = None
 
@@ -246,14 +327,17 @@ def main():
 
     for name in args.cases:
         start = time.perf_counter()
+        if start - began > args.until:
+            results.append({"name": name, "failed": "out of time"})
+            continue
         try:
-            results.append(measure(osprey, name, CASES[name], photo, args.iterations))
+            results.append(measure(osprey, name, CASES[name], photo, args.iterations, args.brief))
         except RuntimeError as error:
             results.append({"name": name, "failed": str(error)})
         note(f"{name}: {results[-1].get('failed', 'measured')}, {time.perf_counter() - start:.0f} s")
         publish()
     if not args.no_peers:
-        peers = run_peers(photo)
+        peers = run_peers(osprey.source(CASES["mask_1344_fp16"])[0], photo)
     print(publish())
     kept = ROOT / "bench" / "results"
     if args.record and kept.is_dir():  # a bundle has none

@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
 # Packs what was built here for a GPU machine that cannot build it: programs, the libraries they need (all but the
 # C and C++ runtimes and NVIDIA's, which that machine has), fixtures, and the scripts.
-#   scripts/gpu_bundle.sh [--build build/release] [--output carry/gpu.tar.xz] [PROGRAM...]
+#   scripts/gpu_bundle.sh [--build build/release] [--output carry/gpu.tar.xz] [--without-demo] [--tuning FILE] [PROGRAM...]
 # There:
 #   tar -xJf gpu.tar.xz -C /tmp && /tmp/osprey-gpu/run.sh all      (run.sh alone lists what else there is)
 # PROGRAM: of the build folder, besides osprey, test_cuda and test_parity. OSPREY_FIXTURES: where fixtures are.
+# --without-demo: run.sh is started in a checkout, whose assets/demo it takes. --tuning: the tuning.tar.xz that
+# `gpu.sh brief` left on such a machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build=build/release output=carry/gpu.tar.xz
+build=build/release output=carry/gpu.tar.xz demo=yes tuning=
 while [[ "${1:-}" == --* ]]; do
   case $1 in
     --build) build=$2 ;;
     --output) output=$2 ;;
+    --tuning) tuning=$2 ;;
+    --without-demo) demo=no; shift; continue ;;
     *) echo "gpu_bundle: unknown option $1" >&2; exit 2 ;;
   esac
   shift 2
@@ -25,7 +29,7 @@ done
 
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 stage=$work/osprey-gpu
-mkdir -p "$stage"/{bin,lib,fixtures/detectron2,bench}
+mkdir -p "$stage"/{bin,lib,fixtures/coco,bench}
 
 # Libraries by the names they are asked for. glibc's, libstdc++ and libgcc_s are newer there, and must be the
 # system's own: other libraries there need them.
@@ -56,10 +60,13 @@ PYTHON
 fi
 rm -rf "$stage/lib" "$work/lib.tar"
 
-cp -rL "$fixtures"/detectron2/. "$stage/fixtures/detectron2/"
-cp -rL "$fixtures/images" "$stage/fixtures/"
+cp -rL "$fixtures"/{detectron2,tfod,efficientdet,images} "$stage/fixtures/"
+cp -rL "$fixtures/coco/val64" "$stage/fixtures/coco/"
 chmod -R u+w "$stage"
-mkdir -p "$stage/assets"; cp -r assets/demo "$stage/assets/"
+# Of the real SSD the average precision is measured alone.
+rm -f "$stage"/fixtures/tfod/real_*/{golden.npz,tf_detections.json,trace.json} "$stage"/fixtures/{tfod,efficientdet}/*/variables.tsv
+[[ $demo == no ]] || { mkdir -p "$stage/assets"; cp -r assets/demo "$stage/assets/"; }
+[[ -z $tuning ]] || cp "$tuning" "$stage/tuning.tar.xz"
 cp -r bench/*.py "$stage/bench/"
 mkdir "$stage/scripts"; cp scripts/gpu.sh "$stage/scripts/"
 git log -1 --format=%h > "$stage/commit"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs scripts/gpu.sh on the programs of a bundle (scripts/gpu_bundle.sh), with the libraries it came with and this
 # machine's own of NVIDIA.
-#   run.sh ops|parity|sanitize|bench|all [ARGUMENTS]    as in scripts/gpu.sh
+#   run.sh ops|parity|sanitize|bench|average|brief|all [ARGUMENTS]    as in scripts/gpu.sh
 #   run.sh exec COMMAND...                              any program of the bundle, or of this machine
 #   run.sh check                                        what was found, and what is missing
 set -euo pipefail
@@ -20,7 +20,8 @@ print(":".join(found))
 PYTHON
 )
 export OSPREY_GPU_LIBRARIES="$here/lib:${nvidia:+$nvidia:}/usr/local/cuda/lib64"
-export OSPREY_GPU_BIN="$here/bin" OSPREY_FIXTURES="${OSPREY_FIXTURES:-$here/fixtures}" OSPREY_SOURCE="$here"
+export OSPREY_GPU_BIN="$here/bin" OSPREY_FIXTURES="${OSPREY_FIXTURES:-$here/fixtures}"
+if [[ -d $here/assets ]]; then export OSPREY_SOURCE="$here"; else export OSPREY_SOURCE="$PWD"; fi
 OSPREY_COMMIT=$(cat "$here/commit"); export OSPREY_COMMIT
 # The system's programs that ours start (tar, for fixtures) must not see our libraries.
 mkdir -p "$here/tools"
@@ -33,6 +34,9 @@ shutil.copyfileobj(lzma.open(sys.stdin.buffer), sys.stdout.buffer)
 PYTHON
 chmod +x "$here"/tools/*
 export PATH="$here/tools:$here/bin:$PATH"
+# What an earlier run tuned, where bench/gpu.py looks for it.
+work=${OSPREY_BENCH_WORK:-/tmp/osprey-bench}
+if [[ -f $here/tuning.tar.xz && ! -d $work/cache ]]; then mkdir -p "$work" && tar -xJf "$here/tuning.tar.xz" -C "$work"; fi
 
 case ${1:-} in
   exec) shift; export LD_LIBRARY_PATH="$OSPREY_GPU_LIBRARIES${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; exec "$@" ;;
