@@ -146,7 +146,8 @@ brief() {
   step $((until - SECONDS + 60)) bench --brief --no-peers --iterations 200 --tuning-budget "${BRIEF_TUNING:-12}" --limit 45 \
     --until $((until - SECONDS)) --cases "${cases[@]}"
   # What was tuned, for the next run on such a machine (scripts/gpu_bundle.sh --tuning).
-  tar -cJf "$out/tuning.tar.xz" -C "${OSPREY_BENCH_WORK:-/tmp/osprey-bench}" cache
+  python3 -c 'import shutil, sys; shutil.make_archive(sys.argv[1], "gztar", sys.argv[2], "cache")' \
+    "$out/tuning" "${OSPREY_BENCH_WORK:-/tmp/osprey-bench}"
 }
 
 status=0

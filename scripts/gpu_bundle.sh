@@ -5,7 +5,7 @@
 # There:
 #   tar -xJf gpu.tar.xz -C /tmp && /tmp/osprey-gpu/run.sh all      (run.sh alone lists what else there is)
 # PROGRAM: of the build folder, besides osprey, test_cuda and test_parity. OSPREY_FIXTURES: where fixtures are.
-# --without-demo: run.sh is started in a checkout, whose assets/demo it takes. --tuning: the tuning.tar.xz that
+# --without-demo: run.sh is started in a checkout, whose assets/demo it takes. --tuning: the tuning.tar.gz that
 # `gpu.sh brief` left on such a machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -66,7 +66,7 @@ chmod -R u+w "$stage"
 # Of the real SSD the average precision is measured alone.
 rm -f "$stage"/fixtures/tfod/real_*/{golden.npz,tf_detections.json,trace.json} "$stage"/fixtures/{tfod,efficientdet}/*/variables.tsv
 [[ $demo == no ]] || { mkdir -p "$stage/assets"; cp -r assets/demo "$stage/assets/"; }
-[[ -z $tuning ]] || cp "$tuning" "$stage/tuning.tar.xz"
+[[ -z $tuning ]] || cp "$tuning" "$stage/tuning.tar.gz"
 cp -r bench/*.py "$stage/bench/"
 mkdir "$stage/scripts"; cp scripts/gpu.sh "$stage/scripts/"
 git log -1 --format=%h > "$stage/commit"

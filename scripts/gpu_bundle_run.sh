@@ -36,7 +36,7 @@ chmod +x "$here"/tools/*
 export PATH="$here/tools:$here/bin:$PATH"
 # What an earlier run tuned, where bench/gpu.py looks for it.
 work=${OSPREY_BENCH_WORK:-/tmp/osprey-bench}
-if [[ -f $here/tuning.tar.xz && ! -d $work/cache ]]; then mkdir -p "$work" && tar -xJf "$here/tuning.tar.xz" -C "$work"; fi
+if [[ -f $here/tuning.tar.gz && ! -d $work/cache ]]; then python3 -m tarfile -e "$here/tuning.tar.gz" "$work"; fi
 
 case ${1:-} in
   exec) shift; export LD_LIBRARY_PATH="$OSPREY_GPU_LIBRARIES${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; exec "$@" ;;
