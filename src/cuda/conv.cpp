@@ -1,10 +1,12 @@
-// Convolutions through cuDNN, and 1x1 ones through cuBLASLt where that is faster. What a library does not
-// fuse (a coarser residual, an activation in exact f32) our own kernel adds where the result lies.
+// Convolutions through cuDNN, and where that is faster through cuBLASLt: 1x1 ones, and those of small maps,
+// whose windows are laid side by side first. What a library does not fuse (a coarser residual, an activation
+// in exact f32) our own kernel adds where the result lies.
 #include "ops/conv.h"
 
 #include "cuda/cudnn.h"
 #include "cuda/depthwise_conv.h"
 #include "cuda/gemm.h"
+#include "cuda/im2col.h"
 #include "cuda/matrix_kernels.h"
 #include "cuda/packed_weights.h"
 #include "cuda/stem_conv.h"
@@ -52,11 +54,12 @@ bool is_product(const CudaPrepare& p) {
          (op.padding == Padding::kSame || op.pads == std::vector<int>{0, 0, 0, 0});
 }
 
+// As a product of the pixels' windows.
 Gemm product(const CudaPrepare& p, const Fused& fused, std::int64_t parts) {
-  const Shape &x = p.input(0).dims, &y = p.output(0).dims;
+  const Shape &weight = p.input(1).dims, &y = p.output(0).dims;
   const DType out_type = p.output(0).dtype;
-  return {.rows = x[0] / parts * x[2] * x[3],
-          .inputs = x[1],
+  return {.rows = y[0] / parts * y[2] * y[3],
+          .inputs = weight[1] * weight[2] * weight[3],
           .outputs = y[1],
           .type = p.input(0).dtype,
           .out_type = out_type,
@@ -65,6 +68,56 @@ Gemm product(const CudaPrepare& p, const Fused& fused, std::int64_t parts) {
           .activation = fused.activation ? p.op<Conv>().activation : Activation::kNone,
           .bias = fused.bias ? packed_vector(p, 2, out_type) : nullptr};
 }
+
+// On maps so small that cuDNN's tiles, which are of outputs alone, leave most of the device idle.
+bool may_lay_out_windows(const CudaPrepare& p) {
+  constexpr std::int64_t kMostWindows = 1200, kLeastInputs = 1024;  // windows: of a photo
+  const DType type = p.input(0).dtype;
+  const Shape &weight = p.input(1).dims, &y = p.output(0).dims;
+  return (type == DType::kF16 || type == DType::kBF16) && p.op<Conv>().groups == 1 && weight[1] % 8 == 0 &&
+         weight[2] * weight[3] > 1 && weight[1] * weight[2] * weight[3] >= kLeastInputs &&
+         y[0] / photos_of(p) * y[2] * y[3] <= kMostWindows;
+}
+
+constexpr std::size_t kMostProductsOfWindows = 8;  // that are measured
+
+class WindowsCall final : public MatrixCall {
+ public:
+  WindowsCall(const CudnnConv& conv, std::unique_ptr<MatrixCall> product)
+      : type_(conv.type),
+        windows_{.images = conv.x[0],
+                 .height = conv.x[2],
+                 .width = conv.x[3],
+                 .channels = conv.x[1],
+                 .out_height = conv.y[2],
+                 .out_width = conv.y[3],
+                 .kernel = {conv.weight[2], conv.weight[3]},
+                 .stride = conv.stride,
+                 .dilation = conv.dilation,
+                 .pads_before = conv.pads_before},
+        product_(std::move(product)) {}
+
+  void run(const MatrixOperands& o, std::byte* workspace, cudaStream_t stream) const override {
+    launch_im2col(windows_, type_, o.x, workspace, stream);
+    MatrixOperands operands = o;
+    operands.x = workspace;
+    product_->run(operands, workspace + bytes(), stream);
+  }
+  std::size_t workspace() const override { return bytes() + product_->workspace(); }
+  std::string name() const override { return kPrefix + product_->name(); }
+
+  static constexpr const char* kPrefix = "windows, ";
+
+ private:
+  std::size_t bytes() const {
+    return (static_cast<std::size_t>(windows_.rows() * windows_.columns()) * size_of(type_) + 255) / 256 *
+           256;
+  }
+
+  DType type_;
+  Im2col windows_;
+  std::unique_ptr<MatrixCall> product_;
+};
 
 class ConvStep final : public CudaStep {
  public:
@@ -151,18 +204,31 @@ class ConvStep final : public CudaStep {
   std::unique_ptr<MatrixCall> restored(const CudaPrepare& p, const CudnnConv& conv, std::int64_t parts,
                                        const TunedChoice& choice) const {
     if (!choice.saved.empty()) return restored_cudnn_call(conv, choice);
-    if (is_product(p))
-      for (const MatrixWay& way : gemm_ways(product(p, fused_, parts)))
-        if (way.name == choice.name) return way.make();
+    for (const MatrixWay& way : products(p, conv, parts))
+      if (way.name == choice.name) return way.make();
     return nullptr;
+  }
+
+  // Those that need no cuDNN.
+  std::vector<MatrixWay> products(const CudaPrepare& p, const CudnnConv& conv, std::int64_t parts) const {
+    if (is_product(p)) return gemm_ways(product(p, fused_, parts));
+    std::vector<MatrixWay> out;
+    if (!may_lay_out_windows(p)) return out;
+    for (const MatrixWay& way : gemm_ways(product(p, fused_, parts)))
+      if (out.size() < kMostProductsOfWindows)
+        out.push_back({WindowsCall::kPrefix + way.name,
+                       [conv, way] { return std::make_unique<WindowsCall>(conv, way.make()); }});
+    return out;
   }
 
   std::vector<MatrixWay> implementations(const CudaPrepare& p, const CudnnConv& conv,
                                          std::int64_t parts) const {
-    std::vector<MatrixWay> out;
-    if (is_product(p)) out = gemm_ways(product(p, fused_, parts));
-    if (!out.empty() && p.tuner().seconds_left() == 0) return out;  // only the first will be looked at
-    for (MatrixWay& way : cudnn_ways(conv)) out.push_back(std::move(way));
+    const bool measures = p.tuner().seconds_left() > 0;  // otherwise only the first will be looked at
+    std::vector<MatrixWay> out, own = measures || is_product(p) ? products(p, conv, parts) : out;
+    if (measures || own.empty()) out = cudnn_ways(conv);
+    // Early among those that are measured; first only where that is what one expects.
+    const auto place = out.begin() + (is_product(p) || out.empty() ? 0 : 1);
+    out.insert(place, own.begin(), own.end());
     return out;
   }
 

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "cuda/depthwise_conv.h"
 #include "cuda/hopper/conv_group.h"
 #include "cuda/matrix_call.h"
 #include "cuda/matrix_kernels.h"
@@ -15,17 +16,17 @@
 namespace osprey {
 namespace {
 
-static_assert(kMostConvsOfAStep <= kMostGroupedConvs);
+static_assert(kMostConvsOfAStep <= kMostGroupedConvs && kMostConvsOfAStep <= kMostDepthwise);
+// Below it tiles are mostly empty.
+constexpr std::int64_t kLeastChannels = 64;
 
 bool is_half(DType type) { return type == DType::kF16 || type == DType::kBF16; }
 
 bool takes(const Conv& op, const Shape& weight) {
   const std::vector<int> one{1, 1};
   const int border = static_cast<int>(weight[2]) / 2;
-  const bool simple = op.activation == Activation::kNone || op.activation == Activation::kRelu;
-  return simple && weight[2] == weight[3] && (weight[2] == 1 || weight[2] == 3) && op.groups == 1 &&
-         op.stride == one && op.dilation == one &&
-         (op.padding == Padding::kSame || op.pads == std::vector<int>(4, border));
+  return weight[2] == weight[3] && (weight[2] == 1 || weight[2] == 3) && op.groups == 1 && op.stride == one &&
+         op.dilation == one && (op.padding == Padding::kSame || op.pads == std::vector<int>(4, border));
 }
 
 GroupedConv described(const CudaPrepare& p) {
@@ -37,12 +38,13 @@ GroupedConv described(const CudaPrepare& p) {
           .outputs = y[1],
           .side = static_cast<int>(p.input(1).dims[2]),
           .f32_out = p.output(0).dtype == DType::kF32,
-          .relu = p.op<Conv>().activation == Activation::kRelu};
+          .activation = p.op<Conv>().activation};
 }
 
 std::string text_of(const GroupedConv& c) {
-  return fmt::format("{}x{}x{}x{}>{}{} {}x{}{}", c.images, c.height, c.width, c.channels, c.outputs,
-                     c.f32_out ? " f32" : "", c.side, c.side, c.relu ? " relu" : "");
+  return fmt::format("{}x{}x{}x{}>{}{} {}x{} {}", c.images, c.height, c.width, c.channels, c.outputs,
+                     c.f32_out ? " f32" : "", c.side, c.side,
+                     kActivationNames[static_cast<std::size_t>(c.activation)]);
 }
 
 double flops_of(const GroupedConv& c) {
@@ -198,20 +200,27 @@ std::string key_of(std::span<CudaPrepare* const> members) {
 
 std::string conv_group_key(const Graph& graph, const Node& node, const CudaDevice& device) {
   const Conv* op = node.op.as<Conv>();
-  if (!op || device.major != 9 || (node.inputs.size() > 3 && node.inputs[3] != kNoValue)) return "";
-  const TensorType &x = graph.value(node.inputs[0]).type, &y = graph.value(node.outputs[0]).type,
-                   &w = graph.value(node.inputs[1]).type;
-  if (!is_half(x.dtype) || (y.dtype != x.dtype && y.dtype != DType::kF32) || !graph.weight(node.inputs[1]))
+  if (!op || (node.inputs.size() > 3 && node.inputs[3] != kNoValue) || !graph.weight(node.inputs[1]))
     return "";
+  const TensorType &x = graph.value(node.inputs[0]).type, &y = graph.value(node.outputs[0]).type;
+  if (!x.dims[0].is_exact()) return "";
   Shape weight;
-  for (const Dim& d : w.dims) weight.push_back(d.constant());
-  if (!x.dims[0].is_exact() || !takes(*op, weight) || weight[1] % 64 != 0) return "";
+  for (const Dim& d : graph.value(node.inputs[1]).type.dims) weight.push_back(d.constant());
+  const std::int64_t channels = x.dims[1].constant();
+  if (is_depthwise_step(*op, weight, channels))
+    return fmt::format("depthwise {} {}x{} {}", name_of(x.dtype), weight[2], weight[3], op->stride[0]);
+  if (device.major != 9 || !is_half(x.dtype) || (y.dtype != x.dtype && y.dtype != DType::kF32) ||
+      !takes(*op, weight) || channels % 8 != 0 || channels < kLeastChannels)
+    return "";
   return fmt::format("{} {} {}x{}", name_of(x.dtype), name_of(y.dtype), weight[2], weight[3]);
 }
 
 std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
                                           const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each,
                                           const std::function<std::size_t()>& scratch) {
+  const CudaPrepare& first = *members.front();
+  if (is_depthwise_step(first.op<Conv>(), first.input(1).dims, first.input(0).dims[1]))
+    return depthwise_conv_step(members);
   const std::vector<std::string> names{"own", "each"};
   const std::string key = key_of(members);
   CudaTuner& tuner = members.front()->tuner();

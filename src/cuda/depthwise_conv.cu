@@ -1,6 +1,7 @@
 // A thread makes a few neighbouring columns of four channels, row after row: every row of x that it needs is
 // read once and added to all rows of the result whose windows hold it, whose sums stand in registers, as all
-// weights do. Neighbouring threads have neighbouring channels. Sums are f32, in the order of the window.
+// weights do. Neighbouring threads have neighbouring channels. Sums are f32, in the order of the window, so
+// that they depend on neither the photos nor the convolutions of the same launch.
 #include <algorithm>
 
 #include "cuda/activations.cuh"
@@ -30,13 +31,32 @@ __device__ void load(float (&to)[kLanes], const T* from) {
   for (int k = 0; k < kLanes; ++k) to[k] = widen(pack.values[k]);
 }
 
+template <class T>
+struct Problem {
+  Maps maps;
+  const T *x, *weights;
+  const float* bias;
+  T* y;
+  const int* live;
+  unsigned first_block;
+};
+
+template <class T>
+struct Group {
+  Problem<T> problems[kMostDepthwise];
+  int count = 0;
+  unsigned blocks = 0;
+};
+
 template <class T, int kSize, int kStride, int kColumns>
-__global__ void __launch_bounds__(kThreads)
-    convolve(Maps maps, const T* __restrict__ x, const T* __restrict__ weights,
-             const float* __restrict__ bias, T* __restrict__ y, const int* live) {
+__global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Group<T> group) {
   // Rows of the result that a row of x belongs to, and columns of x under those of the thread.
   constexpr int kDepth = (kSize + kStride - 1) / kStride, kIn = (kColumns - 1) * kStride + kSize;
-  const unsigned i = blockIdx.x * kThreads + threadIdx.x;
+  int which = 0;
+  while (which + 1 < group.count && group.problems[which + 1].first_block <= blockIdx.x) ++which;
+  const Problem<T>& problem = group.problems[which];
+  const Maps maps = problem.maps;
+  const unsigned i = (blockIdx.x - problem.first_block) * kThreads + threadIdx.x;
   if (i >= maps.threads) return;
   const unsigned packs = static_cast<unsigned>(maps.channels) / kLanes;
   const unsigned pixels = i / packs, channel = (i - pixels * packs) * kLanes;
@@ -44,15 +64,18 @@ __global__ void __launch_bounds__(kThreads)
   const int column = static_cast<int>(pixels - lines * maps.strip_columns) * kColumns;
   const int n = static_cast<int>(lines / maps.strips);
   const int first = static_cast<int>(lines - static_cast<unsigned>(n) * maps.strips) * maps.rows_each;
-  if (live && n >= *live) return;
+  if (problem.live && n >= *problem.live) return;
   const int rows = min(maps.rows_each, maps.out_height - first), left = column * kStride - maps.left;
-  x += static_cast<std::int64_t>(n) * maps.height * maps.width * maps.channels + channel;
-  y += (static_cast<std::int64_t>(n) * maps.out_height + first) * maps.out_width * maps.channels + channel;
+  const T* const __restrict__ x =
+      problem.x + static_cast<std::int64_t>(n) * maps.height * maps.width * maps.channels + channel;
+  T* const __restrict__ y =
+      problem.y + (static_cast<std::int64_t>(n) * maps.out_height + first) * maps.out_width * maps.channels +
+      channel;
 
   float w[kSize * kSize][kLanes], start[kLanes] = {};
 #pragma unroll
-  for (int tap = 0; tap < kSize * kSize; ++tap) load(w[tap], weights + tap * maps.channels + channel);
-  if (bias) load(start, bias + channel);
+  for (int tap = 0; tap < kSize * kSize; ++tap) load(w[tap], problem.weights + tap * maps.channels + channel);
+  if (problem.bias) load(start, problem.bias + channel);
   float sums[kDepth][kColumns][kLanes];
 #pragma unroll
   for (int d = 0; d < kDepth; ++d)
@@ -117,14 +140,15 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int columns_of(int kernel) { return kernel == 3 ? 4 : 2; }
 
-class DepthwiseConvStep final : public CudaStep {
+// A convolution of a step.
+class Member {
  public:
-  explicit DepthwiseConvStep(CudaPrepare& p)
-      : kernel_(static_cast<int>(p.input(1).dims[2])), stride_(p.op<Conv>().stride[0]) {
+  explicit Member(CudaPrepare& p) {
     const Conv& op = p.op<Conv>();
-    const Shape &x = p.input(0).dims, &y = p.output(0).dims;
+    const Shape &x = p.input(0).dims, &y = p.output(0).dims, &weight = p.input(1).dims;
     const auto size = [](std::int64_t v) { return static_cast<int>(v); };
-    const auto pads = op.window(kernel_, kernel_).pads_of(x[2], x[3]);
+    const auto pads = op.window(weight[2], weight[3]).pads_of(x[2], x[3]);
+    const int columns = columns_of(size(weight[2]));
     maps_ = {.height = size(x[2]),
              .width = size(x[3]),
              .out_height = size(y[2]),
@@ -133,12 +157,12 @@ class DepthwiseConvStep final : public CudaStep {
              .top = pads[0],
              .left = pads[1],
              .strips = 1,
-             .strip_columns = (size(y[3]) + columns_of(kernel_) - 1) / columns_of(kernel_),
+             .strip_columns = (size(y[3]) + columns - 1) / columns,
              .rows_each = 1,
              .threads = 0,
              .activation = op.activation};
     divide_rows(y[0], p.device().multiprocessors);
-    flops_ = 2.0 * kernel_ * kernel_ * static_cast<double>(element_count(y));
+    flops_ = 2.0 * static_cast<double>(weight[2] * weight[3]) * static_cast<double>(element_count(y));
     const DType type = p.input(0).dtype;
     weights_ = packed_weight(p, 1, fmt::format("taps first {}", name_of(type)), [&](const Tensor& f32) {
       return as_type(permuted(f32, {2, 3, 1, 0}), type);
@@ -146,19 +170,19 @@ class DepthwiseConvStep final : public CudaStep {
     if (p.has_input(2)) bias_ = packed_vector(p, 2, DType::kF32);
   }
 
-  void launch(CudaRun& run) override {
+  template <class T>
+  void add_to(Group<T>& group, const CudaValue& x, const CudaValue& y) const {
     if (maps_.threads == 0) return;
-    with_float_type(run.in(0).dtype, [&](auto zero) {
-      using T = decltype(zero);
-      if (kernel_ == 3)
-        stride_ == 1 ? launch_as<T, 3, 1>(run) : launch_as<T, 3, 2>(run);
-      else
-        stride_ == 1 ? launch_as<T, 5, 1>(run) : launch_as<T, 5, 2>(run);
-    });
-    cuda_check_launch("depthwise convolution");
+    group.problems[group.count++] = {.maps = maps_,
+                                     .x = x.as<T>(),
+                                     .weights = weights_->template as<T>(),
+                                     .bias = bias_ ? bias_->template as<float>() : nullptr,
+                                     .y = y.as<T>(),
+                                     .live = y.rows,
+                                     .first_block = group.blocks};
+    group.blocks += blocks_for(maps_.threads, kThreads);
   }
-  std::string detail() const override { return "own depthwise"; }
-  double flops() const override { return flops_; }
+  double flops() const { return flops_; }
 
  private:
   // As many rows for a thread as leave the device full: the fewer strips, the fewer rows of x are read twice.
@@ -174,34 +198,79 @@ class DepthwiseConvStep final : public CudaStep {
     maps_.threads = static_cast<unsigned>(a_row * maps_.strips);
   }
 
-  template <class T, int kSize, int kStride>
-  void launch_as(CudaRun& run) const {
-    convolve<T, kSize, kStride, columns_of(kSize)>
-        <<<blocks_for(maps_.threads, kThreads), kThreads, 0, run.stream()>>>(
-            maps_, run.in(0).as<T>(), weights_->as<T>(), bias_ ? bias_->as<float>() : nullptr,
-            run.out(0).as<T>(), run.out(0).rows);
-  }
-
-  const int kernel_, stride_;
   Maps maps_;
   double flops_ = 0;
   std::shared_ptr<const DeviceBuffer> weights_, bias_;
 };
 
-bool applies(const CudaPrepare& p) {
-  const Conv& op = p.op<Conv>();
-  const Shape &weight = p.input(1).dims, &x = p.input(0).dims;
-  const bool window = weight[2] == weight[3] && (weight[2] == 3 || weight[2] == 5) &&
-                      op.stride[0] == op.stride[1] && op.stride[0] <= 2 &&
-                      op.dilation == std::vector<int>{1, 1};
-  return window && op.groups == x[1] && weight[0] == x[1] && x[1] % kLanes == 0 && !p.has_input(3) &&
-         p.input(0).dtype == p.output(0).dtype;
-}
+class DepthwiseConvStep final : public CudaStep {
+ public:
+  explicit DepthwiseConvStep(std::span<CudaPrepare* const> members)
+      : kernel_(static_cast<int>(members.front()->input(1).dims[2])),
+        stride_(members.front()->op<Conv>().stride[0]) {
+    check(members.size() <= kMostDepthwise, "{} depthwise convolutions in a launch", members.size());
+    std::size_t inputs = 0;
+    for (CudaPrepare* p : members) {
+      first_inputs_.push_back(inputs);
+      inputs += p->node().inputs.size();
+      members_.emplace_back(*p);
+    }
+  }
+
+  void launch(CudaRun& run) override {
+    with_float_type(run.in(0).dtype, [&](auto zero) {
+      using T = decltype(zero);
+      Group<T> group{};
+      for (std::size_t i = 0; i < members_.size(); ++i)
+        members_[i].add_to(group, run.in(first_inputs_[i]), run.out(i));
+      if (group.count == 0) return;
+      if (kernel_ == 3)
+        stride_ == 1 ? launch_as<T, 3, 1>(group, run) : launch_as<T, 3, 2>(group, run);
+      else
+        stride_ == 1 ? launch_as<T, 5, 1>(group, run) : launch_as<T, 5, 2>(group, run);
+    });
+    cuda_check_launch("depthwise convolution");
+  }
+  std::string detail() const override {
+    return members_.size() == 1 ? "own depthwise"
+                                : fmt::format("own depthwise, {} in one launch", members_.size());
+  }
+  double flops() const override {
+    double sum = 0;
+    for (const Member& m : members_) sum += m.flops();
+    return sum;
+  }
+
+ private:
+  template <class T, int kSize, int kStride>
+  static void launch_as(const Group<T>& group, CudaRun& run) {
+    convolve<T, kSize, kStride, columns_of(kSize)><<<group.blocks, kThreads, 0, run.stream()>>>(group);
+  }
+
+  const int kernel_, stride_;
+  std::vector<Member> members_;
+  std::vector<std::size_t> first_inputs_;
+};
 
 }  // namespace
 
-std::unique_ptr<CudaStep> depthwise_conv_step(CudaPrepare& prepare) {
-  return applies(prepare) ? std::make_unique<DepthwiseConvStep>(prepare) : nullptr;
+bool is_depthwise_step(const Conv& op, const Shape& weight, std::int64_t channels) {
+  const bool window = weight[2] == weight[3] && (weight[2] == 3 || weight[2] == 5) &&
+                      op.stride[0] == op.stride[1] && op.stride[0] <= 2 &&
+                      op.dilation == std::vector<int>{1, 1};
+  return window && op.groups == channels && weight[0] == channels && channels % kLanes == 0 && !op.f32_out;
+}
+
+std::unique_ptr<CudaStep> depthwise_conv_step(std::span<CudaPrepare* const> members) {
+  return std::make_unique<DepthwiseConvStep>(members);
+}
+
+std::unique_ptr<CudaStep> depthwise_conv_step(CudaPrepare& p) {
+  if (p.has_input(3) || p.input(0).dtype != p.output(0).dtype ||
+      !is_depthwise_step(p.op<Conv>(), p.input(1).dims, p.input(0).dims[1]))
+    return nullptr;
+  CudaPrepare* const one[]{&p};
+  return depthwise_conv_step(one);
 }
 
 }  // namespace osprey

@@ -2,12 +2,23 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "cuda/kernel.h"
+#include "ops/conv.h"
 
 namespace osprey {
 
+inline constexpr std::size_t kMostDepthwise = 16;  // in one launch
+
+// Whether a convolution without a residual, of that weight and as many channels, is one of these.
+bool is_depthwise_step(const Conv& op, const Shape& weight, std::int64_t channels);
+
 // Null for other convolutions.
 std::unique_ptr<CudaStep> depthwise_conv_step(CudaPrepare& prepare);
+
+// Those that do not wait for each other in one launch, all of them of one type, window and stride. The step's
+// inputs and outputs are those of all members, one after the other.
+std::unique_ptr<CudaStep> depthwise_conv_step(std::span<CudaPrepare* const> members);
 
 }  // namespace osprey

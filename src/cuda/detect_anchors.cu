@@ -328,7 +328,7 @@ class DetectAnchorsStep final : public CudaStep {
         p.shared(name + ".cells", [&] { return DeviceBuffer::holding(std::as_bytes(std::span(op_.cells))); });
     place_levels(p);
     const std::int64_t groups = op_.agnostic ? 1 : op_.classes;
-    sizes_ = {.items = op_.soft_sigma > 0 ? std::max<std::int64_t>(rows_, kListed) : kListed,
+    sizes_ = {.items = op_.soft_sigma > 0 ? std::max<std::int64_t>(rows_, kHeld) : kHeld,
               .kept = op_.clip == KeptClip::kDropEmpty ? groups * op_.max_per_class + op_.max_detections
                                                        : op_.max_detections,
               .groups = groups,

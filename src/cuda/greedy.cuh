@@ -3,8 +3,9 @@
 //
 // The block holds a portion of the candidates, the best ones. Step by step it finds the best of those left,
 // keeps it, and lets it suppress or decay the others: one pass over the portion and one barrier a step, no
-// sorting. When what is left of the portion is worse than a candidate outside it may be, the next portion is
-// found.
+// sorting. A portion stands in registers, unless decayed candidates have become too many for them. When what
+// is left of it is worse than a candidate outside it may be, the next portion is taken: from the list that
+// the last came from, or where that is at its end, from a new one.
 #pragma once
 
 #include "cuda/block.cuh"
@@ -14,8 +15,10 @@
 namespace osprey::cuda {
 
 inline constexpr int kGreedyThreads = 1024, kGreedyWarps = kGreedyThreads / 32;
-inline constexpr int kPortion = 4096;  // candidates that a portion has at least, if there are as many
-inline constexpr int kListed = 16384;  // and at most
+inline constexpr int kHeldEach = 4, kHeld = kHeldEach * kGreedyThreads;  // candidates of a portion at most
+inline constexpr int kPortion = 3072;  // that it and a list have at least, if there are as many
+inline constexpr int kListed = 16384;  // of a list at most
+inline constexpr int kCounted = 256;   // groups that are counted in shared memory
 
 // What a run asks for.
 struct GreedyRules {
@@ -30,7 +33,7 @@ struct GreedyRules {
 
 // Memory of one image.
 struct GreedyMemory {
-  Rank* listed;       // [kListed]: a portion as it is found
+  Rank* listed;       // [kListed]
   Rank* ranks;        // [items]: candidates of the portion, 0: suppressed or kept
   Corners* boxes;     // [items]
   int* groups;        // [items]
@@ -41,7 +44,8 @@ struct GreedyMemory {
   Corners* found;     // [detections], clipped
 };
 
-// How many of each: `hard`: a portion replaces the last, otherwise it joins what is left.
+// How many of each. Items: kHeld, or with decay, where a portion joins what is left of the last, all
+// candidates and at least kHeld.
 struct GreedySizes {
   std::int64_t items, kept, groups, detections;
 };
@@ -103,33 +107,22 @@ class Greedy {
   __device__ Greedy(const Source& source, const GreedyRules& rules, const GreedyMemory& memory, int groups,
                     int* histogram)
       : source_(source), rules_(rules), memory_(memory), histogram_(histogram) {
+    __shared__ int counts[kCounted];
+    if (groups <= kCounted) memory_.of_group = counts;
     for (int g = thread(); g < groups; g += kGreedyThreads) memory_.of_group[g] = 0;
     __syncthreads();
   }
 
-  // The first portion, where it was found beforehand: `count` candidates in `listed`, all that have at least
+  // The first list, where it was made beforehand: `count` candidates in memory.listed, all that have at least
   // the rank `floor`.
-  __device__ void start(int count, Rank floor) {
-    floor_ = floor;
-    load(count);
-  }
+  __device__ void start(int count, Rank floor) { listed_ = count, listed_floor_ = floor; }
 
   // Leaves the detections, best first, in memory.found and found_ranks; returns how many.
   __device__ int run() {
     int found = 0;
-    Winner last{};
-    while (found < rules_.most) {
-      const Winner best = next(last);
-      last = {};
-      if (best.rank < floor_) {
-        extend();
-        continue;
-      }
-      if (best.rank == 0) break;
-      keep(best, found);
-      last = best;
-      if (rules_.one_group && last_is_full_) break;
-    }
+    while (found < rules_.most &&
+           (items_ <= kHeld ? keep_items<HeldItems>(found) : keep_items<StoredItems>(found)))
+      extend();
     __syncthreads();
     return found;
   }
@@ -152,31 +145,97 @@ class Greedy {
     return score > rules_.threshold ? rank_of(score, index_of(rank)) : 0;
   }
 
-  // Lets the last kept box suppress the others and returns the best of those left; rank 0: none.
-  __device__ Winner next(const Winner& last) {
-    __shared__ Winner winners[2][kGreedyWarps];
-    Rank best = 0;
-    int place = 0;
-    for (int i = thread(); i < items_; i += kGreedyThreads) {
-      const Rank before = memory_.ranks[i];
-      if (before == 0) continue;
-      Rank rank = before;
-      if (last.rank != 0) {
-        if (rank == last.rank) {
-          rank = 0;
-        } else if (rules_.one_group || memory_.groups[i] == last.group) {
-          rank = last_is_full_ ? 0 : beside(last.box, memory_.boxes[i], rank);
-        }
-        if (rank != before) memory_.ranks[i] = rank;
+  // What is left of an item when the last kept box has suppressed what it can.
+  template <class BoxOf>
+  __device__ Rank left_of(Rank rank, int group, const Winner& last, BoxOf&& box_of) const {
+    if (rank == 0 || last.rank == 0) return rank;
+    if (rank == last.rank) return 0;
+    if (!rules_.one_group && group != last.group) return rank;
+    return last_is_full_ ? 0 : beside(last.box, box_of(), rank);
+  }
+
+  // The items where memory holds them.
+  struct StoredItems {
+    const GreedyMemory& memory;
+    int count;
+
+    __device__ StoredItems(const GreedyMemory& m, int n) : memory(m), count(n) {}
+    __device__ Winner best_left(const Greedy& greedy, const Winner& last) {
+      Rank best = 0;
+      int place = 0;
+      for (int i = thread(); i < count; i += kGreedyThreads) {
+        const Rank before = memory.ranks[i];
+        const Rank rank = greedy.left_of(before, memory.groups[i], last, [&] { return memory.boxes[i]; });
+        if (rank != before) memory.ranks[i] = rank;
+        if (rank > best) best = rank, place = i;
       }
-      if (rank > best) best = rank, place = i;
+      if (best == 0) return {};
+      return {best, memory.boxes[place], memory.groups[place]};
     }
+    __device__ void store() {}
+  };
+
+  // The items in registers, kHeldEach a thread, until they are stored.
+  struct HeldItems {
+    const GreedyMemory& memory;
+    int count;
+    Rank ranks[kHeldEach];
+    Corners boxes[kHeldEach];
+    int groups[kHeldEach];
+
+    __device__ HeldItems(const GreedyMemory& m, int n) : memory(m), count(n) {
+#pragma unroll
+      for (int k = 0; k < kHeldEach; ++k) {
+        const int i = thread() + k * kGreedyThreads;
+        const bool live = i < count;
+        ranks[k] = live ? memory.ranks[i] : 0;
+        boxes[k] = live ? memory.boxes[i] : Corners{};
+        groups[k] = live ? memory.groups[i] : 0;
+      }
+    }
+    __device__ Winner best_left(const Greedy& greedy, const Winner& last) {
+      Winner best{};
+#pragma unroll
+      for (int k = 0; k < kHeldEach; ++k) {
+        ranks[k] = greedy.left_of(ranks[k], groups[k], last, [&] { return boxes[k]; });
+        if (ranks[k] > best.rank) best = {ranks[k], boxes[k], groups[k]};
+      }
+      return best;
+    }
+    __device__ void store() {
+#pragma unroll
+      for (int k = 0; k < kHeldEach; ++k)
+        if (const int i = thread() + k * kGreedyThreads; i < count) memory.ranks[i] = ranks[k];
+    }
+  };
+
+  // Keeps the best of the items, one after the other. True: what comes next may be among the candidates that
+  // are none of them.
+  template <class Items>
+  __device__ bool keep_items(int& found) {
+    Items items(memory_, items_);
+    Winner last{};
+    while (found < rules_.most) {
+      const Winner best = best_of_block(items.best_left(*this, last));
+      if (best.rank < floor_) {
+        items.store();
+        return true;
+      }
+      if (best.rank == 0) return false;
+      keep(best, found);
+      last = best;
+      if (rules_.one_group && last_is_full_) return false;
+    }
+    return false;
+  }
+
+  // The best of what the threads have found; rank 0: none.
+  __device__ Winner best_of_block(const Winner& mine) {
+    __shared__ Winner winners[2][kGreedyWarps];
     Winner* const round = winners[parity_];
     parity_ ^= 1;  // the barrier of the round after the next keeps readers and writers apart
-    const Rank of_warp = warp_max(best);
-    if (of_warp == 0 ? lane_of_thread() == 0 : best == of_warp)
-      round[warp_of_thread()] = {best, of_warp ? memory_.boxes[place] : Corners{},
-                                 of_warp ? memory_.groups[place] : 0};
+    const Rank of_warp = warp_max(mine.rank);
+    if (of_warp == 0 ? lane_of_thread() == 0 : mine.rank == of_warp) round[warp_of_thread()] = mine;
     __syncthreads();
     const Rank rank = round[lane_of_thread()].rank, most = warp_max(rank);
     return round[__ffs(static_cast<int>(__ballot_sync(kAll, rank == most))) - 1];
@@ -199,42 +258,61 @@ class Greedy {
     found += emits;
   }
 
-  // Takes the candidates of `listed` among the items.
-  __device__ void load(int count) {
+  // Takes those of the list among the items whose rank is at least floor_ and below `below`.
+  __device__ void load(Rank below) {
+    __shared__ int next;
     __syncthreads();
-    for (int i = thread(); i < count; i += kGreedyThreads) {
+    if (thread() == 0) next = items_;
+    __syncthreads();
+    for (int i = thread(); i < listed_; i += kGreedyThreads) {
       Rank rank = memory_.listed[i];
+      if (rank < floor_ || rank >= below) continue;
       Corners box{};
       const int group = source_.group(rank);
       if (!source_.box(rank, &box)) rank = 0;
       if (rules_.max_per_group > 0 && memory_.of_group[group] >= rules_.max_per_group) rank = 0;
       for (int k = 0; k < kept_ && rank != 0; ++k)
         if (memory_.kept_groups[k] == group) rank = beside(memory_.kept[k], box, rank);
-      memory_.ranks[items_ + i] = rank;
-      memory_.boxes[items_ + i] = box;
-      memory_.groups[items_ + i] = group;
+      const int at = atomicAdd(&next, 1);
+      memory_.ranks[at] = rank;
+      memory_.boxes[at] = box;
+      memory_.groups[at] = group;
     }
-    items_ += count;
     __syncthreads();
+    items_ = next;
   }
 
-  // The next portion.
+  // The next portion joins the items.
   __device__ void extend() {
     if (rules_.decay == 0) items_ = 0;  // none is left
     const Rank below = floor_;
+    if (below <= listed_floor_) list(below);
+    const auto candidates = [&](auto&& f) {
+      for (int i = thread(); i < listed_; i += kGreedyThreads)
+        if (const Rank rank = memory_.listed[i]; rank < below) f(rank);
+    };
+    floor_ = listed_floor_;
+    if (listed_ > kHeld)
+      if (const Rank bound = find_bound(candidates, kPortion, kHeld, histogram_); bound > floor_)
+        floor_ = bound;
+    load(below);
+  }
+
+  // A new list: of candidates below that rank.
+  __device__ void list(Rank below) {
     const auto candidates = [&](auto&& f) { source_.each(below, f); };
     const Rank bound = find_bound(candidates, kPortion, kListed, histogram_);
-    const int count = collect(candidates, bound, memory_.listed, kListed);
-    floor_ = count < kPortion ? 0 : bound;
-    load(count);
+    listed_ = collect(candidates, bound, memory_.listed, kListed);
+    listed_floor_ = listed_ < kPortion ? 0 : bound;
   }
 
   Source source_;
   GreedyRules rules_;
   GreedyMemory memory_;
-  int* histogram_;         // kDigits in shared memory
-  Rank floor_ = ~Rank{0};  // candidates below it are not among the items; 0: there are none
-  int items_ = 0, kept_ = 0, parity_ = 0;
+  int* histogram_;  // kDigits in shared memory
+  // Candidates below it are not among the items, or not listed; 0: there are none.
+  Rank floor_ = ~Rank{0}, listed_floor_ = ~Rank{0};
+  int items_ = 0, listed_ = 0, kept_ = 0, parity_ = 0;
   bool last_is_full_ = false;
 };
 

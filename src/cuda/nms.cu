@@ -588,7 +588,7 @@ class MulticlassStep final : public CudaStep {
             "{}: {} candidates of {} classes are more than the GPU takes", name, candidates, groups);
     require(op_.max_per_group > 0 || op_.clip != KeptClip::kDropEmpty,
             "{}: the GPU needs max_per_group where empty boxes are dropped", name);
-    sizes_ = {.items = kListed,
+    sizes_ = {.items = kHeld,
               .kept = op_.clip == KeptClip::kDropEmpty
                           ? std::min(bound_, groups * op_.max_per_group) + op_.max_detections
                           : op_.max_detections,

@@ -2,6 +2,9 @@
 #include "cuda/hopper/conv_group.h"
 
 #include <algorithm>
+#include <map>
+
+#include <fmt/format.h>
 
 #include "cuda/check.h"
 #include "cuda/cuda_harness.h"
@@ -70,32 +73,42 @@ TEST(CudaSchedule, AWeightUsedTwiceOnOneWay) {
 struct GroupCase {
   std::int64_t images, height, width, channels, outputs;
   int side;
-  bool bias, relu, f32_out;
+  bool bias;
+  Activation activation;
+  bool f32_out;
 };
+
+constexpr Activation kNone = Activation::kNone, kRelu = Activation::kRelu;
 
 // Each list is one launch.
 const std::vector<std::vector<GroupCase>>& group_cases() {
   static const std::vector<std::vector<GroupCase>> cases{
-      {{1, 1, 1, 64, 8, 1, true, false, false}},
-      {{1, 1, 1, 64, 1, 3, false, true, true}},
-      {{1, 13, 21, 256, 256, 3, true, true, false}},
+      {{1, 1, 1, 64, 8, 1, true, kNone, false}},
+      {{1, 1, 1, 64, 1, 3, false, kRelu, true}},
+      {{1, 13, 21, 256, 256, 3, true, kRelu, false}},
       // the levels of two towers: tiles that end within a row, an image and a pair of tiles
-      {{1, 20, 30, 64, 256, 3, true, true, false},
-       {1, 20, 30, 64, 256, 3, true, true, false},
-       {1, 10, 15, 64, 256, 3, true, true, false},
-       {1, 5, 8, 64, 256, 3, true, true, false},
-       {1, 2, 4, 64, 256, 3, true, true, false}},
+      {{1, 20, 30, 64, 256, 3, true, kRelu, false},
+       {1, 20, 30, 64, 256, 3, true, kRelu, false},
+       {1, 10, 15, 64, 256, 3, true, kRelu, false},
+       {1, 5, 8, 64, 256, 3, true, kRelu, false},
+       {1, 2, 4, 64, 256, 3, true, kRelu, false}},
       // predictors: scores, box deltas
-      {{2, 17, 23, 128, 720, 3, true, false, true},
-       {2, 17, 23, 128, 36, 3, true, false, true},
-       {2, 3, 5, 128, 720, 3, true, false, true},
-       {2, 3, 5, 128, 36, 3, true, false, true}},
-      {{3, 19, 27, 256, 3, 1, true, false, true}, {3, 19, 27, 256, 12, 1, true, false, true}},
+      {{2, 17, 23, 128, 720, 3, true, kNone, true},
+       {2, 17, 23, 128, 36, 3, true, kNone, true},
+       {2, 3, 5, 128, 720, 3, true, kNone, true},
+       {2, 3, 5, 128, 36, 3, true, kNone, true}},
+      {{3, 19, 27, 256, 3, 1, true, kNone, true}, {3, 19, 27, 256, 12, 1, true, kNone, true}},
       // outputs that no width of a tile divides, and rows that do not begin at multiples of 16 bytes
-      {{1, 9, 7, 64, 81, 3, true, false, true}, {1, 40, 40, 64, 819, 1, true, false, true}},
-      {{2, 7, 9, 64, 90, 1, true, true, false}, {1, 12, 12, 192, 33, 3, false, true, false}},
+      {{1, 9, 7, 64, 81, 3, true, kNone, true}, {1, 40, 40, 64, 819, 1, true, kNone, true}},
+      {{2, 7, 9, 64, 90, 1, true, kRelu, false}, {1, 12, 12, 192, 33, 3, false, kRelu, false}},
+      // the last chunk of channels is not full, or the only one; every activation
+      {{1, 12, 20, 224, 224, 1, true, Activation::kSwish, false},
+       {1, 6, 10, 224, 224, 3, true, Activation::kRelu6, false}},
+      {{1, 9, 11, 88, 88, 3, true, Activation::kSwish, false},
+       {1, 9, 11, 72, 88, 1, true, Activation::kSigmoid, false}},
+      {{1, 9, 11, 40, 810, 1, true, Activation::kSigmoid, true}, {1, 9, 11, 112, 36, 3, true, kNone, true}},
       // more tiles than the chip has blocks
-      {{1, 200, 336, 64, 64, 3, true, true, false}, {1, 100, 168, 64, 130, 3, true, false, false}},
+      {{1, 200, 336, 64, 64, 3, true, kRelu, false}, {1, 100, 168, 64, 130, 3, true, kNone, false}},
   };
   return cases;
 }
@@ -139,7 +152,7 @@ class Placed {
             .outputs = case_.outputs,
             .side = case_.side,
             .f32_out = case_.f32_out,
-            .relu = case_.relu};
+            .activation = case_.activation};
   }
 
   // Channels last, [N,H,W,O].
@@ -193,7 +206,7 @@ void compare_groups(DType type) {
       const GroupCase& c = group[i];
       const int border = c.side / 2;
       KernelCase oracle{.op = Conv{.pads = {border, border, border, border},
-                                   .activation = c.relu ? Activation::kRelu : Activation::kNone,
+                                   .activation = c.activation,
                                    .f32_out = c.f32_out},
                         .inputs = {}};
       oracle.inputs.push_back({operands[i].x});
@@ -219,10 +232,51 @@ TEST(CudaConvGroup, BF16) {
   compare_groups(DType::kBF16);
 }
 
+// Levels and heads of depthwise convolutions, as the executor runs them together.
+TEST(CudaConvGroup, DepthwiseInOneLaunch) {
+  SKIP_WITHOUT_GPU();
+  for (const DType type : {DType::kF32, DType::kF16})
+    for (const int side : {3, 5})
+      for (const int stride : {1, 2}) {
+        Network n;
+        std::map<std::string, Tensor> maps;
+        std::map<std::string, KernelCase> oracles;
+        int seed = 0;
+        for (const auto& [height, width] : {std::pair{1, 1}, {5, 7}, {40, 61}, {2, 3}}) {
+          const std::string level = fmt::format("p{}", height);
+          maps[level] = rounded_to(random_tensor({2, 24, height, width}, -1, 1, ++seed), type);
+          const ValueId x = n.graph.add_input(level, {type, {Dim(2), Dim(24), Dim(height), Dim(width)}});
+          for (const Activation kind : {kNone, Activation::kSwish}) {
+            const std::string name = fmt::format("{} {}", level, kind == kNone);
+            const Conv op{
+                .stride = {stride, stride}, .padding = Padding::kSame, .groups = 24, .activation = kind};
+            const Tensor weight = rounded_to(random_tensor({24, 1, side, side}, -1, 1, ++seed), type),
+                         bias = random_tensor({24}, -1, 1, ++seed);
+            const ValueId y = n.graph
+                                  .add_node(op,
+                                            {x, n.graph.add_weight(name + ".w", weight),
+                                             n.graph.add_weight(name + ".b", bias)},
+                                            name)
+                                  .outputs[0];
+            n.graph.add_output(y);
+            oracles.emplace(n.graph.value(y).name,
+                            KernelCase{.op = op, .inputs = {{maps[level]}, {weight}, {bias}}});
+          }
+        }
+        const auto executor =
+            make_cuda_executor(std::make_shared<const Graph>(std::move(n.graph)), {.tuning_budget = 0});
+        const auto session = executor->cuda_session();
+        session->run_tensors(maps, {});
+        for (const auto& [name, oracle] : oracles)
+          expect_close({session->value(name)}, run_oracle(oracle), type == DType::kF32 ? 3e-6 : 0x1p-10,
+                       fmt::format("{}, {}x{}, stride {}, {}", name, side, side, stride, name_of(type)));
+      }
+}
+
 TEST(CudaConvGroup, APhotoGivesTheSameAloneAndInABatch) {
   SKIP_WITHOUT_GPU();
   if (without_hopper()) GTEST_SKIP() << "not a Hopper GPU";
-  const GroupCase batch{3, 19, 27, 128, 256, 3, true, true, false};
+  const GroupCase batch{3, 19, 27, 128, 256, 3, true, kRelu, false};
   const Operands operands = operands_of(batch, DType::kF16, 7);
   const Tensor together = run_group({batch}, {operands}, DType::kF16).front();
   GroupCase alone = batch;

@@ -2,8 +2,9 @@
 // neighbouring pixels of one convolution by up to 256 outputs: the tensor memory engine gathers the windows
 // (in its im2col mode, which knows borders and walks from row to row and image to image) and copies each
 // weight once for both blocks. In a block, one thread keeps four steps of copies under way, each 64 channels
-// of one tap, and two warpgroups multiply 64 pixels each. Clusters go from tile to tile of all convolutions,
-// the longest first.
+// of one tap (beyond the last channel the engine gives zeros, which take whatever weight stands there away),
+// and two warpgroups multiply 64 pixels each. Clusters go from tile to tile of all convolutions, the longest
+// first.
 //
 // Every sum runs over taps, then channels, whatever the tile: the result of a pixel depends on nothing but
 // its window, in particular not on how many images there are.
@@ -11,6 +12,7 @@
 #include <array>
 #include <span>
 
+#include "cuda/activations.cuh"
 #include "cuda/check.h"
 #include "cuda/hopper/conv_group.h"
 #include "cuda/hopper/instructions.cuh"
@@ -41,9 +43,9 @@ struct Problem {
   void* y;
   const float* bias;
   int pixels, height, width, outputs;
-  int side, chunks;  // of the window; channels / kDepth
+  int side, channels, chunks;  // side: of the window; chunks: of kDepth channels
   int tile_outputs, output_tiles, first_pair;
-  bool relu;
+  Activation activation;
 };
 
 struct Group {
@@ -90,17 +92,16 @@ __device__ void copy_tile(const Tile& tile, unsigned rank, Shared& shared, Turn&
   const int y = place / p.width, x = place - y * p.width, border = p.side / 2;
   const int half = p.tile_outputs / kBlocks, begin = static_cast<int>(rank) * half;
   const unsigned bytes = static_cast<unsigned>(kPixelBytes + p.tile_outputs * kRowBytes);
-  int column = 0;
+  int tap = 0;  // where its weights begin
   for (int dy = 0; dy < p.side; ++dy)
-    for (int dx = 0; dx < p.side; ++dx)
+    for (int dx = 0; dx < p.side; ++dx, tap += p.channels)
       for (int c = 0; c < p.chunks; ++c) {
         await(&shared.empty[turn.stage], turn.parity ^ 1);
         expect_bytes(&shared.full[turn.stage], bytes);
         copy_pixels(shared.pixels[turn.stage], &p.x, &shared.full[turn.stage], c * kDepth, x - border,
                     y - border, n, static_cast<unsigned>(dx), static_cast<unsigned>(dy));
-        copy_box(shared.weights[turn.stage] + begin * kRowBytes, &p.weight, &shared.full[turn.stage], column,
-                 tile.output + begin, (1u << kBlocks) - 1);
-        column += kDepth;
+        copy_box(shared.weights[turn.stage] + begin * kRowBytes, &p.weight, &shared.full[turn.stage],
+                 tap + c * kDepth, tile.output + begin, (1u << kBlocks) - 1);
         turn.advance();
       }
 }
@@ -146,10 +147,7 @@ __device__ void store_tile(const Tile& tile, const float (&sums)[kSums], int row
 #pragma unroll
       for (int k = 0; k < kCount; ++k)
         values[k] = sums[(group * kGroups + k / 2) * 4 + half * 2 + k % 2] + bias[k];
-      if (p.relu) {
-#pragma unroll
-        for (int k = 0; k < kCount; ++k) values[k] = values[k] < 0 ? 0 : values[k];  // NaN stays NaN
-      }
+      activate_all<T>(p.activation, values);
       if (pixel < p.pixels && live > 0)
         store(values, static_cast<T*>(p.y) + static_cast<std::int64_t>(pixel) * p.outputs + output, live);
     }
@@ -329,11 +327,12 @@ Problem problem_of(const GroupedConv& c, DType type) {
           .width = static_cast<int>(c.width),
           .outputs = static_cast<int>(c.outputs),
           .side = c.side,
-          .chunks = static_cast<int>(c.channels / kDepth),
+          .channels = static_cast<int>(c.channels),
+          .chunks = static_cast<int>((c.channels + kDepth - 1) / kDepth),
           .tile_outputs = width,
           .output_tiles = static_cast<int>((c.outputs + width - 1) / width),
           .first_pair = 0,
-          .relu = c.relu};
+          .activation = c.activation};
 }
 
 Group group_of(std::span<const GroupedConv> convs, DType type) {
@@ -367,7 +366,7 @@ void launch(const Group& group, int multiprocessors, cudaStream_t stream) {
 }  // namespace
 
 bool can_group(const GroupedConv& c) {
-  return (c.side == 1 || c.side == 3) && c.channels > 0 && c.channels % kDepth == 0 && c.images > 0 &&
+  return (c.side == 1 || c.side == 3) && c.channels > 0 && c.channels % 8 == 0 && c.images > 0 &&
          c.height > 0 && c.width > 0 && c.outputs > 0 && c.images * c.height * c.width < (1 << 30) &&
          c.outputs < (1 << 20);
 }

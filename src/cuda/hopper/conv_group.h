@@ -1,6 +1,6 @@
 // Convolutions that do not wait for each other in one launch, on a Hopper GPU: the levels of a head, and
-// heads that read the same maps. Each is y = conv(x, weight) + bias, or the larger of that and 0, x and y
-// channels last, 3x3 with a border of 1 or 1x1, f16 or bf16, summed in f32.
+// heads that read the same maps. Each is y = activation(conv(x, weight) + bias), x and y channels last, 3x3
+// with a border of 1 or 1x1, f16 or bf16, summed in f32.
 #pragma once
 
 #include <span>
@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 
 #include "core/tensor.h"
+#include "graph/enums.h"
 
 namespace osprey {
 
@@ -21,7 +22,7 @@ struct GroupedConv {
   std::int64_t images = 0, height = 0, width = 0, channels = 0, outputs = 0;
   int side = 1;          // of the window, 1 or 3
   bool f32_out = false;  // y is f32 whatever x is
-  bool relu = false;
+  Activation activation = Activation::kNone;
 };
 
 // Whether it is one of those, but for the pointers.
