@@ -42,28 +42,37 @@ for program in "${programs[@]}"; do ldd "$program"; done |
   done
 for program in "${programs[@]}"; do strip -o "$stage/bin/${program##*/}" "$program"; done
 
-# Compressing the libraries takes most of the time and they rarely change, so they are a stream of their own
-# that is kept. Streams of xz may follow one another; the first archive goes without its end marker.
-key=$(cd "$stage/lib" && sha256sum -- * | sha256sum | cut -c1-16)
-libraries=$build/gpu-libraries-$key.tar.xz
-if [[ ! -f $libraries ]]; then
-  rm -f "$build"/gpu-libraries-*.tar.xz
-  tar -C "$work" -cf "$work/lib.tar" osprey-gpu/lib
-  python3 - "$work/lib.tar" <<'PYTHON'
+# pack FOLDER LEVEL: a stream of its own, which is kept, since compressing takes most of the time and these rarely
+# change; prints its name. Streams of xz may follow one another; all archives but the last go without their end marker.
+pack() {
+  local key file
+  key=$(cd "$stage/$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+  file=$build/gpu-$1-$key.tar.xz
+  if [[ ! -f $file ]]; then
+    rm -f "$build/gpu-$1"-*.tar.xz
+    tar -C "$work" -cf "$work/part.tar" "osprey-gpu/$1"
+    python3 - "$work/part.tar" <<'PYTHON'
 import sys, tarfile
 with tarfile.open(sys.argv[1]) as archive:
     last = archive.getmembers()[-1]
 with open(sys.argv[1], "r+b") as file:
     file.truncate((last.offset_data + last.size + 511) // 512 * 512)
 PYTHON
-  xz -6 -T2 -c "$work/lib.tar" > "$libraries.new"; mv "$libraries.new" "$libraries"
-fi
-rm -rf "$stage/lib" "$work/lib.tar"
+    xz "-$2" -T2 -c "$work/part.tar" > "$file.new"; mv "$file.new" "$file"
+    rm "$work/part.tar"
+  fi
+  rm -r "${stage:?}/$1"
+  echo "$file"
+}
 
 cp -rL "$fixtures"/{detectron2,tfod,efficientdet,images} "$stage/fixtures/"
 cp -rL "$fixtures/coco/val64" "$stage/fixtures/coco/"
 chmod -R u+w "$stage"
-# Of the real SSD the average precision is measured alone.
+# Of the real SSD the average precision is measured alone, of its checkpoint.
+for archive in "$stage"/fixtures/tfod/real_*/checkpoint.tar.xz; do
+  mkdir "$work/real"; tar -xJf "$archive" -C "$work/real" checkpoint pipeline.config
+  tar -C "$work/real" -cJf "$archive" checkpoint pipeline.config
+done
 rm -f "$stage"/fixtures/tfod/real_*/{golden.npz,tf_detections.json,trace.json} "$stage"/fixtures/{tfod,efficientdet}/*/variables.tsv
 [[ $demo == no ]] || { mkdir -p "$stage/assets"; cp -r assets/demo "$stage/assets/"; }
 [[ -z $tuning ]] || cp "$tuning" "$stage/tuning.tar.gz"
@@ -73,6 +82,7 @@ git log -1 --format=%h > "$stage/commit"
 cp scripts/gpu_bundle_run.sh "$stage/run.sh"; chmod +x "$stage/run.sh"
 
 mkdir -p "$(dirname "$output")"
-{ cat "$libraries"; tar -C "$work" -c osprey-gpu | xz -6 -T2; } > "$output.new"
+libraries=$(pack lib 6) cases=$(pack fixtures 0)
+{ cat "$libraries" "$cases"; tar -C "$work" -c osprey-gpu | xz -4 -T2; } > "$output.new"
 mv "$output.new" "$output"
 printf 'gpu_bundle: %s, %s MiB\n' "$output" "$(($(stat -c %s "$output") / 1048576))" >&2
