@@ -82,7 +82,7 @@ git log -1 --format=%h > "$stage/commit"
 cp scripts/gpu_bundle_run.sh "$stage/run.sh"; chmod +x "$stage/run.sh"
 
 mkdir -p "$(dirname "$output")"
-libraries=$(pack lib 6) cases=$(pack fixtures 0)
-{ cat "$libraries" "$cases"; tar -C "$work" -c osprey-gpu | xz -4 -T2; } > "$output.new"
+libraries=$(pack lib 6) cases=$(pack fixtures 6)
+{ cat "$libraries" "$cases"; tar -C "$work" -c osprey-gpu | xz -6 -T2; } > "$output.new"
 mv "$output.new" "$output"
 printf 'gpu_bundle: %s, %s MiB\n' "$output" "$(($(stat -c %s "$output") / 1048576))" >&2
