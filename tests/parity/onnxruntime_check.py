@@ -10,6 +10,10 @@
                                                           exports it as a Fast R-CNN, which must find the golden
                                                           detections in the golden proposals
 
+    onnxruntime_check.py --osprey COMMAND --tensorflow CASE_FOLDER
+                                                          the same of a case of TensorFlow's, with its own bounds; an
+                                                          EfficientDet with the hard suppression, which ONNX has
+
 CASE_FOLDER is one of the fixtures (case.json, golden.npz); its photo is found beside the families. Every golden
 detection must be there, of the same class and with IoU >= 0.99, none extra; scores within 1e-3, boxes within
 0.05 px, mask probabilities within 5e-3 (the cases' own bounds). Prints the largest differences; exits 1 when a
@@ -41,10 +45,44 @@ def resize_rule(height, width, shortest, longest):
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
+def tf_axis(size, wanted, half_pixel):
+    """Of each of `wanted` pixels: the two it lies between, and how far it is from the first."""
+    at = np.arange(wanted, dtype=np.float32)
+    scale = np.float32(size) / np.float32(wanted)
+    at = (at + np.float32(0.5)) * scale - np.float32(0.5) if half_pixel else at * scale
+    below = np.floor(at)
+    low, high = np.maximum(below, 0).astype(int), np.minimum(below + 1, size - 1).astype(int)
+    return low, high, at - below
+
+
+def tf_bilinear(pixels, height, width, half_pixel):
+    """TensorFlow's resize of f32[H,W,3], of version 1 (half_pixel_centers false) or 2."""
+    low, high, part = tf_axis(pixels.shape[1], width, half_pixel)
+    left, right, part = pixels[:, low], pixels[:, high], part[None, :, None]
+    pixels = left + (right - left) * part
+    low, high, part = tf_axis(pixels.shape[0], height, half_pixel)
+    top, bottom, part = pixels[low], pixels[high], part[:, None, None]
+    return top + (bottom - top) * part
+
+
+def tf_prepare(rgb, rule):
+    height, width = rgb.height, rgb.width
+    if rule["fit"] == "truncate":
+        scale = min(np.float32(rule["within_height"]) / np.float32(height),
+                    np.float32(rule["within_width"]) / np.float32(width))
+        height, width = int(np.float32(height) * scale), int(np.float32(width) * scale)
+    else:
+        assert rule["fit"] == "stretch", rule
+        height, width = rule["height"], rule["width"]
+    return tf_bilinear(np.asarray(rgb, np.float32), height, width, "TensorFlow 2" in rule["resize"])
+
+
 def prepare(photo, rule):
     """The photo as `image` wants it: f32[1,3,H,W], RGB, 0..255."""
     rgb = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
-    if "shortest_edge" in rule:
+    if "TensorFlow" in rule["resize"]:
+        pixels = tf_prepare(rgb, rule)
+    elif "shortest_edge" in rule:
         height, width = resize_rule(rgb.height, rgb.width, rule["shortest_edge"], rule["longest_edge"])
         pixels = np.asarray(rgb.resize((width, height), Image.BILINEAR))
     else:
@@ -96,14 +134,22 @@ def sampled(golden, name):
     return None, None
 
 
-def export(osprey, case, folder, *flags):
+def unpack(case, folder):
     archive = case / json.loads((case / "case.json").read_text())["checkpoint"]
     with tarfile.open(archive) as files:
         files.extractall(folder, filter="data")
+
+
+def export_to(folder, osprey, source, *flags):
     model = pathlib.Path(folder) / "exported.onnx"
-    subprocess.run([osprey, "export", f"{folder}/model_final.pkl", "--config", str(case / "config.yaml"), *flags,
-                    "--target", "onnxruntime", "-o", str(model), "--quiet"], check=True)
+    subprocess.run([osprey, "export", str(source), *flags, "--target", "onnxruntime", "-o", str(model), "--quiet"],
+                   check=True)
     return model
+
+
+def export(osprey, case, folder, *flags):
+    unpack(case, folder)
+    return export_to(folder, osprey, f"{folder}/model_final.pkl", "--config", str(case / "config.yaml"), *flags)
 
 
 def compare(model, case, given=False):
@@ -154,6 +200,61 @@ def compare_proposals(model, case):
     return 0 if good else 1
 
 
+def tensorflow_golden(case, facts, golden):
+    """Boxes in pixels of the photo as x0, y0, x1, y1; classes from 0."""
+    with Image.open(case.parent.parent / facts["image"]) as photo:
+        width, height = photo.size
+    if facts["framework"].startswith("Google AutoML"):
+        count = int(golden["det_hard_global__valid_len"][0])
+        boxes, scores, classes = (golden[f"det_hard_global__{k}"][0][:count] for k in ("boxes", "scores", "classes"))
+    else:
+        count = int(np.ravel(golden["det__num_detections"])[0])
+        boxes, scores, classes = (golden[f"det__detection_{k}"].reshape(-1, *shape)[:count]
+                                  for k, shape in (("boxes", (4,)), ("scores", ()), ("classes", ())))
+        boxes = boxes * np.array([height, width, height, width], np.float32)
+    return {"boxes": boxes[:, [1, 0, 3, 2]], "scores": scores, "classes": classes.astype(int) - 1}, (height, width)
+
+
+def to_photo(boxes, rule, size):
+    """From pixels of the network's image to those of the photo."""
+    height, width = size
+    if rule["fit"] == "truncate":
+        return boxes / min(rule["within_height"] / height, rule["within_width"] / width)
+    return boxes * np.array([width / rule["width"], height / rule["height"]] * 2)
+
+
+def compare_tensorflow(osprey, case, folder):
+    facts = json.loads((case / "case.json").read_text())
+    unpack(case, folder)
+    automl = facts["framework"].startswith("Google AutoML")
+    source = pathlib.Path(folder) / (facts["model"] if automl else "")
+    model = export_to(folder, osprey, source, *(("--set", "nms_configs.method=hard") if automl else ()))
+    want, size = tensorflow_golden(case, facts, np.load(case / "golden.npz"))
+    out = run(model, case.parent.parent / facts["image"])
+    rule = json.loads(onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+                      .get_modelmeta().custom_metadata_map["osprey.input"])
+    have = {k: out["detection_" + k][0] for k in want}
+    have["boxes"] = to_photo(have["boxes"].astype(np.float64), rule, size)
+    # A box without area is the same where its corners are.
+    apart = np.abs(have["boxes"][None] - want["boxes"][:, None])
+    near = apart.max(axis=2)
+    near[want["classes"][:, None] != have["classes"][None]] = np.inf
+    nearest = near.argmin(axis=1)
+    there = near.min(axis=1) <= 1
+    bounds = facts.get("tolerance", {"score_abs": SCORE, "box_abs": BOX})
+    unmatched = 2 if "tolerance" in facts else 0  # which those cases allow, for near ties
+    unit = [size[1], size[0]] * 2 if bounds.get("box_unit") == "normalised" else 1
+    box = (apart[np.arange(len(there)), nearest] / unit)[there].max(initial=0)
+    score = np.abs(have["scores"][nearest] - want["scores"])[there].max(initial=0)
+    missing = len(there) - int(there.sum())
+    extra = len(have["scores"]) - len(set(nearest[there]))
+    print(f"{case.name}: {there.sum()} of {len(there)} golden detections, {extra} extra, scores within {score:.2g} "
+          f"({bounds['score_abs']}), boxes within {box:.2g} ({bounds['box_abs']})")
+    good = missing <= unmatched and extra <= unmatched and score <= bounds["score_abs"] and box <= bounds["box_abs"]
+    print("  agrees" if good else "  DISAGREES")
+    return 0 if good else 1
+
+
 def main():
     case = pathlib.Path(sys.argv[-1])
     if not (case / "golden.npz").exists():
@@ -162,6 +263,8 @@ def main():
     if sys.argv[1] != "--osprey":
         return compare(pathlib.Path(sys.argv[1]), case)
     with tempfile.TemporaryDirectory() as folder:
+        if sys.argv[3] == "--tensorflow":
+            return compare_tensorflow(sys.argv[2], case, folder)
         if sys.argv[3] == "--proposals":
             flags = ("--set", "MODEL.META_ARCHITECTURE=ProposalNetwork")
             return compare_proposals(export(sys.argv[2], case, folder, *flags), case)
