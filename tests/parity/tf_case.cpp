@@ -93,12 +93,37 @@ void TfFixture::expect_stage(const std::string& name, const std::vector<const Te
   std::int64_t size = 0;
   for (const Tensor* map : maps) size += map->size();
   ASSERT_EQ(size, element_count(golden.shape)) << name;
-  double worst = 0;
+  std::vector<std::pair<double, double>> values;
   for (std::size_t i = 0; i < golden.values.size(); ++i)
-    worst = std::max(
-        worst, std::abs(value_at(maps, i * static_cast<std::size_t>(golden.stride)) - golden.values[i]));
+    values.emplace_back(golden.values[i], value_at(maps, i * static_cast<std::size_t>(golden.stride)));
+  expect_values(name, values, golden);
+}
+
+void TfFixture::expect_rows(const std::string& name, const Tensor& ours,
+                            const std::vector<std::optional<std::size_t>>& rows) const {
+  const GoldenStage golden = golden_stage(*golden_, name);
+  // Sizes of a row; some arrays have the image before their rows.
+  const std::size_t first = golden.shape.at(0) == 1 ? 1 : 0;
+  std::size_t row = 1;
+  for (std::size_t d = first + 1; d < golden.shape.size(); ++d)
+    row *= static_cast<std::size_t>(golden.shape[d]);
+  ASSERT_EQ(static_cast<std::size_t>(ours.size()), row * static_cast<std::size_t>(ours.dim(0))) << name;
+  std::vector<std::pair<double, double>> values;
+  for (std::size_t i = 0; i < golden.values.size(); ++i) {
+    const std::size_t flat = i * static_cast<std::size_t>(golden.stride);
+    if (flat / row < rows.size() && rows[flat / row])
+      values.emplace_back(golden.values[i], value_at({&ours}, *rows[flat / row] * row + flat % row));
+  }
+  ASSERT_FALSE(values.empty()) << name;
+  expect_values(name, values, golden);
+}
+
+void TfFixture::expect_values(const std::string& name, const std::vector<std::pair<double, double>>& values,
+                              const GoldenStage& golden) const {
+  double worst = 0;
+  for (const auto& [want, got] : values) worst = std::max(worst, std::abs(want - got));
   const double spread = deviation(golden.values);
-  std::printf("  %-36s %.1e of the deviation, %.1e of the largest magnitude\n", name.c_str(), worst / spread,
+  std::printf("  %-44s %.1e of the deviation, %.1e of the largest magnitude\n", name.c_str(), worst / spread,
               worst / golden.magnitude());
   if (bounds_.over_deviation > 0) {
     EXPECT_LE(worst, bounds_.over_deviation * spread) << name;
@@ -108,13 +133,12 @@ void TfFixture::expect_stage(const std::string& name, const std::vector<const Te
   }
 }
 
-void TfFixture::expect_detections(const Detections& found, const Tensor* rows) const {
+std::vector<ClassedBox> TfFixture::golden_detections() const {
   const Image picture = photo();
   const double height = picture.height, width = picture.width;
   const auto boxes = golden_->doubles("det__detection_boxes"),
              scores = golden_->doubles("det__detection_scores"),
-             classes = golden_->doubles("det__detection_classes"),
-             indices = golden_->doubles("det__detection_anchor_indices");
+             classes = golden_->doubles("det__detection_classes");
   const auto count = static_cast<std::size_t>(golden_->doubles("det__num_detections").at(0));
   std::vector<ClassedBox> golden;
   for (std::size_t i = 0; i < count; ++i) {
@@ -123,6 +147,15 @@ void TfFixture::expect_detections(const Detections& found, const Tensor* rows) c
                       static_cast<int>(classes[i]) - 1,
                       scores[i]});
   }
+  return golden;
+}
+
+std::vector<std::pair<std::size_t, std::size_t>> TfFixture::expect_detections(const Detections& found,
+                                                                              const Tensor* rows) const {
+  const Image picture = photo();
+  const double height = picture.height, width = picture.width;
+  const auto golden = golden_detections();
+  const auto indices = golden_->doubles("det__detection_anchor_indices");
   const auto got = classed_boxes(found);
   const auto pairs = match_detections(golden, got, bounds_.iou);
   double box = 0, pixels = 0, score = 0;
@@ -147,6 +180,7 @@ void TfFixture::expect_detections(const Detections& found, const Tensor* rows) c
   if (GetParam().precision == Precision::kFp32) {
     EXPECT_LE(other_rows, bounds_.unmatched);
   }
+  return pairs;
 }
 
 }  // namespace osprey

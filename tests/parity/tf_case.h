@@ -42,8 +42,19 @@ class TfFixture : public testing::TestWithParam<TfCase> {
   // A golden array and ours; `maps`: ours in parts, NCHW, whose pixels' channels lie one after the other in
   // the golden one (heads, joined over all maps), or one tensor of the golden one's extents.
   void expect_stage(const std::string& name, const std::vector<const Tensor*>& maps) const;
+  // Rows of a golden array and ours: golden row r is our row rows[r]; without one it is left out.
+  void expect_rows(const std::string& name, const Tensor& ours,
+                   const std::vector<std::optional<std::size_t>>& rows) const;
   // The final detections; `rows`: of ours, which anchor or proposal each is, compared where it is given.
-  void expect_detections(const Detections& found, const Tensor* rows = nullptr) const;
+  // Returns which golden one is which of ours.
+  std::vector<std::pair<std::size_t, std::size_t>> expect_detections(const Detections& found,
+                                                                     const Tensor* rows = nullptr) const;
+  // The golden detections in the photo's pixels.
+  std::vector<ClassedBox> golden_detections() const;
+
+  // The golden array's values at these samples against ours there, within the stage's bound.
+  void expect_values(const std::string& name, const std::vector<std::pair<double, double>>& values,
+                     const GoldenStage& golden) const;
 
   ScratchFolder scratch_;
   std::unique_ptr<GoldenArrays> golden_;
