@@ -1,7 +1,11 @@
 // conv followed by batch_norm: with f = scale / sqrt(variance + epsilon), per output channel,
 //   weight' = weight * f,  bias' = (bias_conv - mean) * f + bias_norm.
-// The factors are computed in double; each product is rounded to float once.
+// The factors are computed in double; each product is rounded to float once. Convolutions of the same weights
+// under the same norm (Mask R-CNN's second stage, which runs twice) share what is folded.
 #include <cmath>
+#include <map>
+#include <utility>
+#include <vector>
 
 #include "ops/batch_norm.h"
 #include "ops/conv.h"
@@ -51,6 +55,13 @@ Tensor shifted_bias(const Load& bias, const Norm& norm) {
   return out;
 }
 
+// The weights of a convolution and of the norm behind it, and the norm's epsilon.
+using Sources = std::pair<std::vector<ValueId>, float>;
+
+struct Folded {
+  ValueId weight = kNoValue, bias = kNoValue;
+};
+
 // A convolution that nothing has been fused into, so that the normalisation is the first thing after it.
 bool bare(const Node& node) {
   const Conv* conv = node.op.as<Conv>();
@@ -62,6 +73,7 @@ bool bare(const Node& node) {
 void fold_batch_norm(Graph& graph, const PassOptions&) {
   const Uses uses(graph);
   std::vector<bool> gone(graph.nodes().size(), false);
+  std::map<Sources, Folded> done;
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
     const Node norm_node = graph.nodes()[i];
     const BatchNorm* op = norm_node.op.as<BatchNorm>();
@@ -78,14 +90,19 @@ void fold_batch_norm(Graph& graph, const PassOptions&) {
     const Load weight = load(conv.inputs[1]), bias = conv.inputs.size() > 2 ? load(conv.inputs[2]) : Load{};
     if (!norm.scale || !norm.bias || !norm.mean || !norm.variance || !weight) continue;
 
-    const Value weight_value = graph.value(conv.inputs[1]);
-    const ValueId folded = graph.add_weight(weight_value.name + "/folded", weight_value.type,
-                                            [weight, norm] { return scaled_weight(weight, norm); });
-    const ValueId shifted =
-        graph.add_weight(conv.name + ".bias/folded", {DType::kF32, {weight_value.type.dims[0]}},
-                         [bias, norm] { return shifted_bias(bias, norm); });
+    Sources sources{{conv.inputs.begin() + 1, conv.inputs.end()}, op->epsilon};
+    sources.first.insert(sources.first.end(), norm_node.inputs.begin() + 1, norm_node.inputs.end());
+    auto [folded, fresh] = done.try_emplace(std::move(sources));
+    if (fresh) {
+      const Value weight_value = graph.value(conv.inputs[1]);
+      folded->second.weight = graph.add_weight(weight_value.name + "/folded", weight_value.type,
+                                               [weight, norm] { return scaled_weight(weight, norm); });
+      folded->second.bias =
+          graph.add_weight(conv.name + ".bias/folded", {DType::kF32, {weight_value.type.dims[0]}},
+                           [bias, norm] { return shifted_bias(bias, norm); });
+    }
     Node& node = graph.mutable_nodes()[static_cast<std::size_t>(at)];
-    node.inputs = {conv.inputs[0], folded, shifted};
+    node.inputs = {conv.inputs[0], folded->second.weight, folded->second.bias};
     node.outputs = norm_node.outputs;
     gone[i] = true;
   }

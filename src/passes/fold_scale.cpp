@@ -1,5 +1,8 @@
-// conv followed by scale: weight' = weight * factor, bias' = bias * factor.
+// conv followed by scale: weight' = weight * factor, bias' = bias * factor. Weights that several convolutions
+// share are scaled once for each factor.
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "ops/conv.h"
 #include "ops/scale.h"
@@ -29,6 +32,7 @@ Tensor scaled(const Tensor& values, float factor) {
 void fold_scale(Graph& graph, const PassOptions&) {
   const Uses uses(graph);
   std::vector<bool> gone(graph.nodes().size(), false);
+  std::map<std::pair<ValueId, float>, ValueId> done;
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
     const Scale* op = graph.nodes()[i].op.as<Scale>();
     const int at = op ? uses.sole_producer(graph.nodes()[i].inputs[0]) : -1;
@@ -38,10 +42,14 @@ void fold_scale(Graph& graph, const PassOptions&) {
     if (!std::all_of(inputs.begin() + 1, inputs.end(), is_weight)) continue;
     for (std::size_t k = 1; k < inputs.size(); ++k) {
       if (inputs[k] == kNoValue) continue;
-      const Value value = graph.value(inputs[k]);
-      inputs[k] = graph.add_weight(
-          value.name + "/scaled", value.type,
-          [load = graph.weight(inputs[k])->load, factor = op->factor] { return scaled(load(), factor); });
+      const auto [known, fresh] = done.try_emplace({inputs[k], op->factor});
+      if (fresh) {
+        const Value value = graph.value(inputs[k]);
+        known->second = graph.add_weight(
+            value.name + "/scaled", value.type,
+            [load = graph.weight(inputs[k])->load, factor = op->factor] { return scaled(load(), factor); });
+      }
+      inputs[k] = known->second;
     }
     Node& conv = graph.mutable_nodes()[static_cast<std::size_t>(at)];
     conv.inputs = std::move(inputs);
