@@ -4,6 +4,7 @@
 
 #include "arch/family.h"
 #include "arch/family/categories.h"
+#include "arch/family/select.h"
 #include "arch/tfod/checkpoint.h"
 #include "arch/tfod/ssd_options.h"
 #include "arch/tfod/two_stage_options.h"
@@ -29,7 +30,7 @@ std::map<std::string, std::string> metadata(const ImportRequest& request, const 
   std::map<std::string, std::string> out{{"checkpoint", file_name(request.source)}, {"config", loaded.name}};
   for (const auto& [key, value] : request.overrides) out["set " + key] = value;
   for (std::size_t i = 0; i < loaded.warnings.size(); ++i)
-    out[fmt::format("config warning {}", i + 1)] = loaded.warnings[i];
+    out[fmt::format("{}{}", kConfigWarning, i + 1)] = loaded.warnings[i];
   return out;
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "arch/family/select.h"
 #include "core/error.h"
 #include "engine/devices.h"
 #include "engine/engine_file.h"
@@ -87,6 +88,8 @@ ImportReport report_of(const Model& model) {
                    .weights = model.graph.weights().size()};
   for (const Weight& w : model.graph.weights())
     out.parameters += element_count(constant_shape(model.graph.value(w.value).type));
+  for (const auto& [key, value] : model.metadata)
+    if (key.starts_with(kConfigWarning)) out.remarks.push_back("warning: " + value);
   return out;
 }
 
@@ -133,7 +136,7 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
   if (options.precision == Precision::kFp16) {
     OverflowReport kept = check_overflow(engine.model.graph, passes, options);
     passes.keep_f32 = std::move(kept.values);
-    report.remarks = std::move(kept.remarks);
+    report.remarks.insert(report.remarks.end(), kept.remarks.begin(), kept.remarks.end());
   }
   report.passes = run_passes(engine.model.graph, passes);
   check_kernels(engine.model.graph, device);

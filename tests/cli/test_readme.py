@@ -108,11 +108,14 @@ class Readme(CommandTest):
         self.assertGreaterEqual(len(commands), 5, "README.md has no blocks marked ```sh run")
         self.provide()
         path = f"{harness.OSPREY.parent}:{os.environ['PATH']}"
+        warning = f"pipeline.config:{PIPELINE[:PIPELINE.index('"s ')].count(chr(10)) + 1}: a stray 's'"
         for command in commands:
             with self.subTest(command):
                 done = subprocess.run(["bash", "-c", command], cwd=self.folder, capture_output=True, encoding="utf-8", timeout=300,
                                       env=dict(os.environ, PATH=path, OMP_WAIT_POLICY="passive"))
                 allowed = (OK, 1) if command.startswith(MAY_DIFFER) else (OK,)
                 self.assertIn(done.returncode, allowed, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-1000:]}")
+                if command.startswith("osprey build my_ssd "):
+                    self.assertIn(warning, done.stderr, command)
                 if done.returncode:
                     self.assertIn("verdict: ", done.stdout)

@@ -113,6 +113,8 @@ Loaded load(const std::string& config, const std::string& source,
   ProtobufText text = read_config(found, name);
   for (const auto& [path, value] : overrides) set_by_path(text.tree, path, value);
   if (!overrides.empty()) assign_paths(text.tree, "");
+  for (std::string& warning : text.warnings)
+    if (warning.starts_with(found)) warning.replace(0, found.size(), name);
   return {Config(std::move(text.tree)), std::move(name), std::move(text.warnings)};
 }
 

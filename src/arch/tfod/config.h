@@ -49,7 +49,7 @@ class Config {
 struct Loaded {
   Config config;
   std::string name;                   // of the file, or the official name
-  std::vector<std::string> warnings;  // of reading the file
+  std::vector<std::string> warnings;  // of reading the file, which they call by its name alone
 };
 
 // `config` is a file, an official name ("ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8") or empty: then the

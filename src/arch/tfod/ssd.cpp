@@ -141,9 +141,9 @@ class SeparateHeads {
     const int channels = static_cast<int>(net_.channels(x));
     const int width = std::max(std::min(channels, m_.max_depth), m_.depth);
     for (int i = 0; width > 0 && i < m_.convs; ++i) {
-      const int step = m_.layers.norm ? 3 : 2;  // convolution, norm, activation
-      x = tf_conv(net_, fmt::format("{}{}", tower, step * i), x, {.out = width, .bias = m_.layers.bias()});
-      x = norm_and_activate(net_, fmt::format("{}{}", tower, step * i + 1), x, m_.layers);
+      // Three layers each: convolution, norm (or one that does nothing), activation.
+      x = tf_conv(net_, fmt::format("{}{}", tower, 3 * i), x, {.out = width, .bias = m_.layers.bias()});
+      x = norm_and_activate(net_, fmt::format("{}{}", tower, 3 * i + 1), x, m_.layers);
     }
     const std::string heads = kPredictor + "_prediction_heads/";
     return {head(fmt::format("{}box_encodings/{}/_box_encoder_layers/", heads, map), 0, x, columns.boxes),
@@ -186,7 +186,7 @@ class SharedHeads {
     const int step = m_.layers.norm ? 3 : 2;  // convolution, norm, activation
     for (int i = 0; i < m_.convs; ++i) {
       x = conv(fmt::format("{}_head_scope_conv_layers/{}/{}", kPredictor, convs, i), x,
-               {.out = m_.depth, .kernel = m_.kernel, .bias = !m_.layers.norm});
+               {.out = m_.depth, .kernel = m_.kernel, .bias = m_.layers.force_bias || !m_.layers.norm});
       x = norm_and_activate(
           net_, fmt::format("{}_base_tower_layers_for_heads/{}/{}/{}", kPredictor, norms, map, step * i + 1),
           x, m_.layers);
@@ -290,6 +290,12 @@ void ssd(Net& net, const Ssd& m) {
   const Features maps = m.maps.pyramid ? pyramid(net, m.maps, features) : added_maps(net, m, features);
   const auto extents = anchor_extents(m.anchors, m.input.height, m.input.width);
   check(extents.size() == maps.size(), "tfod: anchors for {} of {} maps", extents.size(), maps.size());
+  for (const Feature& map : maps)
+    require(
+        !m.heads.shared || net.channels(map.value) == net.channels(maps.front().value),
+        "weight_shared_convolutional_box_predictor: feature maps of {} and {} channels are not supported: it "
+        "would project them first",
+        net.channels(maps.front().value), net.channels(map.value));
 
   DetectAnchors detect = m.detect;
   std::vector<ValueId> inputs;

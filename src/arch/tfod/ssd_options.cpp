@@ -57,12 +57,15 @@ SsdInput read_input(Config& config, int height, int width) {
                .shortest = config.integer(at + "min_dimension", 600, 1, kMaxSide),
                .longest = config.integer(at + "max_dimension", 1024, 1, kMaxSide)};
   if (out.longest < out.shortest) config.refuse(at + "max_dimension", "it is less than min_dimension");
+  if (height > 0) {
+    require(height == width,
+            "{}: a fixed size of {}x{} is not supported: only a square is, which photos are fitted into",
+            path, height, width);
+    out.height = out.width = out.shortest = out.longest = height;
+  }
   if (config.flag(at + "pad_to_max_dimension", false)) out.height = out.width = out.longest;
   if (!config.numbers(at + "per_channel_pad_value").empty())
     config.refuse(at + "per_channel_pad_value", "an SSD pads with zeros behind its normalisation");
-  require(height == 0 || (height == out.height && width == out.width),
-          "a size of {}x{} does not go with {}: set its dimensions (--set {}min_dimension=...)", height,
-          width, kind, at);
   return out;
 }
 
@@ -146,6 +149,10 @@ SsdHeads shared_heads(Config& config, const std::string& at) {
                .depthwise = config.flag(at + "use_depthwise", false),
                .one_tower = config.flag(at + "share_prediction_tower", false),
                .dropout = config.flag(at + "use_dropout", false)};
+  // The API looks for batch_norm alone here (box_predictor_builder.py).
+  if (!config.has(at + "conv_hyperparams.batch_norm")) out.layers.norm.reset();
+  for (const char* initial : {"apply_conv_hyperparams_to_heads", "apply_conv_hyperparams_pointwise"})
+    config.ignore(at + initial);
   if (out.convs > 0 && out.depth < 1) config.refuse(at + "depth", "a tower needs a width");
   if (config.text(at + "score_converter", "IDENTITY") != "IDENTITY")
     config.refuse(at + "score_converter", "only that of post_processing is");

@@ -61,7 +61,10 @@ RawInput input_options(Config& config, int height, int width) {
 void read_trunk(Config& config, TwoStage& out) {
   const std::string path = kModel + "feature_extractor";
   const std::string type = config.text(path + ".type", "");
-  config.ignore(path + ".batch_norm_trainable");
+  // The API hands the last two to its pyramids alone.
+  for (const char* unused :
+       {".batch_norm_trainable", ".pad_to_multiple", ".override_base_feature_extractor_hyperparams"})
+    config.ignore(path + unused);
   if (config.integer(path + ".first_stage_features_stride", 16) != 16)
     config.refuse(path + ".first_stage_features_stride", "only 16 is");
   out.inception = type == "faster_rcnn_inception_resnet_v2_keras";
@@ -154,6 +157,9 @@ void read_scores(Config& config, const std::string& path, BoxStage& out) {
 }
 
 BoxStage box_options(Config& config, const std::string& predictor) {
+  for (const char* norm : {"batch_norm", "sync_batch_norm", "group_norm"})
+    if (config.has(predictor + "fc_hyperparams." + norm))
+      config.refuse(predictor + "fc_hyperparams." + norm, "dense layers have no norms here");
   config.ignore(predictor + "fc_hyperparams");
   config.ignore(predictor + "dropout_keep_probability");
   if (config.integer(predictor + "box_code_size", 4) != 4)
@@ -238,6 +244,11 @@ TwoStage two_stage_options(Config& config, int height, int width) {
   if (predicts_masks) {
     const MaskStage masks = mask_options(config, predictor, out);
     if (out.stages == 3) out.masks = masks;
+  } else {
+    for (const char* field :
+         {"conv_hyperparams", "mask_prediction_conv_depth", "mask_height", "mask_width",
+          "mask_prediction_num_conv_layers", "masks_are_class_agnostic", "convolve_then_upsample_masks"})
+      config.ignore(predictor + field);
   }
   return out;
 }
