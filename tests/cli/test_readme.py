@@ -108,7 +108,8 @@ class Readme(CommandTest):
         self.assertGreaterEqual(len(commands), 5, "README.md has no blocks marked ```sh run")
         self.provide()
         path = f"{harness.OSPREY.parent}:{os.environ['PATH']}"
-        warning = f"pipeline.config:{PIPELINE[:PIPELINE.index('"s ')].count(chr(10)) + 1}: a stray 's'"
+        line = PIPELINE[:PIPELINE.index('"s ')].count("\n") + 1
+        warning = f"pipeline.config:{line}: a stray 's'"
         for command in commands:
             with self.subTest(command):
                 done = subprocess.run(["bash", "-c", command], cwd=self.folder, capture_output=True, encoding="utf-8", timeout=300,
