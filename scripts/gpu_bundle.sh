@@ -4,7 +4,8 @@
 #   scripts/gpu_bundle.sh [--build build/release] [--output carry/gpu.tar.xz] [--without-demo] [--tuning FILE] [PROGRAM...]
 # There:
 #   tar -xJf gpu.tar.xz -C /tmp && /tmp/osprey-gpu/run.sh all      (run.sh alone lists what else there is)
-# PROGRAM: of the build folder, besides osprey, test_cuda and test_parity. OSPREY_FIXTURES: where fixtures are.
+# PROGRAM: of the build folder, besides osprey, test_cuda and test_parity. OSPREY_FIXTURES: where fixtures are;
+# BUNDLE_FIXTURES: which of its folders go along, where all of them are too much.
 # --without-demo: run.sh is started in a checkout, whose assets/demo it takes. --tuning: the tuning.tar.gz that
 # `gpu.sh brief` left on such a machine.
 set -euo pipefail
@@ -65,14 +66,11 @@ PYTHON
   echo "$file"
 }
 
-cp -rL "$fixtures"/{detectron2,tfod,efficientdet,images} "$stage/fixtures/"
-cp -rL "$fixtures/coco/val64" "$stage/fixtures/coco/"
-chmod -R u+w "$stage"
-# Of the real SSD the average precision is measured alone, of its checkpoint.
-for archive in "$stage"/fixtures/tfod/real_*/checkpoint.tar.xz; do
-  mkdir "$work/real"; tar -xJf "$archive" -C "$work/real" checkpoint pipeline.config
-  tar -C "$work/real" -cJf "$archive" checkpoint pipeline.config
+for folder in ${BUNDLE_FIXTURES:-detectron2 tfod efficientdet images coco/val64}; do
+  cp -rL "$fixtures/$folder" "$stage/fixtures/${folder%"${folder##*/}"}"
 done
+chmod -R u+w "$stage"
+# Of the real SSD the average precision is measured alone.
 rm -f "$stage"/fixtures/tfod/real_*/{golden.npz,tf_detections.json,trace.json} "$stage"/fixtures/{tfod,efficientdet}/*/variables.tsv
 [[ $demo == no ]] || { mkdir -p "$stage/assets"; cp -r assets/demo "$stage/assets/"; }
 [[ -z $tuning ]] || cp "$tuning" "$stage/tuning.tar.gz"
