@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::int64_t kSlice = 65536;  // scores a task, about
 constexpr std::int64_t kRun = 64;       // scores looked at together
+constexpr std::int64_t kAnchors = 16;   // whose best classes are found together
 constexpr std::size_t kRoom = 4;        // times as many ranks as are wanted are collected before choosing
 
 // Whether any of kRun scores is at least `floor`.
@@ -21,6 +22,25 @@ constexpr std::size_t kRoom = 4;        // times as many ranks as are wanted are
   std::int32_t any = 0;
   for (std::int64_t i = 0; i < kRun; ++i) any |= scores[i] >= floor;
   return any != 0;
+}
+
+// The largest of each of `runs` runs of `length` values, NaNs apart; -infinity where there is none.
+[[gnu::always_inline]] inline void largest_of_runs(const float* values, std::int64_t length,
+                                                   std::int64_t runs, float* largest) {
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
+  for (std::int64_t r = 0; r < runs; ++r, values += length) {
+    float lanes[16];
+    std::fill_n(lanes, 16, kNone);
+    std::int64_t i = 0;
+    for (; i + 16 <= length; i += 16)
+      for (std::int64_t k = 0; k < 16; ++k) lanes[k] = values[i + k] > lanes[k] ? values[i + k] : lanes[k];
+    for (std::int64_t k = 0; i + k < length; ++k)
+      lanes[k] = values[i + k] > lanes[k] ? values[i + k] : lanes[k];
+    for (std::int64_t half = 8; half > 0; half /= 2)
+      for (std::int64_t k = 0; k < half; ++k)
+        lanes[k] = lanes[k + half] > lanes[k] ? lanes[k + half] : lanes[k];
+    largest[r] = lanes[0];
+  }
 }
 
 // A logit that is not above that of any candidate whose probability is at least `score`.
@@ -125,8 +145,30 @@ void AnchorRanking::offer(float score, std::size_t level, std::int64_t pixel, st
   if (collector.ranks.size() == search_.wanted * kRoom) shrink(collector);
 }
 
+// Of maps whose classes lie side by side: the best class of every anchor.
+void AnchorRanking::scan_best_sigmoids(const CpuValue& scores, const Slice& slice, Collector& collector) {
+  const CpuPlanes planes(scores);
+  const std::int64_t columns = op_.columns(), anchors = op_.anchors_of(slice.level);
+  const float* from =
+      rows_of<float>(scores) + search_.image * planes.plane_size() + slice.begin * planes.lanes;
+  for (std::int64_t pixel = slice.begin; pixel < slice.end; ++pixel, from += planes.lanes) {
+    for (std::int64_t first = 0; first < anchors; first += kAnchors) {
+      float largest[kAnchors];
+      const std::int64_t count = std::min(kAnchors, anchors - first);
+      const float* values = from + first * columns;
+      vectorised<largest_of_runs>(values, columns, count, static_cast<float*>(largest));
+      for (std::int64_t a = 0; a < count; ++a, values += columns)
+        if (largest[a] >= collector.floor)
+          offer(sigmoid(largest[a]), slice.level, pixel, first + a,
+                std::find(values, values + columns, largest[a]) - values, collector, [] { return true; });
+    }
+  }
+}
+
 void AnchorRanking::scan_sigmoids(const CpuValue& scores, const Slice& slice, Collector& collector) {
   const CpuPlanes planes(scores);
+  if (op_.best_class_only && op_.first_column() == 0 && planes.per_image == 1)
+    return scan_best_sigmoids(scores, slice, collector);
   const std::int64_t columns = op_.columns(), image = search_.image, width = planes.width;
   const float* const all = rows_of<float>(scores);
   const auto each = [&](float raw, std::int64_t pixel, std::int64_t channel) {

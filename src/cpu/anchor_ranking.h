@@ -51,6 +51,7 @@ class AnchorRanking {
   };
 
   void scan_sigmoids(const CpuValue& scores, const Slice& slice, Collector& collector);
+  void scan_best_sigmoids(const CpuValue& scores, const Slice& slice, Collector& collector);
   void scan_softmax(const CpuValue& scores, const Slice& slice, Collector& collector);
   template <class IsBest>
   void offer(float score, std::size_t level, std::int64_t pixel, std::int64_t anchor, std::int64_t column,
