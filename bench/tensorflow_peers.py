@@ -20,9 +20,12 @@ from model_files import FIXTURES, WORK
 # What follows the network (or comes before it): not part of what the exported file's heads are timed for.
 AROUND = {"resize_image", "normalize_image", "select_anchors", "detect_anchors", "nms", "rescale_boxes"}
 TOGETHER = 10  # runs a turn: they are short
+# The case, the checkpoint's folder in its archive, a photo, and what the exported file needs: ONNX has no soft suppression, and
+# the network is the same without.
 MODELS = {
-    "SSD MobileNet V2 FPNLite 320": ("tfod/real_ssd_mobilenet_v2_fpnlite_320", "", "images/coffee.png"),
-    "EfficientDet-D0": ("efficientdet/efficientdet_d0_512", "efficientdet-d0", "images/coffee.png"),
+    "SSD MobileNet V2 FPNLite 320": ("tfod/real_ssd_mobilenet_v2_fpnlite_320", "", "images/coffee.png", []),
+    "EfficientDet-D0": ("efficientdet/efficientdet_d0_512", "efficientdet-d0", "images/coffee.png",
+                        ["--set", "nms_configs.method=hard"]),
 }
 
 
@@ -35,11 +38,11 @@ def unpack(case):
     return folder
 
 
-def osprey_files(name, source, precision):
+def osprey_files(name, source, precision, for_export):
     engine, onnx = WORK / f"{name}-{precision}.osprey", WORK / f"{name}.onnx"
     command = measure.program("osprey")
     measure.run_once([command, "build", source, "--precision", precision, "-o", engine, "--quiet"])
-    measure.run_once([command, "export", source, "--target", "onnxruntime", "-o", onnx, "--quiet"])
+    measure.run_once([command, "export", source, *for_export, "--target", "onnxruntime", "-o", onnx, "--quiet"])
     return engine, onnx
 
 
@@ -138,9 +141,9 @@ def network_extents(engine):
 
 
 def time_model(title, args):
-    case, inside, photo = MODELS[title]
+    case, inside, photo, for_export = MODELS[title]
     name, folder, photo = pathlib.Path(case).name, unpack(case), FIXTURES / photo
-    engine, onnx = osprey_files(name, folder / inside, "fp32")
+    engine, onnx = osprey_files(name, folder / inside, "fp32", for_export)
     heads = WORK / f"{name}-heads.onnx"
     cut_heads(onnx, heads)
     peer = [sys.executable, __file__, "--threads", args.threads, "--extents", network_extents(engine), "--file", heads, "--worker"]
@@ -170,6 +173,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--tensorflow-python", help="a Python that has TensorFlow; without it TensorFlow is left out")
+    parser.add_argument("--model", choices=MODELS, action="append", help="that alone; may be given again")
     parser.add_argument("--record", action="store_true", help="keep the report in bench/results")
     for hidden in ("--worker", "--file", "--pixels", "--extents"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -178,7 +182,7 @@ def main():
         return worker(args)
     load = os.getloadavg()[0]
     WORK.mkdir(parents=True, exist_ok=True)
-    rows = [row for title in MODELS for row in time_model(title, args)]
+    rows = [row for title in args.model or MODELS for row in time_model(title, args)]
     columns = ["program", "median ms", "best ms", "time / osprey"]
     text = "\n".join([measure.conditions("bench/run.sh " + " ".join(["tensorflow", *sys.argv[1:]]), load), "",
                       measure.table(columns, rows), "",
