@@ -86,34 +86,46 @@ std::vector<std::optional<std::size_t>> TfodTwoStage::expect_proposals(const Ten
 }
 
 // TensorFlow's reframe_box_masks_to_image_masks in double precision: the first and the last pixel of the
-// photo and of the map are the edges, nothing is outside of the box.
-std::vector<std::uint8_t> pasted(const double* map, int side, const Corners& box, int height, int width) {
+// photo and of the map are the edges, nothing is outside of the box. A pixel on the box's very edge (the
+// photo's last row, under a box that ends there) is in or out as float32 rounds: it counts as it is in
+// `ours`.
+std::vector<std::uint8_t> pasted(const double* map, int side, const Corners& box, const Rle& ours) {
+  const int height = ours.height, width = ours.width, last = side - 1;
   const auto at = [&](int pixel, int extent, double low, double high) {
     const double fraction = static_cast<double>(pixel) / (extent - 1);
-    return (fraction - low / extent) / ((high - low) / extent) * (side - 1);
+    return (fraction - low / extent) / ((high - low) / extent) * last;
   };
+  const auto is_edge = [&](double v) { return std::abs(v) < 1e-4 || std::abs(v - last) < 1e-4; };
+  const auto is_outside = [&](double v) { return v < -1e-4 || v > last + 1e-4; };
   std::vector<std::uint8_t> mask(static_cast<std::size_t>(height) * static_cast<std::size_t>(width));
+  decode_mask(ours, mask.data());
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x) {
       const double v = at(y, height, box[1], box[3]), u = at(x, width, box[0], box[2]);
-      if (v < 0 || u < 0 || v > side - 1 || u > side - 1) continue;
-      const int top = static_cast<int>(v), left = static_cast<int>(u);
-      const int below = std::min(top + 1, side - 1), right = std::min(left + 1, side - 1);
+      const bool outside = is_outside(u) || is_outside(v);
+      if (!outside && (is_edge(u) || is_edge(v))) continue;
+      const int top = outside ? 0 : static_cast<int>(v), left = outside ? 0 : static_cast<int>(u);
+      const double* cell = &map[top * side + left];
       const double b = v - top, a = u - left;
-      const double value = (1 - b) * ((1 - a) * map[top * side + left] + a * map[top * side + right]) +
-                           b * ((1 - a) * map[below * side + left] + a * map[below * side + right]);
-      mask[static_cast<std::size_t>(y * width + x)] = value >= 0.5;
+      mask[static_cast<std::size_t>(y * width + x)] =
+          !outside &&
+          (1 - b) * ((1 - a) * cell[0] + a * cell[1]) + b * ((1 - a) * cell[side] + a * cell[side + 1]) >=
+              0.5;
     }
   return mask;
 }
 
 void TfodTwoStage::expect_masks(const CaseRun& result, const Pairs& pairs) const {
-  const auto ours = result.stages.at("det_rows").values<std::int32_t>();
+  const auto row_of = result.stages.at("det_rows").values<std::int32_t>();
   const auto& found = result.detections;
   std::vector<std::optional<std::size_t>> rows(
       static_cast<std::size_t>(golden_->doubles("det__num_detections").at(0)));
-  for (const auto& [g, k] : pairs) rows[g] = static_cast<std::size_t>(ours[k]);
-  expect_rows("det__mask_predictions", result.stages.at("mask_predictions"), rows);
+  for (const auto& [g, k] : pairs) rows[g] = static_cast<std::size_t>(row_of[k]);
+  // Channels first in the golden array, too: rows of numbers.
+  const Tensor& logits = result.stages.at("mask_predictions");
+  expect_rows("det__mask_predictions",
+              Tensor::from<float>(logits.values<float>(), {logits.dim(0), logits.size() / logits.dim(0)}),
+              rows);
   expect_rows("det__detection_masks", result.stages.at("mask_probs"), rows);
 
   const auto golden = golden_detections();
@@ -122,10 +134,10 @@ void TfodTwoStage::expect_masks(const CaseRun& result, const Pairs& pairs) const
   double worst_iou = 1;
   std::int64_t most_pixels = 0;
   for (const auto& [g, k] : pairs) {
-    const auto mask = pasted(&maps[g * static_cast<std::size_t>(side * side)], side, golden[g].box,
-                             found.height, found.width);
     ASSERT_TRUE(found.items[k].mask.has_value());
-    const Rle both[] = {encode_mask(mask.data(), found.height, found.width), *found.items[k].mask};
+    const Rle& ours = *found.items[k].mask;
+    const auto mask = pasted(&maps[g * static_cast<std::size_t>(side * side)], side, golden[g].box, ours);
+    const Rle both[] = {encode_mask(mask.data(), ours.height, ours.width), ours};
     const std::int64_t shared = mask_area(merge_masks(both, true)), all = mask_area(merge_masks(both, false));
     const double iou = all == 0 ? 1 : static_cast<double>(shared) / static_cast<double>(all);
     worst_iou = std::min(worst_iou, iou);
