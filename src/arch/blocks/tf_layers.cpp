@@ -21,8 +21,11 @@ Conv conv_op(const TfConv& layer) {
   return op;
 }
 
-// A parameter that the layer was made without has the same value for every channel.
+// A parameter that the layer was made without has the same value for every channel. A layer that runs twice
+// has one, as it has one of every weight.
 ValueId constant(Net& net, const std::string& name, std::int64_t channels, float value) {
+  const ValueId known = net.graph().find(name);
+  if (known != kNoValue && net.graph().weight(known) != nullptr) return known;
   const std::vector<float> values(static_cast<std::size_t>(channels), value);
   return net.graph().add_weight(name, Tensor::from<float>(values, {channels}));
 }

@@ -432,6 +432,9 @@ TEST(TfodTwoStageConfig, Masks) {
   const std::string at = "model.faster_rcnn.second_stage_box_predictor.mask_rcnn_box_predictor.";
   const Model plain = zeros(kMask);
   EXPECT_EQ(type_of(plain, "mask_predictions"), "f32[<=100*N,90,33,33]");
+  // The second stage runs twice, over the same weights.
+  EXPECT_THAT(to_text(plain.graph),
+              AllOf(HasSubstr("/conv2d_156_bn/gamma:"), Not(HasSubstr("/conv2d_156_bn/gamma.2"))));
   // Chosen between 1,536 features and the classes, in powers of two.
   const std::string depth =
       "model/_mask_rcnn_box_predictor/_third_stage_heads/mask_predictions/"
