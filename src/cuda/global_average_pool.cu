@@ -34,7 +34,7 @@ CudaKernel global_average_pool_cuda() {
           .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
           .prepare = [](CudaPrepare& p) {
             const Shape& x = p.input(0).dims;
-            const MapParts parts = parts_of(x);
+            const MapParts parts = parts_of(x, p.input(0).dtype);
             if (parts.count > 1)
               p.request_scratch(static_cast<std::size_t>(x[0] * parts.count * x[1]) * sizeof(float));
             return cuda_step([parts](CudaRun& run) {

@@ -111,7 +111,7 @@ class SqueezeExciteStep final : public CudaStep {
  public:
   explicit SqueezeExciteStep(CudaPrepare& p)
       : activation_(p.op<SqueezeExcite>().activation),
-        parts_(parts_of(p.input(0).dims)),
+        parts_(parts_of(p.input(0).dims, p.input(0).dtype)),
         hidden_(static_cast<int>(p.input(1).dims[0])) {
     const std::int64_t images = p.input(0).dims[0], channels = parts_.channels;
     check((channels + hidden_) * static_cast<std::int64_t>(sizeof(float)) <= kMostShared - 1024,

@@ -105,8 +105,10 @@ TEST(CudaElementwise, Flatten) {
 TEST(CudaElementwise, GlobalAveragePool) {
   SKIP_WITHOUT_GPU();
   for (const Shape& shape : kMaps) in_every_way(GlobalAveragePool{}, shape, 1, {}, kAll, false);
-  for (const Shape& shape : {Shape{1, 40, 45, 37}, Shape{1, 7, 70, 31}, Shape{1, 136, 16, 32}})
+  for (const Shape& shape : {Shape{1, 40, 45, 37}, Shape{1, 7, 70, 31}, Shape{1, 136, 16, 32}}) {
     in_every_way(GlobalAveragePool{}, shape, 1, {}, kAll, false);
+    in_every_way(GlobalAveragePool{}, shape, 1, {}, kOnlyF32, true);  // summed in the same order
+  }
 }
 
 TEST(CudaElementwise, Upsample) {
