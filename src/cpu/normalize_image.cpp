@@ -52,7 +52,7 @@ void normalize(const NormalizeImage& op, const Tables<T>& tables, CpuRun& run) {
     const std::int64_t n = task / chunks, begin = task % chunks * kRows;
     const Geometry& g = geometry[n];
     ImageSize photo{static_cast<int>(g.clip_width), static_cast<int>(g.clip_height)};
-    if (op.canvas_height > 0)
+    if (op.canvas_height > 0 && !op.stretched)
       photo = size_on_canvas(static_cast<int>(g.width), static_cast<int>(g.height), op.canvas_width,
                              op.canvas_height);
     for (std::int64_t y = begin; y < std::min(begin + kRows, height); ++y) {

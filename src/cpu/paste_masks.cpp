@@ -6,7 +6,7 @@
 
 #include <omp.h>
 
-#include "cpu/boxes.h"
+#include "cpu/mask_runs.h"
 #include "image/paste_mask.h"
 
 namespace osprey {
@@ -36,23 +36,10 @@ class PasteMasksStep final : public CpuStep {
                  masks_[static_cast<std::size_t>(e)],
                  op_.rule == PasteRule::kCorners ? MaskSampling::kCorners : MaskSampling::kCentres);
     });
-    write(run, count);
+    write_masks(run, {masks_.data(), static_cast<std::size_t>(count)});
   }
 
  private:
-  void write(CpuRun& run, std::int64_t count) const {
-    auto* const ends = mutable_rows_of<std::int32_t>(run.out(1));
-    std::size_t total = 0;
-    for (std::int64_t e = 0; e < count; ++e) {
-      total += masks_[static_cast<std::size_t>(e)].counts.size();
-      ends[e] = static_cast<std::int32_t>(total);
-    }
-    auto* runs = mutable_rows_of<std::uint32_t>(run.grow(0, static_cast<std::int64_t>(total)));
-    for (std::int64_t e = 0; e < count; ++e)
-      runs = std::ranges::copy(masks_[static_cast<std::size_t>(e)].counts, runs).out;
-    run.set_rows(1, count);
-  }
-
   PasteMasks op_;
   std::vector<PasteWorkspace> workspaces_;  // one a thread
   std::vector<Rle> masks_;                  // keep their memory from run to run

@@ -8,6 +8,7 @@
 #include "backends/network_size.h"
 #include "cpu/boxes.h"
 #include "cpu/tf_bilinear.h"
+#include "image/resize_cubic.h"
 
 namespace osprey {
 namespace {
@@ -98,6 +99,43 @@ class ResizeImageStep final : public CpuStep {
   std::vector<std::uint8_t> workspaces_;  // of all threads
 };
 
+// By OpenCV's bicubic rule, to a whole canvas.
+class CubicResizeStep final : public CpuStep {
+ public:
+  explicit CubicResizeStep(CpuPrepare& prepare) : op_(prepare.op<ResizeImage>()) {}
+
+  void run(CpuRun& run) override {
+    const std::span<const ImageView> photos = run.photos();
+    auto* const geometry = mutable_rows_of<std::array<float, 6>>(run.out(1));
+    resizers_.resize(std::max(resizers_.size(), photos.size()));
+    for (std::size_t n = 0; n < photos.size(); ++n) {
+      const NetworkSize to = network_size(op_, photos[n].width, photos[n].height);
+      geometry[n] = to.geometry;
+      resize(resizers_[n], photos[n], to.size, n, run);
+    }
+  }
+
+ private:
+  void resize(CubicResizer& resizer, const ImageView& photo, ImageSize to, std::size_t n, CpuRun& run) {
+    if (const ImageSize from{photo.width, photo.height}; !resizer.is_for(from, to)) resizer.prepare(from, to);
+    const std::size_t floats = resizer.workspace_size();
+    workspaces_.resize(std::max(workspaces_.size(), floats * static_cast<std::size_t>(run.threads())));
+    const std::ptrdiff_t stride = 3 * std::ptrdiff_t{to.width};
+    std::uint8_t* const slot =
+        mutable_rows_of<std::uint8_t>(run.out(0)) + static_cast<std::ptrdiff_t>(n) * to.height * stride;
+    for_rows(to.height, run.threads(), [&](int begin, int end) {
+      const auto thread = static_cast<std::size_t>(omp_get_thread_num());
+      resizer.rows(photo, begin, end, slot, stride, {workspaces_.data() + thread * floats, floats});
+      if (!op_.bgr) return;
+      for (int y = begin; y < end; ++y) swap_colours(slot + y * stride, to.width);
+    });
+  }
+
+  ResizeImage op_;
+  std::vector<CubicResizer> resizers_;  // one a photo
+  std::vector<float> workspaces_;       // of all threads
+};
+
 // By TensorFlow's rules, into floats.
 class TfResizeStep final : public CpuStep {
  public:
@@ -150,6 +188,8 @@ CpuKernel resize_image_cpu() {
           .dtypes = {DType::kU8},
           .prepare = [](CpuPrepare& prepare) -> std::unique_ptr<CpuStep> {
             if (prepare.op<ResizeImage>().to_float()) return std::make_unique<TfResizeStep>(prepare);
+            if (prepare.op<ResizeImage>().rule == ResizeRule::kCvCubic)
+              return std::make_unique<CubicResizeStep>(prepare);
             return std::make_unique<ResizeImageStep>(prepare);
           }};
 }

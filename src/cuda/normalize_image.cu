@@ -32,10 +32,10 @@ struct Channels {
 struct Normalization {
   Channels channels;
   float scale;
-  int canvas_height, canvas_width;
+  int canvas_height, canvas_width;  // that photos lie in a corner of; 0: they end where boxes are clipped
 
   Normalization(const NormalizeImage& op, DType pixels)
-      : scale(op.scale), canvas_height(op.canvas_height), canvas_width(op.canvas_width) {
+      : scale(op.scale), canvas_height(op.stretched ? 0 : op.canvas_height), canvas_width(op.canvas_width) {
     const bool filled = op.canvas_height > 0 && pixels == DType::kU8;
     for (std::size_t c = 0; c < kChannels; ++c) {
       channels.mean[c] = op.mean.empty() ? 0 : op.mean[c];

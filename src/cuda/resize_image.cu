@@ -325,6 +325,8 @@ void launch(const TfResize& op, CudaRun& run) {
 CudaKernel resize_image_cuda() {
   return {.op = &kOpInfo<ResizeImage>, .dtypes = {DType::kU8}, .prepare = [](CudaPrepare& p) {
             const auto& op = p.op<ResizeImage>();
+            if (op.rule == ResizeRule::kCvCubic)
+              bad_input("resize_image: CUDA has no kernel for the rule 'cv_cubic'; build with --device cpu");
             if (op.to_float())
               return cuda_step([resize = TfResize(op)](CudaRun& run) { launch(resize, run); });
             const Tiling tiling = choose_tiling(p);

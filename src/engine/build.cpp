@@ -10,8 +10,10 @@
 #include "engine/synthetic_photo.h"
 #include "engine/tune.h"
 #include "ops/detect_anchors.h"
+#include "ops/detect_queries.h"
 #include "ops/nms.h"
 #include "ops/paste_masks.h"
+#include "ops/resize_masks.h"
 #include "ops/select_anchors.h"
 #include "ops/select_boxes.h"
 #include "osprey/version.h"
@@ -72,6 +74,11 @@ void apply_thresholds(Graph& graph, const Thresholds& t) {
     });
     change_op<SelectBoxes>(node, [&](SelectBoxes& op) { op.threshold = t.score.value_or(op.threshold); });
     change_op<PasteMasks>(node, [&](PasteMasks& op) { op.threshold = t.mask.value_or(op.threshold); });
+    change_op<ResizeMasks>(node, [&](ResizeMasks& op) { op.threshold = t.mask.value_or(op.threshold); });
+    change_op<DetectQueries>(node, [&](DetectQueries& op) {
+      op.threshold = t.score.value_or(op.threshold);
+      op.top = t.max_detections.value_or(op.top);
+    });
     change_op<Nms>(node, [&](Nms& op) {
       if (op.stage != 2) return;
       op.iou = t.nms_iou.value_or(op.iou);

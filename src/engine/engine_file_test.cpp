@@ -109,6 +109,9 @@ weight share: f32[] = 0.5
 weight score: f32[1,2,1,1] = 1.0 -1.0
 weight delta: f32[4,2,1,1] = 0.5 0.5 0.25 0.25 -0.5 -0.5 1.0 1.0
 weight classes: f32[2,2] = 1.0 0.0 0.0 1.0
+weight column: f32[4,1] = 1.0 0.0 1.0 1.0
+weight pairs: f32[4,2] = 1.0 0.0 0.0 1.0 0.5 0.5 -0.5 0.5
+weight sum: f32[1,2] = 1.0 1.0
 weight boxes: f32[4,8] = )"
                                  "0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 "
                                  "0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5 0.5"
@@ -153,7 +156,35 @@ final, rows = rescale_boxes(found, geometry)
 pasted, areas = paste_masks(masks, final, rows, geometry)
 points = decode_keypoints(maps, found)
 placed = rescale_keypoints(points, final, rows, geometry)
+square2 = upsample(f2) {mode='bilinear', height=2, width=2}
+t1 = tokens(square2)
+t2 = combine_rows(t1, column) {rule='multiply'}
+t3 = gelu(t2)
+t4 = layer_norm(t3, pair, pair, t1)
+t5 = linear(t4, pairs)
+t6 = attention(t5, t4) {heads=1, tokens=4}
+prototypes = token_map(t6) {height=2, width=2}
+t7 = linear(t6, classes)
+picked = select_queries(t7) {top=2, tokens=4}
+queries = gather_rows(t6, picked)
+offsets = linear(queries, classes)
+shares = linear(queries, sum)
+moves = linear(queries, pairs)
+starts = activate(moves) {kind='sigmoid'}
+sampled = deformable_attention(t6, offsets, shares, starts) {heads=1, points=1, queries=2, sizes=[2, 2]}
+ends = refine_boxes(moves, starts)
+planes = mask_logits(sampled, prototypes)
+around = mask_boxes(planes)
+answers = linear(sampled, classes)
+e1, e2, e3, e4 = detect_queries(answers, ends, geometry) {top=3, queries=2}
+kept = gather_rows(sampled, e4)
+kept_planes = mask_logits(kept, prototypes, e1)
+e5, e6 = rescale_boxes(e1, geometry) {clip=false}
+whole, whole_ends = resize_masks(kept_planes, e5, e6, geometry)
 output final
+output around
+output whole
+output whole_ends
 output scores
 output labels
 output pasted

@@ -31,6 +31,9 @@ weight mask.weight: f32[2,5,2,2]
 weight depthwise.weight: f32[2,1,3,3]
 weight squeeze.weight: f32[2,2] = 0.5 -0.5 0.25 1.0
 weight squeeze.bias: f32[2] = 0.25 -0.25
+weight column: f32[4,1] = 1.0 0.0 1.0 1.0
+weight pairs: f32[4,2] = 1.0 0.0 0.0 1.0 0.5 0.5 -0.5 0.5
+weight row: f32[1,2] = 1.0 1.0
 weight share.a: f32[] = 0.5
 weight share.b: f32[] = 1.5
 resized, geometry = resize_image(photos, sizes) {shortest=256, longest=384, bgr=true} @input.resize : u8[N,rh,rw,3], f32[N,6]
@@ -81,10 +84,37 @@ points = decode_keypoints(masks, det_boxes_net) : f32[<=100*N,5,4]
 det_boxes, det_rows = rescale_boxes(det_boxes_net, geometry) : f32[<=100*N,5], i32[<=100*N]
 mask_runs, mask_ends = paste_masks(mask_probs, det_boxes, det_rows, geometry) {threshold=0.25} : i32[?], i32[<=100*N]
 keypoints = rescale_keypoints(points, det_boxes, det_rows, geometry) : f32[<=100*N,5,3]
+square = upsample(p) {mode='bilinear', height=2, width=2} : f32[N,2,2,2]
+tokens = tokens(square) : f32[4*N,2]
+valid = combine_rows(tokens, column) {rule='multiply'} : f32[4*N,2]
+smooth = gelu(valid) : f32[4*N,2]
+normed = layer_norm(smooth, squeeze.bias, squeeze.bias, tokens) : f32[4*N,2]
+query_key = linear(normed, pairs) : f32[4*N,4]
+mixed = attention(query_key, normed) {heads=1, tokens=4} : f32[4*N,2]
+prototypes = token_map(mixed) {height=2, width=2} : f32[N,2,2,2]
+token_scores = linear(mixed, squeeze.weight) : f32[4*N,2]
+picked = select_queries(token_scores) {top=2, tokens=4} : i32[2*N]
+queries = gather_rows(mixed, picked) : f32[2*N,2]
+offsets = linear(queries, squeeze.weight) : f32[2*N,2]
+shares = linear(queries, row) : f32[2*N,1]
+steps = linear(queries, pairs) : f32[2*N,4]
+starts = activate(steps) {kind='sigmoid'} : f32[2*N,4]
+sampled = deformable_attention(mixed, offsets, shares, starts) {heads=1, points=1, queries=2, sizes=[2, 2]} : f32[2*N,2]
+ends = refine_boxes(steps, starts) : f32[2*N,4]
+planes = mask_logits(sampled, prototypes) : f32[2*N,2,2]
+around = mask_boxes(planes) : f32[2*N,4]
+query_boxes, query_scores, query_classes, query_rows = detect_queries(token_scores, query_key, geometry) {top=3, queries=4} : f32[<=3*N,5], f32[<=3*N], i32[<=3*N], i32[<=3*N]
+kept = gather_rows(sampled, query_rows) : f32[<=3*N,2]
+kept_planes = mask_logits(kept, prototypes, query_boxes) : f32[<=3*N,2,2]
+photo_boxes, photo_rows = rescale_boxes(query_boxes, geometry) {clip=false} : f32[<=3*N,5], i32[<=3*N]
+whole, whole_ends = resize_masks(kept_planes, photo_boxes, photo_rows, geometry) : i32[?], i32[<=3*N]
 output det_boxes
 output mask_runs
 output keypoints
 output sized
+output ends
+output around
+output whole
 )";
 
 // Weights that the text gives no values count up.

@@ -23,9 +23,11 @@ struct NormalizeImage {
   int canvas_height = 0, canvas_width = 0;  // 0: no canvas
   FloatType to = FloatType::kF32;
   float scale = 1;
+  bool stretched = false;  // 8-bit photos fill their canvas (Fit::kStretch)
   void fields(auto&& f) {
     f("mean", mean), f("std", std), f("fill", fill), f("multiple", multiple),
-        f("canvas_height", canvas_height), f("canvas_width", canvas_width), f("to", to), f("scale", scale);
+        f("canvas_height", canvas_height), f("canvas_width", canvas_width), f("to", to), f("scale", scale),
+        f("stretched", stretched);
   }
 
   TensorType infer(const OpInputs& in) const {
@@ -37,6 +39,7 @@ struct NormalizeImage {
     require(fill.size() == 3, "normalize_image: fill needs 3 numbers");
     for (const float s : std) require(s > 0, "normalize_image: a standard deviation of {}", s);
     require(multiple >= 1, "normalize_image: multiple {}", multiple);
+    require(!stretched || canvas_height > 0, "normalize_image: a photo is stretched to a canvas");
     if (canvas_height > 0) return {dtype_of(to), {in.dim("N"), 3, canvas_height, canvas_width}};
     return {dtype_of(to), {in.dim("N"), 3, Dim::symbol("h") * multiple, Dim::symbol("w") * multiple}};
   }

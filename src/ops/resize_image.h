@@ -15,9 +15,10 @@
 //                  With a canvas (a fixed input size) the scale is the largest at which the photo fits, and
 //                  boxes are clipped to the canvas, not the photo, as NVIDIA's TensorRT sample for Detectron2
 //                  has it.
-//   stretch        To the canvas, whatever the photo's shape (TensorFlow's fixed_shape_resizer). Boxes are
-//   clipped
-//                  to the canvas, factors are original / canvas for each axis.
+//   stretch        To the canvas, whatever the photo's shape (TensorFlow's fixed_shape_resizer,
+//   PaddleDetection's
+//                  Resize without keep_ratio). Boxes are clipped to the canvas, factors are original / canvas
+//                  for each axis.
 //   keep_aspect    TensorFlow's keep_aspect_ratio_resizer: in float32, scale = min(target height / h, target
 //   width
 //                  / w), target (shortest, longest) for h < w, else (longest, shortest); sides round(scale *
@@ -33,12 +34,13 @@
 namespace osprey {
 
 // kPilBilinear: Pillow's bilinear filter on 8 bits (antialiased, horizontal pass first, each pass rounded).
+// kCvCubic: OpenCV's bicubic one, likewise from and to 8 bits (image/resize_cubic.h).
 // TensorFlow's, in float32 and not antialiased, neighbours clamped at the edges: kTfBilinear takes output i
 // from i * (in / out) (version 1: half_pixel_centers and align_corners false), kTfHalfPixel from (i + 0.5) *
 // (in / out) - 0.5 (version 2).
-enum class ResizeRule : std::uint8_t { kPilBilinear, kTfBilinear, kTfHalfPixel };
-inline constexpr std::array<std::string_view, 3> kResizeRuleNames{"pil_bilinear", "tf_bilinear",
-                                                                  "tf_half_pixel"};
+enum class ResizeRule : std::uint8_t { kPilBilinear, kTfBilinear, kTfHalfPixel, kCvCubic };
+inline constexpr std::array<std::string_view, 4> kResizeRuleNames{"pil_bilinear", "tf_bilinear",
+                                                                  "tf_half_pixel", "cv_cubic"};
 constexpr const auto& enum_names(ResizeRule) { return kResizeRuleNames; }
 
 enum class Fit : std::uint8_t { kShortestEdge, kStretch, kKeepAspect, kTruncate };
@@ -60,7 +62,7 @@ struct ResizeImage {
         f("canvas_width", canvas_width), f("bgr", bgr), f("fit", fit), f("scale", scale), f("mean", mean),
         f("std", std);
   }
-  bool to_float() const { return rule != ResizeRule::kPilBilinear; }
+  bool to_float() const { return rule == ResizeRule::kTfBilinear || rule == ResizeRule::kTfHalfPixel; }
   // Whether the slots of the photos are the canvas, whatever the photos.
   bool fills_canvas() const { return canvas_height > 0 && fit != Fit::kShortestEdge; }
 
@@ -75,9 +77,9 @@ struct ResizeImage {
     const bool canvas = canvas_height > 0;
     require(canvas || fit == Fit::kShortestEdge || fit == Fit::kKeepAspect,
             "resize_image: the fit '{}' needs a canvas", kFitNames[static_cast<std::size_t>(fit)]);
-    require(to_float() || fit == Fit::kShortestEdge,
-            "resize_image: the fit '{}' goes with the TensorFlow rules",
-            kFitNames[static_cast<std::size_t>(fit)]);
+    require(to_float() || fit == (rule == ResizeRule::kCvCubic ? Fit::kStretch : Fit::kShortestEdge),
+            "resize_image: the fit '{}' does not go with the rule '{}'",
+            kFitNames[static_cast<std::size_t>(fit)], kResizeRuleNames[static_cast<std::size_t>(rule)]);
     require(to_float() || (scale == 1 && mean.empty() && std.empty()),
             "resize_image: scale, mean and std go with the TensorFlow rules");
     require((mean.empty() && std.empty()) || (mean.size() == 3 && std.size() == 3),

@@ -38,6 +38,7 @@ void drop_dead_code(Graph&, const PassOptions&);
 void fold_constants(Graph&, const PassOptions&);
 void fold_batch_norm(Graph&, const PassOptions&);
 void fold_scale(Graph&, const PassOptions&);
+void merge_branches(Graph&, const PassOptions&);
 void fuse_residual(Graph&, const PassOptions&);
 void fuse_upsample(Graph&, const PassOptions&);
 void fuse_activation(Graph&, const PassOptions&);

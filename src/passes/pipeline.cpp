@@ -14,6 +14,8 @@ const std::vector<Pass>& pipeline() {
        fold_batch_norm},
       {"fold_scale", "into the convolution before it, which may just have taken a normalisation in",
        fold_scale},
+      {"merge_branches", "convolutions side by side become one; needs bare ones, and sums of no one else yet",
+       merge_branches},
       {"fuse_residual", "a sum becomes part of its later convolution; before activations, which follow sums",
        fuse_residual},
       {"fuse_upsample", "an enlarged residual is read at its own size; needs fuse_residual", fuse_upsample},

@@ -214,9 +214,12 @@ const char* rule_name(ResizeRule rule) {
       return "TensorFlow 1 bilinear (half_pixel_centers false, align_corners false)";
     case ResizeRule::kTfHalfPixel:
       return "TensorFlow 2 bilinear (half-pixel centers, no antialias)";
-    default:
-      return "Pillow bilinear";
+    case ResizeRule::kCvCubic:
+      return "OpenCV bicubic (INTER_CUBIC)";
+    case ResizeRule::kPilBilinear:
+      break;
   }
+  return "Pillow bilinear";
 }
 
 // How a photo becomes `image`, in the terms of the framework's config.
