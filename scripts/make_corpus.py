@@ -370,6 +370,55 @@ Eval: {<<: {a: 1}, path: *w, octal: 010, none: ~, text: |
     write("yaml", "bad_tab.yaml", b"a:\n\t- b\n")
 
 
+# ---- Paddle's exported models: a program, and parameters without names ---------------------------------------------
+
+def wire_number(number, value):
+    out = bytes([number << 3])
+    while value >= 128:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def wire_part(number, payload):
+    return bytes([number << 3 | 2]) + wire_number(0, len(payload))[1:] + payload
+
+
+def paddle_parameter(extents, values, element_type=5):
+    description = wire_number(1, element_type) + b"".join(wire_number(2, extent) for extent in extents)
+    return struct.pack("<IQIi", 0, 0, 0, len(description)) + description + struct.pack(f"<{len(values)}f", *values)
+
+
+def paddle_program():
+    def variable(name, persistable):
+        return wire_part(3, wire_part(1, name) + wire_number(3, persistable))
+
+    def operation(*arguments):
+        inputs = b"".join(wire_part(1, wire_part(1, b"X") + wire_part(2, a)) for a in arguments)
+        return wire_part(4, inputs + wire_part(3, b"op"))
+
+    variables = [(b"conv2d_0.w_0", 1), (b"n_0.b_0", 1), (b"feed", 1), (b"x", 0)]
+    return wire_part(1, b"".join(variable(*v) for v in variables) + operation(b"x", b"conv2d_0.w_0") +
+                     operation(b"n_0.b_0"))
+
+
+def make_paddle_inference():
+    pir = json.dumps({"program": {"regions": [{"blocks": [{"ops": [
+        {"#": "p", "A": [0, 1, 1, "conv2d_0.w_0"], "O": {"%": 1}},
+        {"#": "p", "A": [0, 1, 1, "n_0.b_0"], "O": {"%": 2}},
+        {"#": "1.conv2d", "I": [{"%": 9}, {"%": 1}]},
+        {"#": "1.add", "I": [{"%": 2}]}]}]}]}}).encode()
+    old = paddle_program()
+    good = paddle_parameter([1, 2], [1, 2]) + paddle_parameter([1], [3])
+    for name, program, parameters in (
+            ("pir", pir, good), ("program_desc", old, good), ("bad_cut", pir, good[:-3]), ("bad_more", old, good + b"x"),
+            ("bad_huge", pir, paddle_parameter([1 << 62, 1 << 62], [])),
+            ("bad_negative", pir, paddle_parameter([(1 << 64) - 1], [])),
+            ("bad_type", old, paddle_parameter([1], [3], 99)), ("bad_json", pir[:-9], good), ("bad_empty", b"", b""),
+            ("bad_levels", pir, bytes(4) + b"\1" + good[5:])):
+        write("paddle_inference", name, struct.pack("<I", len(program)) + program + parameters)
+
+
 def make_checkpoint():
     for folder, name in (("torch_zip", "strided.pth"), ("torch_legacy", "wrapped.pth"), ("pickle", "protocol4.pkl"),
                          ("pickle", "protocol0.pkl"), ("npz", "stored.npz"), ("npy", "version1.npy"),
@@ -385,5 +434,6 @@ if __name__ == "__main__":
     make_numpy()
     make_safetensors()
     make_yaml()
+    make_paddle_inference()
     make_checkpoint()
     print(sum(p.stat().st_size for p in ROOT.rglob("*") if p.is_file()), "bytes in", ROOT)

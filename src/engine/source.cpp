@@ -5,6 +5,7 @@
 #include "engine/engine_file.h"
 #include "formats/checkpoint.h"
 #include "formats/onnx.h"
+#include "formats/paddle_inference.h"
 #include "formats/tf_checkpoint.h"
 
 namespace osprey {
@@ -31,6 +32,8 @@ Model import_checkpoint(Checkpoint checkpoint, const SourceOptions& source) {
 }
 
 Model load_or_import(const SourceOptions& source) {
+  if (const auto files = find_paddle_inference(source.source))
+    return import_checkpoint(read_paddle_inference(*files), source);
   if (const auto files = find_tf_checkpoint(source.source))
     return import_checkpoint(read_tf_checkpoint(*files), source);
   const Source file = open_source(source.source);

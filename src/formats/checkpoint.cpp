@@ -5,6 +5,7 @@
 #include "formats/npy.h"
 #include "formats/numpy_pickle.h"
 #include "formats/onnx_wire.h"
+#include "formats/paddle_inference.h"
 #include "formats/safetensors.h"
 #include "formats/sorted_table.h"
 #include "formats/tensor_bundle.h"
@@ -75,6 +76,7 @@ Checkpoint read_zip(const Source& source) {
 }  // namespace
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
+  if (const auto files = find_paddle_inference(path)) return read_paddle_inference(*files);
   if (const auto files = find_tf_checkpoint(path)) return read_tf_checkpoint(*files);
   return read_checkpoint(open_source(path));
 }
