@@ -1,0 +1,174 @@
+// RT-DETR and Mask RT-DETR against PaddleDetection's own runs: every stage it recorded, the tokens it
+// selected, and its detections and masks. Stages are held to the tolerances that the cases state
+// (fixtures/paddle/*/case.json: 20 times what float32 is from float64), detections and masks to the engine's
+// own bounds for fp32. The measured figures are printed.
+#include <algorithm>
+#include <cmath>
+
+#include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
+
+#include "core/file.h"
+#include "image/rle.h"
+#include "parity/match.h"
+#include "parity/model_case.h"
+
+namespace osprey {
+namespace {
+
+namespace fs = std::filesystem;
+using json = nlohmann::ordered_json;  // keys in the order of the file
+using testing::SizeIs;
+
+// The engine's bounds for fp32.
+constexpr double kScoreBound = 1e-3, kBoxBound = 0.05, kMaskIou = 0.995;
+constexpr std::int64_t kMaskPixels = 8;
+
+// Arrays that are no stage of the network: inputs of the framework's graph, what it works out on the way in
+// memory that ours does not keep, and results, which are compared as detections.
+bool is_stage(const std::string& name) {
+  if (name.starts_with("final.") || name.starts_with("input.")) return name == "input.image";
+  if (name.ends_with(".sampling_locations") || name.ends_with(".attention_weights")) return false;
+  return name != "enc.logits" && name != "enc.bboxes" && name != "enc.topk_index" &&
+         name != "enc.topk_score" && name != "enc.mask_margin" && name != "out.mask_logits";
+}
+
+class PaddleDetection : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    OSPREY_NEEDS_FIXTURE(folder())
+    const std::string archive = (folder() / "checkpoint.tar.xz").string();
+    const std::string command = "tar -xJf '" + archive + "' -C '" + scratch_.path().string() + "'";
+    ASSERT_EQ(std::system(command.c_str()), 0) << "cannot unpack " << archive;
+    golden_ = std::make_unique<GoldenArrays>(folder() / "golden.npz");
+    case_ = json::parse(read_text(folder() / "case.json", 1 << 24));
+    std::printf("%s:\n", GetParam());
+  }
+
+  static fs::path folder() { return fixture("paddle") / GetParam(); }
+
+  using Overrides = std::vector<std::pair<std::string, std::string>>;
+  // `source`: what of the case is imported; empty: its checkpoint.
+  fs::path build(const Overrides& overrides = {}, std::string source = {}) const {
+    const fs::path engine = scratch_.path() / "model.osprey";
+    if (source.empty()) source = case_.at("checkpoint_files").at(0);
+    const std::string config = case_.at("config");
+    build_engine(
+        {.source = scratch_.path() / source, .config = (folder() / config).string(), .overrides = overrides},
+        {}, engine);
+    return engine;
+  }
+  Image photo() const { return read_image(fixture("") / case_.at("image").get<std::string>()); }
+
+  void expect_stage(const std::string& name, const Tensor& got) const;
+  void expect_selection(const Tensor& rows) const;
+  void expect_detections(const Detections& found) const;
+  void expect_mask(std::size_t row, const Rle& got) const;
+
+  ScratchFolder scratch_;
+  std::unique_ptr<GoldenArrays> golden_;
+  json case_;
+};
+
+void PaddleDetection::expect_stage(const std::string& name, const Tensor& got) const {
+  const GoldenStage golden = golden_stage(*golden_, name);
+  const json& told = case_.at("outputs").at(name);
+  const double atol = told.value("atol", 0.0);
+  ASSERT_EQ(got.size(), element_count(golden.shape)) << name;
+  const auto values = got.values<float>();
+  double worst = 0;
+  bool within = true;
+  for (std::size_t i = 0; i < golden.values.size(); ++i) {
+    const double wanted = golden.values[i];
+    const double apart = std::abs(values[i * static_cast<std::size_t>(golden.stride)] - wanted);
+    if (std::isinf(wanted) && values[i * static_cast<std::size_t>(golden.stride)] == wanted) continue;
+    worst = std::max(worst, apart);
+    within = within && apart <= atol + 1e-4 * std::abs(wanted);
+  }
+  std::printf("  %-32s %.1e, %.1e of the largest magnitude (bound %.1e + 1e-4 x)\n", name.c_str(), worst,
+              worst / golden.magnitude(), atol);
+  EXPECT_TRUE(within) << name << ": " << worst << " apart";
+}
+
+void PaddleDetection::expect_selection(const Tensor& rows) const {
+  const auto got = rows.values<std::int32_t>();
+  const std::vector<double> golden = golden_->doubles("enc.topk_index");
+  ASSERT_THAT(got, SizeIs(golden.size()));
+  for (std::size_t i = 0; i < golden.size(); ++i) EXPECT_EQ(got[i], golden[i]) << "query " << i;
+}
+
+// Rows in the golden order; neighbours that nearly tie may have changed places.
+void PaddleDetection::expect_detections(const Detections& found) const {
+  const std::vector<double> golden = golden_->doubles("final.bbox");
+  ASSERT_THAT(found.items, SizeIs(golden.size() / 6));
+  std::vector<bool> ties(found.items.size() + 1);
+  for (const json& i : case_.at("near_ties")) ties[i.get<std::size_t>() + 1] = true;
+  double score = 0, box = 0;
+  for (std::size_t begin = 0, end = 0; begin < found.items.size(); begin = end) {
+    for (end = begin + 1; end < found.items.size() && ties[end];) ++end;
+    std::vector<ClassedBox> wanted, got;
+    for (std::size_t i = begin; i < end; ++i) {
+      const double* row = &golden[6 * i];
+      wanted.push_back({{row[2], row[3], row[4], row[5]}, static_cast<int>(row[0]), row[1]});
+      const Detection& d = found.items[i];
+      got.push_back({{d.box.x0, d.box.y0, d.box.x1, d.box.y1}, d.class_index, d.score});
+    }
+    const auto pairs = match_detections(wanted, got, 0.99);
+    ASSERT_EQ(pairs.size(), wanted.size()) << "detections " << begin << " to " << end;
+    for (const auto& [g, k] : pairs) {
+      score = std::max(score, std::abs(wanted[g].score - got[k].score));
+      for (std::size_t c = 0; c < 4; ++c) box = std::max(box, std::abs(wanted[g].box[c] - got[k].box[c]));
+      if (const auto& mask = found.items[begin + k].mask) expect_mask(begin + g, *mask);
+    }
+  }
+  std::printf("  %zu detections; boxes within %.4f px, scores within %.1e\n", found.items.size(), box, score);
+  EXPECT_LE(score, kScoreBound);
+  EXPECT_LE(box, kBoxBound);
+}
+
+void PaddleDetection::expect_mask(std::size_t row, const Rle& got) const {
+  const std::vector<double> bytes = golden_->doubles("final.mask_rle_bytes"),
+                            offsets = golden_->doubles("final.mask_rle_offsets");
+  const std::string text(bytes.begin() + static_cast<std::ptrdiff_t>(offsets.at(row)),
+                         bytes.begin() + static_cast<std::ptrdiff_t>(offsets.at(row + 1)));
+  const Rle golden = decompress_rle(text, got.height, got.width);
+  const std::array<Rle, 2> both{golden, got};
+  const std::int64_t common = mask_area(merge_masks(both, true)), all = mask_area(merge_masks(both, false));
+  if (all - common <= kMaskPixels) return;
+  EXPECT_GE(static_cast<double>(common) / static_cast<double>(all), kMaskIou)
+      << "mask " << row << ": " << all - common << " pixels differ";
+}
+
+TEST_P(PaddleDetection, EveryStageAndDetection) {
+  std::vector<std::string> stages;
+  for (const std::string& name : golden_->stage_names())
+    if (is_stage(name)) stages.push_back(name);
+  std::vector<std::string> wanted = stages;
+  wanted.emplace_back("enc.topk_index");
+  const CaseRun got = run_with_stages(build(), photo(), wanted);
+  // In the order in which the framework makes them, so that the first that departs comes first.
+  for (const auto& [name, told] : case_.at("outputs").items())
+    if (std::find(stages.begin(), stages.end(), name) != stages.end())
+      expect_stage(name, got.stages.at(name));
+  expect_selection(got.stages.at("enc.topk_index"));
+  expect_detections(got.detections);
+}
+
+// Both forms of the exported model detect what the checkpoint does, to the last bit but for the order in
+// which batch norms and branches were folded.
+TEST_P(PaddleDetection, TheExportedModelIsTheCheckpointsModel) {
+  if (!case_.contains("export")) GTEST_SKIP() << "the case has no exported model";
+  const std::string archive = (folder() / case_.at("export").at("archive").get<std::string>()).string();
+  const std::string command = "tar -xJf '" + archive + "' -C '" + scratch_.path().string() + "'";
+  ASSERT_EQ(std::system(command.c_str()), 0) << "cannot unpack " << archive;
+  for (const char* form : {"export_pir", "export_legacy"}) {
+    std::printf("  %s:\n", form);
+    expect_detections(run_with_stages(build({}, form), photo(), {}).detections);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, PaddleDetection,
+                         testing::Values("mask_rtdetr_narrow", "rtdetr_hgnetv2_l", "mask_rtdetr_hgnetv2_l"));
+
+}  // namespace
+}  // namespace osprey
