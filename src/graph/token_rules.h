@@ -8,7 +8,7 @@ namespace osprey {
 // The images of a batch whose tokens these rows are, `per_image` of each.
 inline Dim images_of(std::string_view op, const Dim& rows, std::int64_t per_image) {
   require(per_image >= 1, "{}: {} rows an image", op, per_image);
-  const Dim images = rows.floor_div(per_image);
+  Dim images = rows.floor_div(per_image);
   require(rows.is_exact() && images * per_image == rows, "{}: {} rows are no {} for each image", op,
           to_string(rows), per_image);
   return images;

@@ -174,7 +174,7 @@ std::vector<std::array<double, 2>> ratio_sides(const KeyedConfig& config) {
 // In strides, one number a level.
 std::vector<double> anchor_scales(const KeyedConfig& config, std::size_t levels) {
   const ConfigTree& node = config.node("anchor_scale");
-  const std::vector<double> out =
+  std::vector<double> out =
       node.is_list() ? node.as_doubles() : std::vector<double>(levels, node.as_double());
   if (out.size() != levels) node.refuse(fmt::format("a number, or one for each of {} levels", levels));
   for (const double scale : out)

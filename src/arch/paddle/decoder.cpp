@@ -58,7 +58,6 @@ class Builder {
     memory_ = tokens_of_levels();
     const Selected selected = select();
     ValueId x = selected.content, boxes = sigmoid("transformer.decoder.start", selected.box_logits);
-    Decoded out;
     for (int i = 0; i < m_.layers; ++i) {
       const std::string name = fmt::format("transformer.decoder.layers.{}", i);
       const std::string stage = fmt::format("decoder.layer{}.", i);

@@ -24,8 +24,8 @@ Tensor position_embedding(std::int64_t height, std::int64_t width, std::int64_t 
     for (std::int64_t i = 0; i < quarter; ++i) {
       const auto share = static_cast<float>(i) / static_cast<float>(quarter);
       const float frequency = 1.0f / std::pow(temperature, share);
-      const float w = static_cast<float>(t / height) * frequency,
-                  h = static_cast<float>(t % height) * frequency;
+      const std::int64_t column = t / height, row = t % height;
+      const float w = static_cast<float>(column) * frequency, h = static_cast<float>(row) * frequency;
       to[i] = std::sin(w), to[quarter + i] = std::cos(w);
       to[2 * quarter + i] = std::sin(h), to[3 * quarter + i] = std::cos(h);
     }

@@ -16,7 +16,7 @@ constexpr int kMaxSide = 1 << 13, kMaxWidth = 1 << 14, kMaxLayers = 64;
 
 // A key of a module, or what all modules share under that name, or `otherwise`.
 const ConfigTree* shared(const KeyedConfig& config, const std::string& module, const std::string& key) {
-  for (const std::string& path : {module + "." + key, key})
+  for (const std::string& path : {fmt::format("{}.{}", module, key), key})
     if (const ConfigTree& node = config.node(path); !node.is_null()) return &node;
   return nullptr;
 }
@@ -31,7 +31,7 @@ int shared_count(const KeyedConfig& config, const std::string& module, const std
 
 // Stages or levels by number, ascending.
 std::vector<int> indices(const KeyedConfig& config, const std::string& key, int least, int most) {
-  const std::vector<int> out = config.integers(key);
+  std::vector<int> out = config.integers(key);
   bool good = !out.empty();
   for (std::size_t i = 0; i < out.size(); ++i)
     good = good && out[i] >= least && out[i] <= most && (i == 0 || out[i] > out[i - 1]);
@@ -100,7 +100,7 @@ void read_normalisation(const ConfigTree& normalize, Reader& out) {
 }
 
 std::string neck(const KeyedConfig& config) {
-  const std::string name = config.text("DETR.neck");
+  std::string name = config.text("DETR.neck");
   if (name != (has_masks(config) ? "MaskHybridEncoder" : "HybridEncoder"))
     config.refuse("DETR.neck",
                   "RTDETRTransformer goes with HybridEncoder, MaskRTDETR with MaskHybridEncoder");

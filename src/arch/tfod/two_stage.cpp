@@ -83,7 +83,7 @@ Proposed propose(Net& net, const TwoStage& m, ValueId features, ValueId geometry
   DetectAnchors detect{.strides = {static_cast<float>(stride[0]), static_cast<float>(stride[1])},
                        .offsets = {static_cast<float>(offset[0]) / static_cast<float>(stride[0]),
                                    static_cast<float>(offset[1]) / static_cast<float>(stride[1])},
-                       .anchors = {anchors},
+                       .anchors = anchors,
                        .classes = 1,
                        .cells = anchor_cells(p.anchors),
                        .scores = AnchorScores::kSoftmaxSkipFirst,

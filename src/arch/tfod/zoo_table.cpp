@@ -131,7 +131,7 @@ struct TwoStageRow {
   std::string_view extractor, crops = kResNetCrops;
   bool tpu = true;
   int detections = 300, stages = 2;
-  std::string_view masks = "";
+  std::string_view masks;
 };
 
 Official two_stage(const TwoStageRow& row) {
