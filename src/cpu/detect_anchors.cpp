@@ -191,7 +191,8 @@ class DetectAnchorsStep final : public CpuStep {
 
   Box decoded(CpuRun& run, std::int64_t image, const Geometry& geometry, std::uint32_t row) const {
     const auto place = ranking_.place_in_level(row);
-    const auto level = place.first, at = place.second;
+    const std::size_t level = place.first;
+    const std::int64_t at = place.second;
     const CpuPlanes planes(run.in(2 * level + 1));
     const float* const deltas = rows_of<float>(run.in(2 * level + 1));
     const std::int64_t anchors = op_.anchors_of(level), anchor = at % anchors, pixel = at / anchors;

@@ -70,7 +70,7 @@ std::string listed(const std::vector<fs::path>& files) {
 }
 
 std::optional<fs::path> find_index(const fs::path& folder) {
-  const auto named = index_by_state(folder);
+  auto named = index_by_state(folder);
   if (named && is_file(*named)) return named;
   const auto all = indexes_in(folder);
   if (all.size() == 1) return all[0];
