@@ -1,13 +1,13 @@
 // Detectron2 (github.com/facebookresearch/detectron2): Fast, Faster, Mask, Keypoint and Cascade R-CNN on
 // ResNets with FPN, C4 or dilated C5, RetinaNet, and region proposal networks alone, as its YAML configs
 // describe them. Weight names are its checkpoints'.
-#include <filesystem>
 
 #include "arch/detectron2/checkpoint.h"
 #include "arch/detectron2/options.h"
 #include "arch/detectron2/zoo.h"
 #include "arch/family.h"
 #include "arch/family/categories.h"
+#include "arch/family/metadata.h"
 #include "ops/decode_boxes.h"
 #include "ops/global_average_pool.h"
 #include "ops/mean.h"
@@ -217,16 +217,6 @@ std::vector<NamedTensor> tensors_of(const Checkpoint& checkpoint, const Config& 
   return from_detectron1(checkpoint, {.pyramid = m.pyramid, .res5_in_heads = res5_in_heads});
 }
 
-// Names only: an engine's bytes must not tell where it was built.
-std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
-
-std::map<std::string, std::string> metadata(const ImportRequest& request) {
-  std::map<std::string, std::string> out{{"checkpoint", file_name(request.source)},
-                                         {"config", file_name(request.config)}};
-  for (const auto& [key, value] : request.overrides) out["set " + key] = value;
-  return out;
-}
-
 int recognise(const ImportRequest& request) {
   if (is_detectron2(request.checkpoint)) return 2;
   return is_detectron1(request.checkpoint) ? 1 : 0;
@@ -251,7 +241,7 @@ Model build(const ImportRequest& request) {
               .family = "detectron2",
               .description = describe(config, trunk),
               .categories = categories(config),
-              .metadata = metadata(request)};
+              .metadata = metadata_of(request)};
   model.weights = net.account();
   return model;
 }

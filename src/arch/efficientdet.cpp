@@ -2,12 +2,12 @@
 // D7x and lite, from its TensorFlow checkpoints and hyper-parameters. Weight names are its checkpoints' own.
 // The post-processings are those of tf2/postprocess.py: `--set post_mode=global|per_class|combined`, of which
 // the first is what the framework exports, and `--set nms_configs.method=gaussian|hard`.
-#include <filesystem>
 
 #include "arch/blocks/photo_io.h"
 #include "arch/efficientdet/keys.h"
 #include "arch/efficientdet/options.h"
 #include "arch/family.h"
+#include "arch/family/metadata.h"
 #include "ops/normalize_image.h"
 #include "ops/resize_image.h"
 
@@ -46,17 +46,6 @@ Detected detections(Net& net, const KeyedConfig& config, const Features& levels,
   return stage_detections(net, net.add_all(detection_options(config, size), std::move(inputs), "detections"));
 }
 
-// Names only: an engine's bytes must not tell where it was built.
-std::map<std::string, std::string> metadata(const ImportRequest& request) {
-  const auto file_name = [](const std::string& path) {
-    return std::filesystem::path(path).filename().string();
-  };
-  std::map<std::string, std::string> out{{"checkpoint", file_name(request.source)},
-                                         {"config", file_name(request.config)}};
-  for (const auto& [key, value] : request.overrides) out["set " + key] = value;
-  return out;
-}
-
 int recognise(const ImportRequest& request) { return is_efficientdet(request.checkpoint) ? 2 : 0; }
 
 Model build(const ImportRequest& request) {
@@ -75,7 +64,7 @@ Model build(const ImportRequest& request) {
               .description = fmt::format("EfficientDet, {}, {}x{}", config.text("backbone_name"), size.height,
                                          size.width),
               .categories = categories(config),
-              .metadata = metadata(request)};
+              .metadata = metadata_of(request)};
   model.weights = net.account();
   model.weights.unused.insert(model.weights.unused.end(), variables.passed_over.begin(),
                               variables.passed_over.end());

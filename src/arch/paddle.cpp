@@ -1,10 +1,10 @@
 // PaddleDetection's RT-DETR (Lv et al., 2024) and Mask RT-DETR (github.com/PaddlePaddle/PaddleDetection,
 // configs/rtdetr and configs/mask_rtdetr), from .pdparams or exported models and its YAML configs. Weight
 // names are its checkpoints'.
-#include <filesystem>
 
 #include "arch/blocks/photo_io.h"
 #include "arch/family.h"
+#include "arch/family/metadata.h"
 #include "arch/paddle/checkpoint.h"
 #include "arch/paddle/inference.h"
 #include "arch/paddle/options.h"
@@ -65,17 +65,6 @@ void outputs(Net& net, const PostProcess& m, int queries, const Decoded& decoded
     mask_outputs(net, m, decoded, prototypes, detected.boxes, rows, geometry);
 }
 
-// Names only: an engine's bytes must not tell where it was built.
-std::map<std::string, std::string> metadata(const ImportRequest& request) {
-  const auto file_name = [](const std::string& path) {
-    return std::filesystem::path(path).filename().string();
-  };
-  std::map<std::string, std::string> out{{"checkpoint", file_name(request.source)},
-                                         {"config", file_name(request.config)}};
-  for (const auto& [key, value] : request.overrides) out["set " + key] = value;
-  return out;
-}
-
 // A config, and what a request changes of it.
 struct Plan {
   KeyedConfig config;
@@ -132,7 +121,7 @@ Model build(const ImportRequest& request) {
               .family = "paddle",
               .description = describe(plan.config, plan.reader),
               .categories = categories(plan.config),
-              .metadata = metadata(request)};
+              .metadata = metadata_of(request)};
   model.weights = net.account();
   return model;
 }

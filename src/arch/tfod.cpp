@@ -1,9 +1,9 @@
 // TensorFlow's Object Detection API, version 2 (github.com/tensorflow/models, research/object_detection):
 // what its pipeline.config describes, over its checkpoints and SavedModels.
-#include <filesystem>
 
 #include "arch/family.h"
 #include "arch/family/categories.h"
+#include "arch/family/metadata.h"
 #include "arch/family/select.h"
 #include "arch/tfod/checkpoint.h"
 #include "arch/tfod/ssd_options.h"
@@ -23,12 +23,8 @@ std::vector<Category> categories(int classes) {
   return static_cast<int>(coco.size()) == classes ? coco : numbered_categories(classes);
 }
 
-// Names only: an engine's bytes must not tell where it was built.
-std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
-
 std::map<std::string, std::string> metadata(const ImportRequest& request, const Loaded& loaded) {
-  std::map<std::string, std::string> out{{"checkpoint", file_name(request.source)}, {"config", loaded.name}};
-  for (const auto& [key, value] : request.overrides) out["set " + key] = value;
+  std::map<std::string, std::string> out = metadata_of(request, loaded.name);
   for (std::size_t i = 0; i < loaded.warnings.size(); ++i)
     out[fmt::format("{}{}", kConfigWarning, i + 1)] = loaded.warnings[i];
   return out;

@@ -28,26 +28,35 @@ void for_rows(int rows, int threads, Body&& body) {
   });
 }
 
+// Writes each photo's geometry and calls resize(resizer, photo, size, n) with the resizer of its place in the
+// batch.
+template <class Resizer, class Resize>
+void for_photos(const ResizeImage& op, CpuRun& run, std::vector<Resizer>& resizers, Resize&& resize) {
+  const std::span<const ImageView> photos = run.photos();
+  auto* const geometry = mutable_rows_of<std::array<float, 6>>(run.out(1));
+  resizers.resize(std::max(resizers.size(), photos.size()));
+  for (std::size_t n = 0; n < photos.size(); ++n) {
+    const NetworkSize to = network_size(op, photos[n].width, photos[n].height);
+    geometry[n] = to.geometry;
+    resize(resizers[n], photos[n], to.size, n);
+  }
+}
+
 class ResizeImageStep final : public CpuStep {
  public:
   explicit ResizeImageStep(CpuPrepare& prepare) : op_(prepare.op<ResizeImage>()) {}
 
   void run(CpuRun& run) override {
-    const std::span<const ImageView> photos = run.photos();
     const CpuValue& out = run.out(0);
     const std::ptrdiff_t stride = out.dims[2] * 3, slot = out.dims[1] * stride;
-    auto* const geometry = mutable_rows_of<std::array<float, 6>>(run.out(1));
-    resizers_.resize(std::max(resizers_.size(), photos.size()));
-    for (std::size_t n = 0; n < photos.size(); ++n) {
-      const NetworkSize to = network_size(op_, photos[n].width, photos[n].height);
-      check(to.size.height <= out.dims[1] && to.size.width <= out.dims[2],
-            "resize_image: {}x{} in a slot of {}x{}", to.size.width, to.size.height, out.dims[2],
-            out.dims[1]);
-      geometry[n] = to.geometry;
-      resize(resizers_[n], photos[n], to.size,
-             mutable_rows_of<std::uint8_t>(out) + static_cast<std::ptrdiff_t>(n) * slot, stride,
-             run.threads());
-    }
+    for_photos(
+        op_, run, resizers_, [&](Resizer& resizer, const ImageView& photo, ImageSize to, std::size_t n) {
+          check(to.height <= out.dims[1] && to.width <= out.dims[2], "resize_image: {}x{} in a slot of {}x{}",
+                to.width, to.height, out.dims[2], out.dims[1]);
+          resize(resizer, photo, to,
+                 mutable_rows_of<std::uint8_t>(out) + static_cast<std::ptrdiff_t>(n) * slot, stride,
+                 run.threads());
+        });
   }
 
  private:
@@ -105,14 +114,9 @@ class CubicResizeStep final : public CpuStep {
   explicit CubicResizeStep(CpuPrepare& prepare) : op_(prepare.op<ResizeImage>()) {}
 
   void run(CpuRun& run) override {
-    const std::span<const ImageView> photos = run.photos();
-    auto* const geometry = mutable_rows_of<std::array<float, 6>>(run.out(1));
-    resizers_.resize(std::max(resizers_.size(), photos.size()));
-    for (std::size_t n = 0; n < photos.size(); ++n) {
-      const NetworkSize to = network_size(op_, photos[n].width, photos[n].height);
-      geometry[n] = to.geometry;
-      resize(resizers_[n], photos[n], to.size, n, run);
-    }
+    for_photos(op_, run, resizers_, [&](auto& resizer, const ImageView& photo, ImageSize to, std::size_t n) {
+      resize(resizer, photo, to, n, run);
+    });
   }
 
  private:
@@ -142,14 +146,9 @@ class TfResizeStep final : public CpuStep {
   explicit TfResizeStep(CpuPrepare& prepare) : op_(prepare.op<ResizeImage>()), table_(op_) {}
 
   void run(CpuRun& run) override {
-    const std::span<const ImageView> photos = run.photos();
-    auto* const geometry = mutable_rows_of<std::array<float, 6>>(run.out(1));
-    resizers_.resize(std::max(resizers_.size(), photos.size()));
-    for (std::size_t n = 0; n < photos.size(); ++n) {
-      const NetworkSize to = network_size(op_, photos[n].width, photos[n].height);
-      geometry[n] = to.geometry;
-      resize(resizers_[n], photos[n], to.size, n, run);
-    }
+    for_photos(op_, run, resizers_, [&](auto& resizer, const ImageView& photo, ImageSize to, std::size_t n) {
+      resize(resizer, photo, to, n, run);
+    });
   }
 
  private:

@@ -13,6 +13,7 @@
 
 #include "cuda/greedy.cuh"
 #include "cuda/numbers.cuh"
+#include "cuda/score_scan.cuh"
 #include "ops/detect_anchors.h"
 
 namespace osprey {
@@ -126,7 +127,7 @@ struct Logits {
   }
 
   // Calls f(index, logit) for the columns of [begin, end) whose logit is at least `floor`, with all threads
-  // of the block, four at a time from aligned memory. (Of a softmax [begin, end) holds whole pairs.)
+  // of the block. (Of a softmax [begin, end) holds whole pairs.)
   template <class F>
   __device__ void each(unsigned begin, unsigned end, float floor, F&& f) const {
     const unsigned thread = threadIdx.x, threads = blockDim.x;
@@ -137,32 +138,7 @@ struct Logits {
       }
       return;
     }
-    constexpr unsigned kAtOnce = 4;
-    const auto misaligned = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(values + begin) / 4 % 4);
-    const unsigned head = min(end, begin + (4 - misaligned) % 4), quads = (end - head) / 4;
-    const auto* vectors = reinterpret_cast<const float4*>(values + head);
-    const auto one = [&](unsigned i) {
-      if (const float raw = values[i]; raw >= floor) f(i, raw);
-    };
-    if (begin + thread < head) one(begin + thread);
-    if (head + 4 * quads + thread < end) one(head + 4 * quads + thread);
-    for (unsigned first = thread; first < quads; first += kAtOnce * threads) {
-      float4 v[kAtOnce];
-#pragma unroll
-      for (unsigned k = 0; k < kAtOnce; ++k) {
-        const unsigned at = first + k * threads;
-        v[k] = at < quads ? __ldg(vectors + at) : float4{-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-      }
-#pragma unroll
-      for (unsigned k = 0; k < kAtOnce; ++k) {
-        const unsigned at = head + 4 * (first + k * threads);
-        if (!(v[k].x >= floor || v[k].y >= floor || v[k].z >= floor || v[k].w >= floor)) continue;
-        if (v[k].x >= floor) f(at, v[k].x);
-        if (v[k].y >= floor) f(at + 1, v[k].y);
-        if (v[k].z >= floor) f(at + 2, v[k].z);
-        if (v[k].w >= floor) f(at + 3, v[k].w);
-      }
-    }
+    each_score(values, begin, end, floor, [&](float raw, unsigned i) { f(i, raw); });
   }
 };
 

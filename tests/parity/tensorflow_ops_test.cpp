@@ -186,6 +186,14 @@ void expect_detections(const std::vector<ClassedBox>& got, const std::vector<Cla
   EXPECT_GE(found + missing, golden.size());
 }
 
+// As the fixtures' configs have it.
+const Nms kSuppression{.iou = 0.6f,
+                       .max_detections = 100,
+                       .offset_limit = 0,
+                       .max_per_group = 100,
+                       .clip = KeptClip::kDropEmpty,
+                       .group_first = true};
+
 // SSD 300: every decoded box and score of the exported model through the suppression.
 TEST(TensorflowOps, MulticlassSuppression) {
   const auto folder = fixture("tfod/ssd_mobilenet_v2_320");
@@ -208,13 +216,7 @@ TEST(TensorflowOps, MulticlassSuppression) {
                              {geometry_of(300)}}});
   EXPECT_EQ(rows[0].dim(0), anchors * (columns - 1));
   const std::vector<Tensor> got =
-      run_kernel({.op = Nms{.iou = 0.6f,
-                            .max_detections = 100,
-                            .offset_limit = 0,
-                            .max_per_group = 100,
-                            .clip = KeptClip::kDropEmpty,
-                            .group_first = true},
-                  .inputs = {{rows[0]}, {rows[1]}, {rows[2]}, {geometry_of(300)}}});
+      run_kernel({.op = kSuppression, .inputs = {{rows[0]}, {rows[1]}, {rows[2]}, {geometry_of(300)}}});
   expect_detections(detections_of(got), golden_detections(golden, "det__", 300), 0, 0, 1e-4);
 }
 
@@ -305,13 +307,7 @@ TEST_F(MaskRcnnHeads, Detections) {
                              {deltas},
                              {geometry_of(kSide)}}});
   const std::vector<Tensor> got =
-      run_kernel({.op = Nms{.iou = 0.6f,
-                            .max_detections = 100,
-                            .offset_limit = 0,
-                            .max_per_group = 100,
-                            .clip = KeptClip::kDropEmpty,
-                            .group_first = true},
-                  .inputs = {{rows[0]}, {rows[1]}, {rows[2]}, {geometry_of(kSide)}}});
+      run_kernel({.op = kSuppression, .inputs = {{rows[0]}, {rows[1]}, {rows[2]}, {geometry_of(kSide)}}});
   expect_detections(detections_of(got), golden_detections(golden, "det__", kSide), 0, 1e-6, 2e-3);
 }
 
