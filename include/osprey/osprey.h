@@ -6,4 +6,5 @@
 #include "osprey/engine.h"
 #include "osprey/error.h"
 #include "osprey/image.h"
+#include "osprey/photo_demo.h"
 #include "osprey/version.h"

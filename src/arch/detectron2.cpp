@@ -7,7 +7,9 @@
 #include "arch/detectron2/zoo.h"
 #include "arch/family.h"
 #include "arch/family/categories.h"
+#include "arch/family/detectron1.h"
 #include "arch/family/metadata.h"
+#include "arch/family/training_checkpoint.h"
 #include "ops/decode_boxes.h"
 #include "ops/global_average_pool.h"
 #include "ops/mean.h"
@@ -167,7 +169,7 @@ void proposal_network(Net& net, const Config& config, const Backbone& m, const N
   Rpn options = rpn_options(config);
   options.last = true;
   const Proposals found = proposals(net, config, options, backbone(net, m, input.image), input.geometry);
-  photo_outputs(net, {found.boxes, found.logits, kNoValue}, {}, input.geometry, clip);
+  photo_outputs(net, {found.boxes, found.scores, kNoValue}, {}, input.geometry, clip);
 }
 
 enum class Meta : std::uint8_t { kRcnn, kRetinaNet, kProposals };
@@ -180,8 +182,6 @@ Meta meta_architecture(const Config& config) {
   config.refuse("MODEL.META_ARCHITECTURE", "only GeneralizedRCNN, RetinaNet and ProposalNetwork are");
 }
 
-// The data set's names where the count fits, which it does not when somebody trained on their own data and
-// left the config's data set as it was.
 std::vector<Category> categories(const Config& config) {
   const Meta meta = meta_architecture(config);
   if (meta == Meta::kProposals) return {{"object", 1}};  // anything at all
@@ -189,13 +189,7 @@ std::vector<Category> categories(const Config& config) {
                                                             : "MODEL.ROI_HEADS.NUM_CLASSES");
   auto data = config.texts("DATASETS.TRAIN");
   if (data.empty()) data = config.texts("DATASETS.TEST");
-  const std::string name = data.empty() ? "" : data[0];
-  std::vector<Category> out;
-  if (name.starts_with("coco_")) out = coco_categories();
-  if (name.starts_with("keypoints_coco_")) out = person_category();
-  if (name.starts_with("voc_")) out = voc_categories();
-  if (name.starts_with("cityscapes_")) out = cityscapes_categories();
-  return static_cast<int>(out.size()) == count ? out : numbered_categories(count);
+  return categories_of_dataset(data.empty() ? "" : data[0], count);
 }
 
 std::string describe(const Config& config, const Backbone& m) {
@@ -246,12 +240,7 @@ Model build(const ImportRequest& request) {
   return model;
 }
 
-std::vector<std::pair<std::string, std::string>> zoo() {
-  std::vector<std::pair<std::string, std::string>> out;
-  for (const Official& o : officials())
-    if (!o.title.empty()) out.emplace_back(o.name, o.title);
-  return out;
-}
+std::vector<std::pair<std::string, std::string>> zoo() { return officials().titles(); }
 
 }  // namespace
 }  // namespace detectron2

@@ -126,7 +126,7 @@ TEST(ZooTable, SizesWithoutASecondOrFirstStage) {
 }
 
 TEST(ZooTable, NamesMayLackFolderAndExtension) {
-  using detectron2::find_official;
+  const auto find_official = [](std::string_view name) { return detectron2::officials().find(name); };
   const auto* full = find_official("COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml");
   ASSERT_NE(full, nullptr);
   EXPECT_EQ(find_official("keypoint_rcnn_R_50_FPN_1x"), full);

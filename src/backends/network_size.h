@@ -40,6 +40,22 @@ constexpr float fitting_scale(int width, int height, int into_width, int into_he
                   static_cast<float>(into_width) / static_cast<float>(width));
 }
 
+// To the next whole number, halves to the even one; of values from 0 to 2^31.
+constexpr int round_half_even(double v) {
+  const int whole = static_cast<int>(v);
+  const double rest = v - whole;
+  return rest > 0.5 || (rest == 0.5 && whole % 2 == 1) ? whole + 1 : whole;
+}
+
+// Fit::kShortSide. Doubles, as Python has them: products of two sizes are exact.
+constexpr ImageSize short_side_size(int width, int height, int shortest, int longest) {
+  const double shorter = std::min(width, height), longer = std::max(width, height);
+  int side = shortest;
+  if (longer / shorter * side > longest) side = round_half_even(longest * shorter / longer);
+  const auto scaled = [&](int from) { return static_cast<int>(static_cast<double>(side) * from / shorter); };
+  return width < height ? ImageSize{side, scaled(height)} : ImageSize{scaled(width), side};
+}
+
 struct NetworkSize {
   ImageSize size;
   std::array<float, 6> geometry;  // the photo's row of `geometry`
@@ -78,11 +94,13 @@ constexpr NetworkSize tensorflow_size(const FitRule& op, int width, int height) 
 }
 
 constexpr NetworkSize network_size(const FitRule& op, int width, int height) {
-  if (op.fit != Fit::kShortestEdge) return tensorflow_size(op, width, height);
+  if (op.fit != Fit::kShortestEdge && op.fit != Fit::kShortSide) return tensorflow_size(op, width, height);
   const bool canvas = op.canvas_height > 0;
-  const ImageSize size = canvas
-                             ? size_on_canvas(width, height, op.canvas_width, op.canvas_height)
-                             : at_least_one_pixel(shortest_edge_size(width, height, op.shortest, op.longest));
+  const ImageSize size =
+      canvas ? size_on_canvas(width, height, op.canvas_width, op.canvas_height)
+             : at_least_one_pixel(op.fit == Fit::kShortSide
+                                      ? short_side_size(width, height, op.shortest, op.longest)
+                                      : shortest_edge_size(width, height, op.shortest, op.longest));
   const auto w = static_cast<float>(width), h = static_cast<float>(height);
   if (canvas) {
     const auto back =

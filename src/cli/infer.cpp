@@ -1,5 +1,7 @@
 // osprey infer: detections of images, as pictures, tables and JSON.
 #include <algorithm>
+#include <limits>
+#include <optional>
 #include <set>
 
 #include "cli/support/detection_type.h"
@@ -10,6 +12,8 @@
 #include "cli/support/source_flags.h"
 #include "cli/support/verb.h"
 #include "core/error.h"
+#include "draw/heatmaps.h"
+#include "engine/mask_maps.h"
 #include "engine/runtime.h"
 #include "engine/source.h"
 #include "eval/detections_io.h"
@@ -27,8 +31,8 @@ struct Options {
   std::vector<std::string> inputs;
   DeviceFlags device;
   ThresholdFlags thresholds;
-  int batch = 1;
-  bool by_instance = false;
+  int batch = 1, masks_per_dim = 2;
+  bool by_instance = false, heatmaps = false;
 };
 
 std::vector<std::string> split(const std::string& text) {
@@ -141,6 +145,7 @@ class Writers {
         picture_(formats.contains("picture")),
         tsv_(formats.contains("tsv")) {
     draw_.color_by = o.by_instance ? ColorBy::kInstance : ColorBy::kClass;
+    draw_.min_keypoint_score = least_keypoint_score(engine.graph());
     if (formats.contains("json"))
       json_.emplace(folder_ / "detections.json", fs::path(o.engine).filename().string(), labels_);
     if (!formats.contains("coco")) return;
@@ -149,9 +154,13 @@ class Writers {
     coco_.emplace(folder_ / "coco_results.json", std::move(ids));
   }
 
-  void add(const fs::path& file, const Image& photo, const Detections& found) {
+  // `maps`: what is shown instead of the photo, if anything.
+  void add(const fs::path& file, const Image& photo, const Detections& found, const MaskMaps* maps,
+           int masks_per_dim) {
     ++count_;
-    if (picture_) write_image(picture_path(folder_, file), draw_detections(photo, found, labels_, draw_));
+    if (picture_)
+      write_image(picture_path(folder_, file), maps ? heatmaps(*maps, found, masks_per_dim)
+                                                    : draw_detections(photo, found, labels_, draw_));
     if (tsv_) write_tsv(folder_ / (file.stem().string() + ".tsv"), found);
     if (json_) json_->add(file.filename().string(), found);
     if (coco_) coco_->add(image_id_of(file, count_), found);
@@ -162,6 +171,12 @@ class Writers {
   }
 
  private:
+  static Image heatmaps(const MaskMaps& maps, const Detections& found, int side) {
+    const auto count = static_cast<std::size_t>(side) * static_cast<std::size_t>(side);
+    return draw_heatmaps(found.width, found.height,
+                         maps.best(found, count, -std::numeric_limits<float>::infinity()), side);
+  }
+
   fs::path folder_;
   std::vector<std::string> labels_;
   bool picture_, tsv_;
@@ -181,6 +196,9 @@ int infer(const Options& o, const CommonOptions& common) {
   const ProposalSource proposals(o.proposals, o.engine, *engine);
   const std::vector<std::string> labels = labels_of(o, *engine);
   Dump dump(o, engine->graph());
+  std::optional<MaskMaps> maps;
+  if (o.heatmaps) maps.emplace(engine);
+  if (maps && o.batch != 1) fail(ErrorCode::kUsage, "--show-mask-heatmaps goes with --batch 1");
   make_folder(o.output);
 
   DetectionSession session(engine);
@@ -197,10 +215,11 @@ int infer(const Options& o, const CommonOptions& common) {
     const std::vector<ImageView> views(photos.begin(), photos.end());
     RunOptions options{.parameters = run_parameters(o.thresholds.values)};
     dump.ask(options);
+    if (maps) maps->ask(options);
     std::vector<Detections> found = session.detect(views, options, nullptr, proposals.of(names));
     for (std::size_t i = begin; i < end; ++i) {
       o.type.apply(found[i - begin]);
-      writers.add(files[i], photos[i - begin], found[i - begin]);
+      writers.add(files[i], photos[i - begin], found[i - begin], maps ? &*maps : nullptr, o.masks_per_dim);
       count += found[i - begin].items.size();
     }
     bar.update(static_cast<double>(end) / static_cast<double>(files.size()), "detecting");
@@ -237,6 +256,11 @@ Verb infer_verb() {
             ->check(CLI::Range(1, 256));
         app.add_flag("--color-by-instance", o->by_instance,
                      "A colour for each detection instead of each class");
+        app.add_flag("--show-mask-heatmaps", o->heatmaps,
+                     "Pictures of the best masks' probabilities instead of the photos");
+        app.add_option("--masks-per-dim", o->masks_per_dim, "Heat maps a row and column of such a picture")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 64));
         app.add_option("--dump", o->dump, "Values inside the network to keep, of the first batch: NAME,...");
         app.add_option("--dump-to", o->dump_to, "NumPy file (.npz) for --dump");
         return [o, &common] { return infer(*o, common); };

@@ -1,5 +1,6 @@
 // Box arithmetic that the detection kernels share, in float32 and in Detectron2's order of operations
-// (Box2BoxTransform.apply_deltas, Boxes.clip, torchvision's box_iou): one rounding per operation, no +1.
+// (Box2BoxTransform.apply_deltas, Boxes.clip, torchvision's box_iou): one rounding per operation, and no +1
+// but for inclusive boxes (graph/box_rules.h).
 #pragma once
 
 #include <cmath>
@@ -54,6 +55,14 @@ inline bool has_nan(const Box& b) {
   return std::isnan(b.x0) || std::isnan(b.y0) || std::isnan(b.x1) || std::isnan(b.y1);
 }
 
+// What is added to the sides of boxes, and what their clip ends before the extent.
+constexpr float inclusive_pixel(bool inclusive) { return inclusive ? 1.0f : 0.0f; }
+
+inline float area_of(const Box& b, bool inclusive) {
+  const float pixel = inclusive_pixel(inclusive);
+  return (b.width() + pixel) * (b.height() + pixel);
+}
+
 // Both sides longer than `least`; false with NaN.
 inline bool has_extent(const Box& b, float least = 0) { return b.width() > least && b.height() > least; }
 
@@ -62,19 +71,26 @@ struct BoxDecoder {
   float wx = 1, wy = 1, ww = 1, wh = 1;
   float max_log_scale = 0;         // 0: no limit
   int x = 0, y = 1, w = 2, h = 3;  // places of the deltas
+  float pixel = 0;                 // of inclusive boxes: 1
 
-  BoxDecoder(const std::vector<float>& weights, float max_log, DeltaOrder order = DeltaOrder::kXywh)
-      : wx(weights[0]), wy(weights[1]), ww(weights[2]), wh(weights[3]), max_log_scale(max_log) {
+  BoxDecoder(const std::vector<float>& weights, float max_log, DeltaOrder order = DeltaOrder::kXywh,
+             bool inclusive = false)
+      : wx(weights[0]),
+        wy(weights[1]),
+        ww(weights[2]),
+        wh(weights[3]),
+        max_log_scale(max_log),
+        pixel(inclusive_pixel(inclusive)) {
     if (order == DeltaOrder::kYxhw) x = 1, y = 0, w = 3, h = 2;
   }
 
   Box operator()(const Box& from, const float* delta) const {
-    const float width = from.width(), height = from.height();
+    const float width = from.width() + pixel, height = from.height() + pixel;
     const float center_x = from.x0 + 0.5f * width, center_y = from.y0 + 0.5f * height;
     const float moved_x = delta[x] / wx * width + center_x, moved_y = delta[y] / wy * height + center_y;
     const float half_w = 0.5f * (exp_clamped(delta[w] / ww) * width),
                 half_h = 0.5f * (exp_clamped(delta[h] / wh) * height);
-    return {moved_x - half_w, moved_y - half_h, moved_x + half_w, moved_y + half_h};
+    return {moved_x - half_w, moved_y - half_h, moved_x + half_w - pixel, moved_y + half_h - pixel};
   }
 
  private:

@@ -88,8 +88,7 @@ class Suppressor {
         std::push_heap(waiting_.begin(), waiting_.end(), later);
         return;
       }
-    } else if (vectorised<suppressed>(&std::as_const(kept_), &std::as_const(candidate.box), group,
-                                      rules_.iou)) {
+    } else if (suppressed(kept_, candidate.box, group, rules_.iou)) {
       return;
     }
     keep(candidate, group);

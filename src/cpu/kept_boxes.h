@@ -12,11 +12,12 @@ namespace osprey {
 
 inline constexpr std::int64_t kKeptBlock = 64;  // boxes compared before looking whether one overlaps
 
-// A column each; zeros behind the last box up to a whole block, which overlap nothing.
+// A column each; behind the last box up to a whole block are boxes that overlap nothing.
 struct KeptBoxes {
   float *x0, *y0, *x1, *y1, *area;
   std::int32_t* group;
   std::int64_t count = 0;
+  bool inclusive = false;
 
   // Columns of `capacity` boxes, a multiple of kKeptBlock, one after the other in `memory`.
   static constexpr std::int64_t kColumns = 6;
@@ -34,7 +35,7 @@ struct KeptBoxes {
   void add(const Box& b, std::int32_t g) {
     if (count % kKeptBlock == 0) clear_block();
     x0[count] = b.x0, y0[count] = b.y0, x1[count] = b.x1, y1[count] = b.y1;
-    area[count] = b.area(), group[count] = g;
+    area[count] = area_of(b, inclusive), group[count] = g;
     ++count;
   }
   float iou(std::int64_t i, const Box& b) const {
@@ -46,15 +47,19 @@ struct KeptBoxes {
 
  private:
   void clear_block() {
-    for (float* const column : {x0, y0, x1, y1, area}) std::fill_n(column + count, kKeptBlock, 0.0f);
+    for (float* const column : {x0, y0}) std::fill_n(column + count, kKeptBlock, 1e30f);
+    for (float* const column : {x1, y1, area}) std::fill_n(column + count, kKeptBlock, 0.0f);
     std::fill_n(group + count, kKeptBlock, 0);
   }
 };
 
-// Whether a kept box of the same group overlaps by more than `iou`. NaN compares false all through.
-[[gnu::always_inline]] inline bool suppressed(const KeptBoxes* kept, const Box* box, std::int32_t group,
-                                              float iou) {
-  const float bx0 = box->x0, by0 = box->y0, bx1 = box->x1, by1 = box->y1, area = box->area();
+// Whether a kept box of the same group overlaps by more than `iou`, an inclusive one by as much or more. NaN
+// compares false all through.
+template <bool inclusive>
+[[gnu::always_inline]] inline bool overlaps_kept(const KeptBoxes* kept, const Box* box, std::int32_t group,
+                                                 float iou) {
+  constexpr float kPixel = inclusive_pixel(inclusive);
+  const float bx0 = box->x0, by0 = box->y0, bx1 = box->x1, by1 = box->y1, area = area_of(*box, inclusive);
   for (std::int64_t begin = 0; begin < kept->count; begin += kKeptBlock) {
     const float *x0 = kept->x0 + begin, *y0 = kept->y0 + begin, *x1 = kept->x1 + begin,
                 *y1 = kept->y1 + begin;
@@ -64,13 +69,19 @@ struct KeptBoxes {
     for (std::int64_t i = 0; i < kKeptBlock; ++i) {
       const float left = x0[i] < bx0 ? bx0 : x0[i], top = y0[i] < by0 ? by0 : y0[i];
       const float right = bx1 < x1[i] ? bx1 : x1[i], bottom = by1 < y1[i] ? by1 : y1[i];
-      const float w = right - left > 0 ? right - left : 0, h = bottom - top > 0 ? bottom - top : 0;
-      const float common = w * h;
-      hits |= (common / (areas[i] + area - common) > iou) & (groups[i] == group);
+      const float wide = right - left + kPixel, high = bottom - top + kPixel;
+      const float common = (wide > 0 ? wide : 0) * (high > 0 ? high : 0);
+      const float quotient = common / (areas[i] + area - common);
+      hits |= (inclusive ? quotient >= iou : quotient > iou) & (groups[i] == group);
     }
     if (hits) return true;
   }
   return false;
+}
+
+inline bool suppressed(const KeptBoxes& kept, const Box& box, std::int32_t group, float iou) {
+  return kept.inclusive ? vectorised<overlaps_kept<true>>(&kept, &box, group, iou)
+                        : vectorised<overlaps_kept<false>>(&kept, &box, group, iou);
 }
 
 }  // namespace osprey

@@ -43,6 +43,7 @@ struct Rules {
   int max_per_group;  // 0: no limit
   KeptClip clip;
   bool group_first;
+  bool suppresses;  // false: an iou of 0 between inclusive boxes
 };
 
 // The candidates of an image by descending score. Equal scores: by group, with group_first, then by row.
@@ -93,7 +94,7 @@ std::int32_t suppress(const Candidates& in, Rows rows, const Rules& rules, const
     if (rules.max_per_group > 0 &&
         std::count(kept.group, kept.group + kept.count, group) >= rules.max_per_group)
       continue;
-    if (vectorised<suppressed>(&std::as_const(kept), &box, group, rules.iou)) continue;
+    if (rules.suppresses && suppressed(kept, box, group, rules.iou)) continue;
     kept.add(box, group);
     if (rules.clip != KeptClip::kDropEmpty || has_extent(kept_box(b, rules.clip, geometry))) out[found++] = r;
   }
@@ -116,11 +117,13 @@ class NmsStep final : public CpuStep {
     const RunParameters& parameters = run.parameters();
     const bool last = op_.stage == 2;
     const int wanted = last ? parameters.max_detections.value_or(op_.max_detections) : op_.max_detections;
-    const Rules rules{.iou = last ? parameters.nms_iou.value_or(op_.iou) : op_.iou,
+    const float iou = last ? parameters.nms_iou.value_or(op_.iou) : op_.iou;
+    const Rules rules{.iou = iou,
                       .most = std::clamp(wanted, 0, op_.max_detections),
                       .max_per_group = op_.max_per_group,
                       .clip = op_.clip,
-                      .group_first = op_.group_first};
+                      .group_first = op_.group_first,
+                      .suppresses = !op_.inclusive || iou > 0};
     const auto* const geometry = rows_of<Geometry>(run.in(3));
     cpu_for(images, run.threads(), [&](std::int64_t n) {
       const bool together = images_[n].size() <= op_.offset_limit;
@@ -147,9 +150,12 @@ class NmsStep final : public CpuStep {
   }
 
   KeptBoxes kept_columns(std::int64_t n) const {
-    if (op_.clip != KeptClip::kDropEmpty) return {columns_ + n * KeptBoxes::kColumns * column_, column_};
-    const std::int64_t begin = KeptBoxes::whole_blocks(images_[n].begin) + n * kKeptBlock;
-    return {columns_ + KeptBoxes::kColumns * begin, KeptBoxes::whole_blocks(images_[n].size())};
+    const bool all = op_.clip == KeptClip::kDropEmpty;
+    const std::int64_t begin = all ? KeptBoxes::whole_blocks(images_[n].begin) + n * kKeptBlock : n * column_;
+    KeptBoxes kept(columns_ + KeptBoxes::kColumns * begin,
+                   all ? KeptBoxes::whole_blocks(images_[n].size()) : column_);
+    kept.inclusive = op_.inclusive;
+    return kept;
   }
 
   void find_images(const Candidates& in, std::int64_t count, std::int64_t images) {

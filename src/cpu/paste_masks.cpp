@@ -6,8 +6,8 @@
 
 #include <omp.h>
 
+#include "backends/mask_sampling.h"
 #include "cpu/mask_runs.h"
-#include "image/paste_mask.h"
 
 namespace osprey {
 namespace {
@@ -33,8 +33,7 @@ class PasteMasksStep final : public CpuStep {
       paste_mask({probabilities.at(rows[e]), static_cast<std::size_t>(area)}, static_cast<int>(side),
                  boxes[e].box, static_cast<int>(g.height), static_cast<int>(g.width), threshold,
                  workspaces_[static_cast<std::size_t>(omp_get_thread_num())],
-                 masks_[static_cast<std::size_t>(e)],
-                 op_.rule == PasteRule::kCorners ? MaskSampling::kCorners : MaskSampling::kCentres);
+                 masks_[static_cast<std::size_t>(e)], sampling_of(op_.rule));
     });
     write_masks(run, {masks_.data(), static_cast<std::size_t>(count)});
   }

@@ -5,8 +5,8 @@
 namespace osprey {
 
 CpuKernel rescale_keypoints_cpu() {
-  return {.op = &kOpInfo<RescaleKeypoints>, .dtypes = {DType::kF32}, .prepare = [](CpuPrepare&) {
-            return cpu_step([](CpuRun& run) {
+  return {.op = &kOpInfo<RescaleKeypoints>, .dtypes = {DType::kF32}, .prepare = [](CpuPrepare& prepare) {
+            return cpu_step([value = prepare.op<RescaleKeypoints>().logits ? 2 : 3](CpuRun& run) {
               const auto keypoints = run.input<float, 3>(0);
               const Roi* boxes = rows_of<Roi>(run.in(1));
               const auto* const rows = rows_of<std::int32_t>(run.in(2));
@@ -17,7 +17,7 @@ CpuKernel rescale_keypoints_cpu() {
                 for (std::int64_t k = 0; k < keypoints.dim(1); ++k) {
                   out(e, k, 0) = keypoints(rows[e], k, 0) * g.scale_x;
                   out(e, k, 1) = keypoints(rows[e], k, 1) * g.scale_y;
-                  out(e, k, 2) = keypoints(rows[e], k, 3);  // [2] is the logit
+                  out(e, k, 2) = keypoints(rows[e], k, value);
                 }
               }
               run.set_rows(0, run.in(1).dims[0]);

@@ -202,9 +202,10 @@ class RoiAlignStep final : public CpuStep {
   }
 
   std::size_t level_of(const Box& b) const {
-    const float level = std::floor(static_cast<float>(op_.canonical_level) +
-                                   std::log2(std::sqrt(b.area()) / op_.canonical_size + 1e-8f)) -
-                        static_cast<float>(op_.first_level);
+    const float level =
+        std::floor(static_cast<float>(op_.canonical_level) +
+                   std::log2(std::sqrt(area_of(b, op_.inclusive)) / op_.canonical_size + op_.level_epsilon)) -
+        static_cast<float>(op_.first_level);
     if (!(level > 0)) return 0;  // NaN, too
     return static_cast<std::size_t>(std::min(level, static_cast<float>(op_.scales.size() - 1)));
   }

@@ -67,7 +67,8 @@ struct Slice {
 class SelectAnchorsStep final : public CpuStep {
  public:
   explicit SelectAnchorsStep(CpuPrepare& prepare)
-      : op_(prepare.op<SelectAnchors>()), decode_(op_.weights, op_.max_log_scale) {
+      : op_(prepare.op<SelectAnchors>()),
+        decode_(op_.weights, op_.max_log_scale, DeltaOrder::kXywh, op_.inclusive) {
     const std::int64_t images = prepare.input(0).dims[0];
     for (std::int64_t n = 0; n < images; ++n)
       for (std::size_t l = 0; l < op_.strides.size(); ++l) {
@@ -210,6 +211,11 @@ class SelectAnchorsStep final : public CpuStep {
     });
   }
 
+  bool too_small(const Box& b) const {
+    if (!op_.inclusive) return !has_extent(b, op_.min_size);
+    return !(b.width() + 1 >= op_.min_size && b.height() + 1 >= op_.min_size);
+  }
+
   void decode(CpuRun& run, std::int64_t i) {
     Search& search = searches_[static_cast<std::size_t>(i)];
     Rank* ranks = ranks_ + i * capacity_;
@@ -232,8 +238,9 @@ class SelectAnchorsStep final : public CpuStep {
                   shift_y = (static_cast<float>(y) + op_.offset) * stride;
       Box box = decode_({cell[0] + shift_x, cell[1] + shift_y, cell[2] + shift_x, cell[3] + shift_y}, delta);
       if (!is_finite(box)) continue;
-      if (op_.clip) box = clip_box(box, g.clip_height, g.clip_width);
-      if (op_.drop_empty && !has_extent(box, op_.min_size)) continue;
+      const float edge = inclusive_pixel(op_.inclusive);
+      if (op_.clip) box = clip_box(box, g.clip_height - edge, g.clip_width - edge);
+      if (op_.drop_empty && too_small(box)) continue;
       const std::int64_t group =
           op_.group == AnchorGroup::kLevel ? static_cast<std::int64_t>(search.level) : channel % op_.classes;
       out[search.selected++] = {

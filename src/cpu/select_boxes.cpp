@@ -18,8 +18,10 @@ class Selector {
         geometry_(rows_of<Geometry>(run.in(3))),
         classes_(run.in(1).dims[1] - 1),
         delta_width_(run.in(2).dims[1]),
+        first_delta_(op.background_deltas ? 4 : 0),
+        class_agnostic_(delta_width_ - first_delta_ == 4),
         threshold_(run.parameters().score_threshold.value_or(op.threshold)),
-        decode_(op.weights, op.max_log_scale, op.delta_order),
+        decode_(op.weights, op.max_log_scale, op.delta_order, op.inclusive),
         first_(op.background_first ? 1 : 0),
         clip_(op.clip) {}
 
@@ -33,8 +35,8 @@ class Selector {
     Box box;
     for (std::int64_t k = 0; k < classes_; ++k) {
       if (!(scores[k] > threshold_)) continue;
-      if (rows == 0 || delta_width_ != 4) box = decoded(r, k);  // one for all classes
-      if (clip_) box = clip_box(box, g.clip_height, g.clip_width);
+      if (rows == 0 || !class_agnostic_) box = decoded(r, k);
+      if (clip_) box = clip_box(box, g.clip_height - decode_.pixel, g.clip_width - decode_.pixel);
       if (has_nan(box)) continue;
       boxes[rows] = {rois_[r].image, box};
       out_scores[rows] = scores[k];
@@ -45,7 +47,7 @@ class Selector {
 
  private:
   Box decoded(std::int64_t r, std::int64_t k) const {
-    return decode_(rois_[r].box, deltas_ + r * delta_width_ + (delta_width_ == 4 ? 0 : 4 * k));
+    return decode_(rois_[r].box, deltas_ + r * delta_width_ + first_delta_ + (class_agnostic_ ? 0 : 4 * k));
   }
 
   // Whether all scores and all decoded boxes of the roi are finite, candidates or not.
@@ -59,7 +61,7 @@ class Selector {
     if (decode_.max_log_scale > 0 && decode_.max_log_scale < 30 && small(box.x0) && small(box.y0) &&
         small(box.x1) && small(box.y1) && std::all_of(deltas, deltas + delta_width_, small))
       return true;
-    for (std::int64_t k = 0; k < delta_width_ / 4; ++k)
+    for (std::int64_t k = 0; k < (delta_width_ - first_delta_) / 4; ++k)
       if (!is_finite(decoded(r, k))) return false;
     return true;
   }
@@ -69,6 +71,8 @@ class Selector {
   const float* deltas_;
   const Geometry* geometry_;
   std::int64_t classes_, delta_width_;
+  std::int64_t first_delta_;  // column of class 0's, or of those for all classes
+  bool class_agnostic_;
   float threshold_;
   BoxDecoder decode_;
   std::int64_t first_;  // column that is class 0

@@ -650,6 +650,9 @@ CudaKernel nms_cuda() {
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
             const auto& op = p.op<Nms>();
+            require(!op.inclusive,
+                    "{}: boxes that hold their last pixel (maskrcnn-benchmark) have no CUDA kernel",
+                    p.node().name);
             if (op.max_per_group > 0 || op.clip != KeptClip::kNone || op.group_first)
               return std::make_unique<MulticlassStep>(p);
             return std::make_unique<NmsStep>(p);

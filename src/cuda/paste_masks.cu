@@ -427,6 +427,8 @@ CudaKernel paste_masks_cuda() {
   return {.op = &kOpInfo<PasteMasks>,
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
+            require(p.op<PasteMasks>().rule != PasteRule::kPadded,
+                    "{}: pasting as maskrcnn-benchmark does has no CUDA kernel", p.node().name);
             return std::make_unique<PasteMasksStep>(p);
           }};
 }

@@ -305,6 +305,9 @@ CudaKernel roi_align_cuda() {
           .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
             if (p.op<RoiAlign>().sampling == RoiSampling::kCorners) return roi_corners_step(p);
+            require(!p.op<RoiAlign>().inclusive && p.op<RoiAlign>().level_epsilon == 1e-8f,
+                    "{}: boxes that hold their last pixel (maskrcnn-benchmark) have no CUDA kernel",
+                    p.node().name);
             return std::make_unique<RoiAlignStep>(p);
           }};
 }

@@ -356,6 +356,9 @@ CudaKernel select_anchors_cuda() {
   return {.op = &kOpInfo<SelectAnchors>,
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
+            require(!p.op<SelectAnchors>().inclusive,
+                    "{}: boxes that hold their last pixel (maskrcnn-benchmark) have no CUDA kernel",
+                    p.node().name);
             return std::make_unique<SelectAnchorsStep>(p);
           },
           .selects_rows = true};

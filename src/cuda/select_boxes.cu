@@ -105,6 +105,9 @@ CudaKernel select_boxes_cuda() {
           .dtypes = {DType::kF32},
           .prepare =
               [](CudaPrepare& p) {
+                require(!p.op<SelectBoxes>().inclusive && !p.op<SelectBoxes>().background_deltas,
+                        "{}: boxes that hold their last pixel (maskrcnn-benchmark) have no CUDA kernel",
+                        p.node().name);
                 p.request_scratch(static_cast<std::size_t>(p.input(0).dims[0]) * sizeof(int));
                 return cuda_step([op = p.op<SelectBoxes>()](CudaRun& run) {
                   const Shape &scores = run.in(1).dims, &deltas = run.in(2).dims;

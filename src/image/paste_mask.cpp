@@ -89,13 +89,39 @@ class CornerSamples {
   float last_, start_ = 0, step_ = 0;
 };
 
-// Samples of pixels [begin, end) of a side of `length` pixels, for a box from `low` to `high`; false when
-// there are none.
+// The map, within a cell of zeros, enlarged to the pixels from `first` on, as torch's interpolate does it.
+class PaddedSamples {
+ public:
+  PaddedSamples(float first, float pixels, int size)
+      : first_(first), scale_(static_cast<float>(size + 2) / pixels) {}
+  float operator()(int pixel) const {
+    return std::fma(scale_, static_cast<float>(pixel) - first_ + 0.5f, -0.5f) - 1;
+  }
+
+ private:
+  float first_, scale_;
+};
+
+// A stretch of pixels, [begin, end).
+struct Stretch {
+  float begin, end;
+};
+
+// One side of a box grown by the cell of zeros, its ends cut towards zero.
+Stretch padded_side(float low, float high, int size) {
+  constexpr float kFar = 1 << 24;  // whole numbers are exact up to here
+  const float half = (high - low) * 0.5f * (static_cast<float>(size + 2) / static_cast<float>(size));
+  const float centre = (high + low) * 0.5f;
+  const float first = std::trunc(std::clamp(centre - half, -kFar, kFar));
+  const float last = std::trunc(std::clamp(centre + half, -kFar, kFar));
+  return {first, last + 1};
+}
+
+// Samples of those pixels that lie in a photo's side of `length` pixels; false when there are none.
 template <class Samples>
-bool prepare(PasteWorkspace::Axis& axis, float low, float high, int length, int size,
-             const Samples& sample_of) {
-  const float begin = std::max(std::floor(low) - 1, 0.f);
-  const float end = std::min(std::ceil(high) + 1, static_cast<float>(length));
+bool prepare(PasteWorkspace::Axis& axis, Stretch pixels, int length, int size, const Samples& sample_of) {
+  const float begin = std::max(pixels.begin, 0.f);
+  const float end = std::min(pixels.end, static_cast<float>(length));
   if (!(begin < end)) return false;
   axis.begin = static_cast<int>(begin);
   axis.end = static_cast<int>(end);
@@ -166,12 +192,40 @@ class RunWriter {
   bool value_ = false;
 };
 
+bool prepare_side(PasteWorkspace::Axis& axis, float low, float high, int length, int size,
+                  MaskSampling sampling) {
+  if (sampling == MaskSampling::kPadded) {
+    const Stretch pixels = padded_side(low, high, size);
+    return prepare(axis, pixels, length, size, PaddedSamples(pixels.begin, pixels.end - pixels.begin, size));
+  }
+  const Stretch pixels{std::floor(low) - 1, std::ceil(high) + 1};
+  return sampling == MaskSampling::kCentres
+             ? prepare(axis, pixels, length, size, CentreSamples(low, high, size))
+             : prepare(axis, pixels, length, size, CornerSamples(low, high, length, size));
+}
+
+// Both sides' samples, and the map within its border; false when no pixel is concerned.
+bool prepare_map(std::span<const float> probabilities, int size, const Box& box, int height, int width,
+                 PasteWorkspace& w, MaskSampling sampling) {
+  check(size > 0 && probabilities.size() == static_cast<std::size_t>(size) * static_cast<std::size_t>(size),
+        "paste_mask: {} probabilities for a map of {} x {}", probabilities.size(), size, size);
+  if (!prepare_side(w.x, box.x0, box.x1, width, size, sampling) ||
+      !prepare_side(w.y, box.y0, box.y1, height, size, sampling))
+    return false;
+  pad(probabilities, size, w.padded);
+  return true;
+}
+
+// Of a workspace whose corners are those of that column.
+Column column_of(const PasteWorkspace& w, std::size_t x) {
+  return {w.corners[0].data(), w.corners[1].data(), w.corners[2].data(), w.corners[3].data(),
+          w.y.near.data(),     w.y.far.data(),      w.x.near[x],         w.x.far[x]};
+}
+
 }  // namespace
 
 void paste_mask(std::span<const float> probabilities, int size, const Box& box, int height, int width,
                 float threshold, PasteWorkspace& w, Rle& out, MaskSampling sampling) {
-  check(size > 0 && probabilities.size() == static_cast<std::size_t>(size) * static_cast<std::size_t>(size),
-        "paste_mask: {} probabilities for a map of {} x {}", probabilities.size(), size, size);
   check(threshold > 0, "paste_mask: threshold {} would make all that lies outside the box part of the mask",
         threshold);
   static const ThresholdColumn threshold_column = choose();
@@ -181,32 +235,48 @@ void paste_mask(std::span<const float> probabilities, int size, const Box& box, 
   const auto rows_of = [height](int columns) {
     return static_cast<std::uint32_t>(columns) * static_cast<std::uint32_t>(height);
   };
-  const auto prepare_side = [&](PasteWorkspace::Axis& axis, float low, float high, int length) {
-    return sampling == MaskSampling::kCentres
-               ? prepare(axis, low, high, length, size, CentreSamples(low, high, size))
-               : prepare(axis, low, high, length, size, CornerSamples(low, high, length, size));
-  };
-  if (!prepare_side(w.x, box.x0, box.x1, width) || !prepare_side(w.y, box.y0, box.y1, height)) {
+  // What must be above the threshold is at least the next number.
+  if (sampling == MaskSampling::kPadded)
+    threshold = std::nextafter(threshold, std::numeric_limits<float>::infinity());
+  if (!prepare_map(probabilities, size, box, height, width, w, sampling)) {
     runs.add(false, rows_of(width));
     return runs.finish();
   }
 
-  pad(probabilities, size, w.padded);
   const int rows = w.y.end - w.y.begin;
   w.inside.resize(static_cast<std::size_t>(rows));
   runs.add(false, rows_of(w.x.begin));
   int stretched = -1;
   for (std::size_t x = 0; x < w.x.index.size(); ++x) {
     if (w.x.index[x] != stretched) stretch(w, size + 2 * kBorder, stretched = w.x.index[x]);
-    const Column column{w.corners[0].data(), w.corners[1].data(), w.corners[2].data(), w.corners[3].data(),
-                        w.y.near.data(),     w.y.far.data(),      w.x.near[x],         w.x.far[x]};
-    threshold_column(column, threshold, rows, w.inside.data());
+    threshold_column(column_of(w, x), threshold, rows, w.inside.data());
     runs.add(false, static_cast<std::uint32_t>(w.y.begin));
     runs.add(w.inside);
     runs.add(false, static_cast<std::uint32_t>(height - w.y.end));
   }
   runs.add(false, rows_of(width - w.x.end));
   runs.finish();
+}
+
+void paste_probabilities(std::span<const float> probabilities, int size, const Box& box, int height,
+                         int width, PasteWorkspace& w, std::span<std::uint8_t> out, MaskSampling sampling) {
+  const auto wide = static_cast<std::size_t>(width);
+  check(out.size() == wide * static_cast<std::size_t>(height), "paste_probabilities: {} pixels for {} x {}",
+        out.size(), height, width);
+  std::fill(out.begin(), out.end(), std::uint8_t{0});
+  if (!prepare_map(probabilities, size, box, height, width, w, sampling)) return;
+  for (std::size_t x = 0; x < w.x.index.size(); ++x) {
+    stretch(w, size + 2 * kBorder, w.x.index[x]);
+    const Column c = column_of(w, x);
+    for (std::size_t y = 0; y < w.y.index.size(); ++y) {
+      const float value = (c.north_west[y] * c.west + c.north_east[y] * c.east) * c.north[y] +
+                          (c.south_west[y] * c.west + c.south_east[y] * c.east) * c.south[y];
+      const std::size_t pixel =
+          (static_cast<std::size_t>(w.y.begin) + y) * wide + static_cast<std::size_t>(w.x.begin) + x;
+      // NaN, outside TensorFlow's boxes, is no probability.
+      out[pixel] = value > 0 ? static_cast<std::uint8_t>(std::min(value * 255, 255.0f)) : std::uint8_t{0};
+    }
+  }
 }
 
 }  // namespace osprey

@@ -6,6 +6,10 @@
 // probability that lands on the threshold falls on the same side. Only pixels from floor(x0) - 1 up to
 // ceil(x1) + 1 are looked at, also as there.
 //
+// Or as maskrcnn-benchmark's Masker does it: the box is cut to whole inclusive corners (ops/paste_masks.h),
+// the map, within one cell of zeros, is enlarged to its pixels by torch's interpolate (bilinear,
+// align_corners False), and a probability must be above the threshold.
+//
 // Or as TensorFlow's Object Detection API does it (reframe_box_masks_to_image_masks): the first and the last
 // pixel of the photo and of the map are its edges, and what lies outside the box is outside.
 #pragma once
@@ -38,9 +42,15 @@ struct PasteWorkspace {
 // The mask of size x size `probabilities` (row-major) in a photo of height x width: the pixels of `box` where
 // the probability is at least `threshold`, which must be positive. A box without extent, outside the photo or
 // not finite gives an empty mask.
-enum class MaskSampling : std::uint8_t { kCentres, kCorners };
+enum class MaskSampling : std::uint8_t { kCentres, kCorners, kPadded };
 void paste_mask(std::span<const float> probabilities, int size, const Box& box, int height, int width,
                 float threshold, PasteWorkspace& workspace, Rle& out,
                 MaskSampling sampling = MaskSampling::kCentres);
+
+// The same, but for the threshold: into `out`, height * width by rows, the probabilities in 255ths, cut to
+// whole numbers; 0 outside the box.
+void paste_probabilities(std::span<const float> probabilities, int size, const Box& box, int height,
+                         int width, PasteWorkspace& workspace, std::span<std::uint8_t> out,
+                         MaskSampling sampling);
 
 }  // namespace osprey

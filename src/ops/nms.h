@@ -11,6 +11,10 @@
 //
 // TensorFlow's multiclass suppression (its Object Detection API): offset_limit 0, max_per_group boxes are
 // kept of a group, then clipped (graph/box_rules.h), and equal scores are taken by group, then row.
+//
+// `inclusive` (graph/box_rules.h), maskrcnn-benchmark's: sides and areas with +1, a box is suppressed when
+// the quotient is >= iou, and with an iou of 0 none is. (Where scores equal the last detection's, that
+// framework keeps more than max_detections.)
 #pragma once
 
 #include "graph/box_rules.h"
@@ -27,9 +31,11 @@ struct Nms {
   KeptClip clip = KeptClip::kNone;
   bool group_first = false;  // equal scores: lower group first, then lower row
   int stage = 2;             // 1: proposals, 2: final detections; says which run-time thresholds apply
+  bool inclusive = false;
   void fields(auto&& f) {
     f("iou", iou), f("max_detections", max_detections), f("offset_limit", offset_limit),
-        f("max_per_group", max_per_group), f("clip", clip), f("group_first", group_first), f("stage", stage);
+        f("max_per_group", max_per_group), f("clip", clip), f("group_first", group_first), f("stage", stage),
+        f("inclusive", inclusive);
   }
 
   std::vector<TensorType> infer(const OpInputs& in) const {
@@ -40,8 +46,9 @@ struct Nms {
     in.expect(3, "geometry", {DType::kF32}, {"N", 6});
     require(iou >= 0 && max_detections > 0 && max_per_group >= 0,
             "nms: iou {}, max_detections {}, max_per_group {}", iou, max_detections, max_per_group);
-    require(offset_limit == 0 || (max_per_group == 0 && clip == KeptClip::kNone && !group_first),
-            "nms: offset_limit {} goes with no rule of TensorFlow's", offset_limit);
+    require(
+        offset_limit == 0 || (max_per_group == 0 && clip == KeptClip::kNone && !group_first && !inclusive),
+        "nms: offset_limit {} goes with no rule of TensorFlow's or maskrcnn-benchmark's", offset_limit);
     const Dim rows = rows_for_batch(in.dim("N"), max_detections);
     return {{DType::kF32, {rows, 5}}, {DType::kF32, {rows}}, {DType::kI32, {rows}}};
   }

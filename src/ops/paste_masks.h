@@ -5,6 +5,11 @@
 // `rule` corners is TensorFlow's (reframe_box_masks_to_image_masks of its Object Detection API): the first
 // and last pixel of photo and map are their edges, and a pixel outside the box is outside the mask.
 //
+// `rule` padded is maskrcnn-benchmark's Masker (boxes are inclusive): the map gets a border of one zero, the
+// box grows about its centre as the map did, its corners are cut to whole numbers towards zero, the map is
+// enlarged (bilinear, align_corners false) to the pixels from corner to corner, both held, and a pixel is
+// inside where the result is > threshold.
+//
 // masks f32[D,S,S], boxes f32[E,5] of the original image, rows i32[E] (box e shows mask rows[e]),
 // geometry f32[N,6]
 //   -> runs i32[?] (osprey/detections.h's Rle, all masks one after the other), ends i32[E] (of each mask's)
@@ -14,8 +19,8 @@
 
 namespace osprey {
 
-enum class PasteRule : std::uint8_t { kCentres, kCorners };
-inline constexpr std::array<std::string_view, 2> kPasteRuleNames{"centres", "corners"};
+enum class PasteRule : std::uint8_t { kCentres, kCorners, kPadded };
+inline constexpr std::array<std::string_view, 3> kPasteRuleNames{"centres", "corners", "padded"};
 constexpr const auto& enum_names(PasteRule) { return kPasteRuleNames; }
 
 struct PasteMasks {

@@ -1,7 +1,7 @@
 // Keypoints of the kept rows in pixels of the original image: x and y multiplied by the geometry's factors,
 // as Detectron2 scales them (no clipping).
 // keypoints f32[D,K,4], boxes f32[E,5] (whose images count), rows i32[E], geometry f32[N,6]
-//   -> f32[E,K,3]: x, y, score
+//   -> f32[E,K,3]: x, y, score, or with `logits` (maskrcnn-benchmark) the logit instead of the score
 #pragma once
 
 #include "graph/infer.h"
@@ -10,7 +10,8 @@ namespace osprey {
 
 struct RescaleKeypoints {
   static constexpr std::string_view kName = "rescale_keypoints";
-  void fields(auto&&) {}
+  bool logits = false;
+  void fields(auto&& f) { f("logits", logits); }
 
   TensorType infer(const OpInputs& in) const {
     in.expect_count(4, 4);

@@ -26,6 +26,9 @@
 //                  resized. A canvas pads it (pad_to_max_dimension).
 //   truncate       AutoML's EfficientDet: in float32, scale = min(canvas height / h, canvas width / w), sides
 //                  int(side * scale). Boxes are clipped to the canvas, both factors are 1 / scale.
+//   short_side     maskrcnn-benchmark's Resize, without a canvas: the shorter side becomes `shortest`, or
+//                  round(longest * shorter / longer), half to even, where longer / shorter * shortest exceeds
+//                  `longest`; the longer one int(new shorter * longer / shorter), in double arithmetic.
 // With a canvas rh x rw are its extents, except with shortest_edge.
 #pragma once
 
@@ -43,9 +46,9 @@ inline constexpr std::array<std::string_view, 4> kResizeRuleNames{"pil_bilinear"
                                                                   "tf_half_pixel", "cv_cubic"};
 constexpr const auto& enum_names(ResizeRule) { return kResizeRuleNames; }
 
-enum class Fit : std::uint8_t { kShortestEdge, kStretch, kKeepAspect, kTruncate };
-inline constexpr std::array<std::string_view, 4> kFitNames{"shortest_edge", "stretch", "keep_aspect",
-                                                           "truncate"};
+enum class Fit : std::uint8_t { kShortestEdge, kStretch, kKeepAspect, kTruncate, kShortSide };
+inline constexpr std::array<std::string_view, 5> kFitNames{"shortest_edge", "stretch", "keep_aspect",
+                                                           "truncate", "short_side"};
 constexpr const auto& enum_names(Fit) { return kFitNames; }
 
 struct ResizeImage {
@@ -75,11 +78,14 @@ struct ResizeImage {
     require(shortest > 0 && longest >= shortest,
             "resize_image: shortest {} and longest {} (need 0 < shortest <= longest)", shortest, longest);
     const bool canvas = canvas_height > 0;
-    require(canvas || fit == Fit::kShortestEdge || fit == Fit::kKeepAspect,
+    require(canvas || fit == Fit::kShortestEdge || fit == Fit::kKeepAspect || fit == Fit::kShortSide,
             "resize_image: the fit '{}' needs a canvas", kFitNames[static_cast<std::size_t>(fit)]);
-    require(to_float() || fit == (rule == ResizeRule::kCvCubic ? Fit::kStretch : Fit::kShortestEdge),
-            "resize_image: the fit '{}' does not go with the rule '{}'",
-            kFitNames[static_cast<std::size_t>(fit)], kResizeRuleNames[static_cast<std::size_t>(rule)]);
+    const bool short_side = fit == Fit::kShortSide && rule == ResizeRule::kPilBilinear && !canvas;
+    require((to_float() && fit != Fit::kShortSide) || short_side ||
+                fit == (rule == ResizeRule::kCvCubic ? Fit::kStretch : Fit::kShortestEdge),
+            "resize_image: the fit '{}' does not go with the rule '{}'{}",
+            kFitNames[static_cast<std::size_t>(fit)], kResizeRuleNames[static_cast<std::size_t>(rule)],
+            canvas ? " and a canvas" : "");
     require(to_float() || (scale == 1 && mean.empty() && std.empty()),
             "resize_image: scale, mean and std go with the TensorFlow rules");
     require((mean.empty() && std.empty()) || (mean.size() == 3 && std.size() == 3),

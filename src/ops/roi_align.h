@@ -7,8 +7,9 @@
 // least one (torchvision's sampling_ratio 0). A sample more than one pixel outside the map counts as 0.
 // `aligned` shifts by half a feature pixel (ROIAlignV2); without it boxes are at least 1 feature pixel wide
 // and high (the legacy ROIAlign). The level of a box is
-//   floor(canonical_level + log2(sqrt(area) / canonical_size + 1e-8))
-// clamped to the levels there are (Lin et al. 2017, with Detectron2's epsilon), from `first_level` on.
+//   floor(canonical_level + log2(sqrt(area) / canonical_size + level_epsilon))
+// clamped to the levels there are (Lin et al. 2017, with Detectron2's epsilon), from `first_level` on. The
+// area is that of an `inclusive` box where that is set (graph/box_rules.h); crops are not concerned.
 //
 // With `sampling` corners it is TensorFlow's crop_and_resize, of one level: the box in fractions of the
 // network's input (the canvas, or without one the clip extents of the geometry f32[N,6], then the last input)
@@ -34,6 +35,8 @@ struct RoiAlign {
   bool aligned = true;
   int first_level = 2, canonical_level = 4;
   float canonical_size = 224;
+  float level_epsilon = 1e-8f;
+  bool inclusive = false;
   // Of kCorners, which uses none of the above but `out`:
   RoiSampling sampling = RoiSampling::kBins;
   bool neighbours = false;
@@ -43,7 +46,8 @@ struct RoiAlign {
     f("out", out), f("samples", samples), f("scales", scales), f("aligned", aligned),
         f("first_level", first_level), f("canonical_level", canonical_level),
         f("canonical_size", canonical_size), f("sampling", sampling), f("neighbours", neighbours),
-        f("pool", pool), f("canvas_height", canvas_height), f("canvas_width", canvas_width);
+        f("pool", pool), f("canvas_height", canvas_height), f("canvas_width", canvas_width),
+        f("level_epsilon", level_epsilon), f("inclusive", inclusive);
   }
   // Bins a side of the result.
   int side() const { return out / pool; }

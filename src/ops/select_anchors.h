@@ -11,6 +11,9 @@
 // RPN (Detectron2's find_top_rpn_proposals): K = 1, by raw logit, clipped, boxes without extent dropped,
 // groups = level. RetinaNet: sigmoid scores above the threshold, not clipped, groups = class.
 // Rows with a score or coordinate that is not finite are dropped.
+//
+// `inclusive` (graph/box_rules.h) adds 1 to the sides before decoding and takes it off the last corner again;
+// clips to the image's last pixel; and drops boxes with a side below min_size, not those that equal it.
 #pragma once
 
 #include "graph/enums.h"
@@ -39,12 +42,13 @@ struct SelectAnchors {
   float min_size = 0;
   AnchorGroup group = AnchorGroup::kLevel;
   int stage = 2;  // 1: proposals, 2: final detections; says which run-time thresholds apply
+  bool inclusive = false;
   void fields(auto&& f) {
     f("strides", strides), f("anchors", anchors), f("classes", classes), f("cells", cells),
         f("offset", offset), f("activation", activation), f("has_threshold", has_threshold),
         f("threshold", threshold), f("top", top), f("weights", weights), f("max_log_scale", max_log_scale),
         f("clip", clip), f("drop_empty", drop_empty), f("min_size", min_size), f("group", group),
-        f("stage", stage);
+        f("stage", stage), f("inclusive", inclusive);
   }
 
   std::vector<TensorType> infer(const OpInputs& in) const {

@@ -1,4 +1,4 @@
-"""Installs into a folder of its own and builds examples/detect against nothing but what lies there."""
+"""Installs into a folder of its own and builds the examples against nothing but what lies there."""
 import os
 import shutil
 import subprocess
@@ -39,6 +39,19 @@ class Install(CommandTest):
         self.run_tool("cmake", "-S", SOURCE / "examples/detect", "-B", build, f"-DCMAKE_PREFIX_PATH={self.prefix}")
         self.run_tool("cmake", "--build", build)
         self.detect(build / "detect")
+
+    def test_from_checkpoint_to_picture(self):
+        build = self.folder / "build"
+        self.run_tool("cmake", "-S", SOURCE / "examples/photo_demo", "-B", build, f"-DCMAKE_PREFIX_PATH={self.prefix}")
+        self.run_tool("cmake", "--build", build)
+        self.photo()
+        checkpoint = [harness.DEMO / "demo_mask_rcnn.pkl", harness.DEMO / "demo_mask_rcnn.yaml", self.folder / "photo.jpg"]
+        pictures = []
+        for name, *extra in (["picture.png"], ["maps.png", "heatmaps"]):
+            self.run_tool(build / "photo_demo", *checkpoint, self.folder / name, *extra)
+            pictures.append((self.folder / name).read_bytes())
+        self.assertTrue(all(p[:4] == b"\x89PNG" for p in pictures))
+        self.assertNotEqual(*pictures)
 
     def test_pkg_config(self):
         if shutil.which("pkg-config") is None:

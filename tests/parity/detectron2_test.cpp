@@ -9,8 +9,7 @@
 
 #include "image/rle.h"
 #include "ops/select_anchors.h"
-#include "parity/match.h"
-#include "parity/model_case.h"
+#include "parity/differences.h"
 
 namespace osprey {
 namespace {
@@ -159,11 +158,7 @@ void Detectron2::expect_maps() {
     if (!is_map(name)) continue;
     const GoldenStage golden = golden_stage(*golden_, name);
     ASSERT_EQ(stage(name).shape(), golden.shape) << name;
-    const auto got = stage(name).values<float>();
-    double worst = 0;
-    for (std::size_t i = 0; i < golden.values.size(); ++i)
-      worst = std::max(worst, std::abs(got[i * static_cast<std::size_t>(golden.stride)] - golden.values[i]));
-    worst /= golden.magnitude();
+    const double worst = map_difference(golden, stage(name));
     std::printf("  %-18s %.1e of the largest magnitude\n", name.c_str(), worst);
     EXPECT_LE(worst, bounds().maps) << name;
   }
@@ -195,21 +190,9 @@ void Detectron2::expect_proposals() {
     }
 }
 
-// Golden row r against our row rows[r]; rows without a partner were counted elsewhere.
 void Detectron2::expect_rows(const std::string& name, const std::vector<std::optional<std::size_t>>& rows,
                              double tolerance) {
-  const GoldenStage golden = golden_stage(*golden_, name);
-  const auto got = stage(name).values<float>();
-  std::size_t row_size = 1;
-  for (std::size_t d = 1; d < golden.shape.size(); ++d) row_size *= static_cast<std::size_t>(golden.shape[d]);
-  ASSERT_EQ(got.size() % row_size, 0u) << name;
-  double worst = 0;
-  for (std::size_t i = 0; i < golden.values.size(); ++i) {
-    const std::size_t flat = i * static_cast<std::size_t>(golden.stride);
-    if (const auto& row = rows.at(flat / row_size))
-      worst = std::max(worst, std::abs(got[*row * row_size + flat % row_size] - golden.values[i]));
-  }
-  worst /= golden.magnitude();
+  const double worst = row_difference(golden_stage(*golden_, name), stage(name), rows);
   std::printf("  %-18s %.1e of the largest magnitude\n", name.c_str(), worst);
   EXPECT_LE(worst, tolerance) << name;
 }
@@ -262,21 +245,17 @@ void Detectron2::expect_masks(const std::vector<std::pair<std::size_t, std::size
   const auto texts = golden_->strings(key);
   const auto size = golden_->doubles(key + "_size");
   ASSERT_EQ(texts.size(), rows.size());
-  double worst_iou = 1;
-  std::int64_t most_pixels = 0;
+  MaskDifference worst;
   for (const auto& [g, k] : pairs) {
     const Rle golden = decompress_rle(texts[g], static_cast<int>(size[0]), static_cast<int>(size[1]));
     const auto& mask = run_.detections.items[k].mask;
     ASSERT_TRUE(mask.has_value());
-    const Rle both[] = {golden, *mask};
-    const std::int64_t shared = mask_area(merge_masks(both, true)), all = mask_area(merge_masks(both, false));
-    const double iou = all == 0 ? 1 : static_cast<double>(shared) / static_cast<double>(all);
-    worst_iou = std::min(worst_iou, iou);
-    most_pixels = std::max(most_pixels, all - shared);
-    EXPECT_TRUE(iou >= bounds().mask_iou || all - shared <= bounds().mask_pixels)
-        << "mask " << g << ": IoU " << iou << ", " << all - shared << " pixels differ";
+    const MaskDifference d = mask_difference(golden, *mask);
+    worst = {std::min(worst.iou, d.iou), std::max(worst.pixels, d.pixels)};
+    EXPECT_TRUE(d.iou >= bounds().mask_iou || d.pixels <= bounds().mask_pixels)
+        << "mask " << g << ": IoU " << d.iou << ", " << d.pixels << " pixels differ";
   }
-  std::printf("  masks              IoU at least %.5f, at most %ld pixels differ\n", worst_iou, most_pixels);
+  std::printf("  masks              IoU at least %.5f, at most %ld pixels differ\n", worst.iou, worst.pixels);
 }
 
 TEST_P(Detectron2, EveryStageAndDetection) {

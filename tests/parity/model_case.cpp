@@ -36,9 +36,9 @@ BuildOptions tuned_quickly(BuildOptions options) {
 
 CaseEngine::CaseEngine(const ModelCase& c, const BuildOptions& options)
     : file_(scratch_.path() / (c.name + ".osprey")) {
-  const fs::path folder = fixture("detectron2") / c.name;
+  const fs::path folder = fixture(c.family) / c.name;
   const fs::path archive =
-      fixture("detectron2") / (c.weights_of.empty() ? c.name : c.weights_of) / "checkpoint.tar.xz";
+      fixture(c.family) / (c.weights_of.empty() ? c.name : c.weights_of) / "checkpoint.tar.xz";
   const std::string command = "tar -xJf '" + archive.string() + "' -C '" + scratch_.path().string() + "'";
   if (std::system(command.c_str()) != 0) throw std::runtime_error("cannot unpack " + archive.string());
   build_engine({.source = scratch_.path() / c.checkpoint,

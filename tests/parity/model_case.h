@@ -28,13 +28,14 @@ class ScratchFolder {
 };
 
 struct ModelCase {
-  std::string name;                            // folder below fixtures/detectron2
+  std::string name;                            // folder below the family's
   std::string photo;                           // file below fixtures/images
   std::string checkpoint = "model_final.pkl";  // within the archive
   std::string weights_of = {};                 // the case whose archive it is; empty: its own
   int canvas = 0;                              // side of a fixed square input; 0: as the config says
   std::string config = {};                     // an official name instead of the case's own config
   std::vector<std::pair<std::string, std::string>> overrides = {};  // keys changed, as --set does
+  std::string family = "detectron2";                                // folder below fixtures
 };
 
 // On a GPU implementations are measured a little, into a cache that all tests share, so that those under test

@@ -77,13 +77,21 @@ def tf_prepare(rgb, rule):
     return tf_bilinear(np.asarray(rgb, np.float32), height, width, "TensorFlow 2" in rule["resize"])
 
 
+def short_side_rule(height, width, shortest, longest):
+    """maskrcnn-benchmark's Resize.get_size."""
+    short, long = min(height, width), max(height, width)
+    side = round(longest * short / long) if long / short * shortest > longest else shortest
+    return (int(side * height / width), side) if width < height else (side, int(side * width / height))
+
+
 def prepare(photo, rule):
     """The photo as `image` wants it: f32[1,3,H,W], RGB, 0..255."""
     rgb = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
     if "TensorFlow" in rule["resize"]:
         pixels = tf_prepare(rgb, rule)
     elif "shortest_edge" in rule:
-        height, width = resize_rule(rgb.height, rgb.width, rule["shortest_edge"], rule["longest_edge"])
+        size = short_side_rule if rule.get("fit") == "short_side" else resize_rule
+        height, width = size(rgb.height, rgb.width, rule["shortest_edge"], rule["longest_edge"])
         pixels = np.asarray(rgb.resize((width, height), Image.BILINEAR))
     else:
         scale = min(rule["height"] / rgb.height, rule["width"] / rgb.width)
@@ -155,7 +163,8 @@ def export(osprey, case, folder, *flags):
 def compare(model, case, given=False):
     photo = case.parent.parent / json.loads((case / "case.json").read_text())["image"]
     golden = np.load(case / "golden.npz")
-    want = {"boxes": golden["det_boxes_net"], "scores": golden["det_scores"], "classes": golden["det_classes"]}
+    classes = golden["det_classes"] if "det_classes" in golden else golden["det_labels"] - 1  # 0 is the background
+    want = {"boxes": golden["det_boxes_net"], "scores": golden["det_scores"], "classes": classes}
     # Beyond the image nothing is left of a box, and of one without extent neither.
     empty = np.array([[9e4, 0, 9.1e4, 10], [5, 5, 5, 50]], np.float32)
     proposals = {"proposals": np.concatenate([empty, golden["proposal_boxes"]])} if given else {}

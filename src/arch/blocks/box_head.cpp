@@ -1,34 +1,52 @@
 #include "arch/blocks/box_head.h"
 
 #include "arch/blocks/layers.h"
-#include "ops/nms.h"
 #include "ops/select_boxes.h"
 
 namespace osprey {
+namespace {
+
+std::string name_of(const std::vector<std::string>& names, const char* usual, int number) {
+  return names.empty() ? fmt::format("{}{}", usual, number) : names.at(static_cast<std::size_t>(number - 1));
+}
+
+}  // namespace
 
 ValueId box_head(Net& net, const std::string& prefix, const BoxHead& m, ValueId crops) {
   ValueId x = crops;
   for (int i = 1; i <= m.convs; ++i)
-    x = conv(net, fmt::format("{}conv{}", prefix, i), x,
-             {.out = m.conv_width, .kernel = 3, .batch_norm = m.batch_norm, .relu = true});
+    x = conv(
+        net, prefix + name_of(m.conv_names, "conv", i), x,
+        {.out = m.conv_width, .kernel = 3, .dilation = m.dilation, .batch_norm = m.batch_norm, .relu = true});
   for (int i = 1; i <= m.fcs; ++i)
-    x = linear(net, fmt::format("{}fc{}", prefix, i), x, {.out = m.fc_width, .relu = true});
+    x = linear(net, prefix + name_of(m.fc_names, "fc", i), x, {.out = m.fc_width, .relu = true});
   return x;
 }
 
 BoxPrediction predict_boxes(Net& net, const std::string& prefix, const BoxPredictor& m, ValueId features) {
-  const int boxes = m.class_agnostic ? 1 : m.classes;
+  const int boxes = (m.class_agnostic ? 1 : m.classes) + (m.background_deltas ? 1 : 0);
   return {linear(net, prefix + "cls_score", features, {.out = m.classes + 1, .f32_out = true}),
           linear(net, prefix + "bbox_pred", features, {.out = boxes * 4, .f32_out = true})};
 }
 
 Detected detect(Net& net, const DetectionRule& rule, const std::vector<float>& delta_weights, ValueId rois,
                 ValueId scores, ValueId deltas, ValueId geometry) {
-  auto candidates = net.add_all(SelectBoxes{.threshold = rule.score, .weights = delta_weights},
-                                {rois, scores, deltas, geometry}, "detections.select");
+  const SelectBoxes select{.threshold = rule.score,
+                           .weights = delta_weights,
+                           .background_first = rule.old_conventions,
+                           .background_deltas = rule.old_conventions,
+                           .inclusive = rule.old_conventions};
+  auto candidates = net.add_all(select, {rois, scores, deltas, geometry}, "detections.select");
   candidates.push_back(geometry);
-  const Nms nms{.iou = rule.iou, .max_detections = rule.max_detections, .stage = 2};
+  const Nms nms = final_nms(rule);
   return stage_detections(net, net.add_all(nms, std::move(candidates), "detections.nms"));
+}
+
+Nms final_nms(const DetectionRule& rule) {
+  Nms nms{
+      .iou = rule.iou, .max_detections = rule.max_detections, .stage = 2, .inclusive = rule.old_conventions};
+  if (rule.old_conventions) nms.offset_limit = 0;
+  return nms;
 }
 
 Detected stage_detections(Net& net, const std::vector<ValueId>& nms) {

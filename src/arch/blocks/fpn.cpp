@@ -21,13 +21,15 @@ void add_top(Net& net, const std::string& prefix, const Fpn& m, ValueId res5, Fe
   const int next = level_of(levels.back()) + 1;
   if (m.top == Fpn::Top::kMaxPool) {
     const ValueId p =
-        net.add(MaxPool{.kernel = {1, 1}, .stride = {2, 2}}, {levels.back().value}, prefix + "top_block");
+        net.add(MaxPool{.kernel = {1, 1}, .stride = {2, 2}}, {levels.back().value}, prefix + m.names.top);
     levels.push_back(stage_level(net, next, p));
     return;
   }
   const ConvLayer half{.out = m.width, .kernel = 3, .stride = 2};
-  const ValueId p6 = conv(net, prefix + "top_block.p6", res5, half);
-  const ValueId p7 = conv(net, prefix + "top_block.p7", relu(net, prefix + "top_block", p6), half);
+  const std::string name = prefix + m.names.top;
+  const ValueId from = m.top == Fpn::Top::kConvs ? res5 : levels.back().value;
+  const ValueId p6 = conv(net, name + ".p6", from, half);
+  const ValueId p7 = conv(net, name + ".p7", relu(net, name, p6), half);
   levels.push_back(stage_level(net, next, p6));
   levels.push_back(stage_level(net, next + 1, p7));
 }
@@ -38,8 +40,8 @@ Features fpn(Net& net, const std::string& prefix, const Fpn& m, const Features& 
   Features levels(bottom_up.size());
   ValueId sum = kNoValue;
   for (std::size_t i = bottom_up.size(); i-- > 0;) {
-    const int level = level_of(bottom_up[i]);
-    const std::string lateral = fmt::format("{}fpn_lateral{}", prefix, level);
+    const int level = level_of(bottom_up[i]), number = level - 2 + m.names.first;
+    const std::string lateral = fmt::format("{}{}{}", prefix, m.names.lateral, number);
     const ValueId side = conv(net, lateral, bottom_up[i].value, {.out = m.width, .batch_norm = m.batch_norm});
     if (sum == kNoValue) {
       sum = side;
@@ -47,7 +49,7 @@ Features fpn(Net& net, const std::string& prefix, const Fpn& m, const Features& 
       const ValueId above = net.add(Upsample{.scale = 2}, {sum}, lateral + ".upsample");
       sum = net.add(Add{}, {side, above}, lateral + ".add");
     }
-    const ValueId out = conv(net, fmt::format("{}fpn_output{}", prefix, level), sum,
+    const ValueId out = conv(net, fmt::format("{}{}{}", prefix, m.names.output, number), sum,
                              {.out = m.width, .kernel = 3, .batch_norm = m.batch_norm});
     levels[i] = stage_level(net, level, out);
   }

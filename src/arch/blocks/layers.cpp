@@ -23,15 +23,16 @@ ValueId conv(Net& net, const std::string& name, ValueId x, const ConvLayer& laye
       x, net.weight(name + ".weight", {layer.out, in / layer.groups, layer.kernel, layer.kernel})};
   if (!layer.batch_norm) inputs.push_back(net.weight(name + ".bias", {layer.out}));
   ValueId y = net.add(op, std::move(inputs), name);
-  if (layer.batch_norm) y = batch_norm(net, name + ".norm", y);
+  if (layer.batch_norm)
+    y = batch_norm(net, layer.norm.empty() ? name + ".norm" : layer.norm, y, layer.epsilon);
   return layer.relu ? relu(net, name, y) : y;
 }
 
-ValueId batch_norm(Net& net, const std::string& name, ValueId x) {
+ValueId batch_norm(Net& net, const std::string& name, ValueId x, float epsilon) {
   const Shape shape{net.channels(x)};
   const auto statistic = [&](const char* what) { return net.weight(name + what, shape); };
   return net.add(
-      BatchNorm{.epsilon = 1e-5f},
+      BatchNorm{.epsilon = epsilon},
       {x, statistic(".weight"), statistic(".bias"), statistic(".running_mean"), statistic(".running_var")},
       name);
 }

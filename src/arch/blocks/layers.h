@@ -13,16 +13,18 @@ namespace osprey {
 struct ConvLayer {
   int out = 0;  // channels
   int kernel = 1, stride = 1, dilation = 1, groups = 1;
-  bool batch_norm = false;  // then there is no bias, and the statistics are those of "<name>.norm"
+  bool batch_norm = false;  // then there is no bias, and the statistics are those of `norm`
   bool relu = false;
-  bool f32_out = false;  // scores and box deltas
+  bool f32_out = false;   // scores and box deltas
+  std::string norm = {};  // the batch norm's name; empty: "<name>.norm"
+  float epsilon = 1e-5f;  // of the batch norm: PyTorch's, which Detectron2's FrozenBN has too
 };
 
 // A square convolution, padded so that stride 1 keeps the extents.
 ValueId conv(Net& net, const std::string& name, ValueId x, const ConvLayer& layer);
 
-// "<name>.{weight,bias,running_mean,running_var}"; PyTorch's epsilon, which FrozenBN has too.
-ValueId batch_norm(Net& net, const std::string& name, ValueId x);
+// "<name>.{weight,bias,running_mean,running_var}".
+ValueId batch_norm(Net& net, const std::string& name, ValueId x, float epsilon);
 
 struct DeconvLayer {
   int out = 0, kernel = 2, stride = 2, pad = 0;

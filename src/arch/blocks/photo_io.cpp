@@ -6,7 +6,6 @@
 #include "ops/normalize_image.h"
 #include "ops/rescale_boxes.h"
 #include "ops/rescale_keypoints.h"
-#include "ops/resize_image.h"
 #include "ops/select_class.h"
 
 namespace osprey {
@@ -25,6 +24,17 @@ void output(Net& net, const std::string& name, ValueId value) {
 
 }  // namespace
 
+void check_canvas(int height, int width, int multiple) {
+  constexpr int kMostExtent = 1 << 16;
+  require(height <= kMostExtent && width <= kMostExtent, "a fixed input of {}x{} is too large", height,
+          width);
+  require(height % multiple == 0 && width % multiple == 0 && (height > 0) == (width > 0) && height >= 0 &&
+              width >= 0,
+          "a fixed input of {}x{}: both must be multiples of {}, such as {}x{}", height, width, multiple,
+          (std::max(height, 1) + multiple - 1) / multiple * multiple,
+          (std::max(width, 1) + multiple - 1) / multiple * multiple);
+}
+
 NetworkInput photo_input(Net& net, const PhotoInput& m) {
   const Dim n = Dim::symbol("N");
   const ValueId photos =
@@ -34,14 +44,16 @@ NetworkInput photo_input(Net& net, const PhotoInput& m) {
                            .longest = m.longest,
                            .canvas_height = m.canvas_height,
                            .canvas_width = m.canvas_width,
-                           .bgr = m.bgr};
+                           .bgr = m.bgr,
+                           .fit = m.canvas_height > 0 ? Fit::kShortestEdge : m.fit};
   const auto resized = net.add_all(resize, {photos, sizes}, "input.resize");
   NormalizeImage normalize{.mean = m.mean,
                            .std = m.std,
                            .multiple = m.multiple,
                            .canvas_height = m.canvas_height,
-                           .canvas_width = m.canvas_width};
-  if (m.canvas_height > 0) normalize.fill = canvas_fill(m.bgr);
+                           .canvas_width = m.canvas_width,
+                           .scale = m.scale};
+  if (m.canvas_height > 0) normalize.fill = m.fill.empty() ? canvas_fill(m.bgr) : m.fill;
   net.stage("resized_u8", resized.at(0));
   net.stage("geometry", resized.at(1));
   const ValueId image = net.add(std::move(normalize), resized, "input.normalize");
@@ -64,8 +76,8 @@ void photo_outputs(Net& net, const Detected& detected, const Instances& instance
   output(net, "det_boxes", photo.at(0));
   output(net, "det_rows", photo.at(1));
   if (instances.mask_logits != kNoValue) {
-    const ValueId probs =
-        net.add(SelectClass{}, {instances.mask_logits, detected.classes}, "output.mask_probs");
+    const ValueId probs = net.add(SelectClass{.first = instances.first_map},
+                                  {instances.mask_logits, detected.classes}, "output.mask_probs");
     net.stage("mask_probs", probs);
     const auto masks = net.add_all(PasteMasks{.rule = instances.paste}, {probs, photo[0], photo[1], geometry},
                                    "output.masks");
@@ -75,8 +87,8 @@ void photo_outputs(Net& net, const Detected& detected, const Instances& instance
   if (instances.heatmaps != kNoValue) {
     const ValueId decoded =
         net.add(DecodeKeypoints{}, {instances.heatmaps, detected.boxes}, "output.decode_keypoints");
-    const ValueId points =
-        net.add(RescaleKeypoints{}, {decoded, photo[0], photo[1], geometry}, "output.keypoints");
+    const ValueId points = net.add(RescaleKeypoints{.logits = instances.keypoint_logits},
+                                   {decoded, photo[0], photo[1], geometry}, "output.keypoints");
     output(net, "keypoints", points);
   }
 }

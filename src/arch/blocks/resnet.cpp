@@ -21,33 +21,55 @@ struct Block {
   int out = 0, middle = 0, stride = 1, dilation = 1;
 };
 
-ValueId residual(Net& net, const std::string& name, ValueId x, ValueId y, const Block& b) {
-  if (net.channels(x) != b.out)
-    x = conv(net, name + ".shortcut", x, {.out = b.out, .stride = b.stride, .batch_norm = true});
-  return relu(net, name, net.add(Add{}, {y, x}, name + ".add"));
+// The layers of one block, under its name.
+class BlockLayers {
+ public:
+  BlockLayers(Net& net, std::string name, const ResNet& m) : net_(net), name_(std::move(name)), m_(m) {}
+
+  // The block's convolution of that number, from 1.
+  ValueId conv(int number, ValueId x, ConvLayer layer) const {
+    if (m_.torchvision_names) layer.norm = fmt::format("{}.bn{}", name_, number);
+    return normed(fmt::format("{}.conv{}", name_, number), x, std::move(layer));
+  }
+  ValueId residual(ValueId x, ValueId y, const Block& b) const {
+    if (net_.channels(x) != b.out) x = shortcut(x, {.out = b.out, .stride = b.stride});
+    return relu(net_, name_, net_.add(Add{}, {y, x}, name_ + ".add"));
+  }
+
+ private:
+  ValueId shortcut(ValueId x, ConvLayer layer) const {
+    if (!m_.torchvision_names) return normed(name_ + ".shortcut", x, std::move(layer));
+    layer.norm = name_ + ".downsample.1";
+    return normed(name_ + ".downsample.0", x, std::move(layer));
+  }
+  ValueId normed(const std::string& name, ValueId x, ConvLayer layer) const {
+    layer.batch_norm = true;
+    layer.epsilon = m_.epsilon;
+    return osprey::conv(net_, name, x, layer);
+  }
+
+  Net& net_;
+  std::string name_;
+  const ResNet& m_;
+};
+
+ValueId bottleneck(const BlockLayers& layers, const ResNet& m, const Block& b, ValueId x) {
+  ValueId y = layers.conv(1, x, {.out = b.middle, .stride = m.stride_in_1x1 ? b.stride : 1, .relu = true});
+  y = layers.conv(2, y,
+                  {.out = b.middle,
+                   .kernel = 3,
+                   .stride = m.stride_in_1x1 ? 1 : b.stride,
+                   .dilation = b.dilation,
+                   .groups = m.groups,
+                   .relu = true});
+  y = layers.conv(3, y, {.out = b.out});
+  return layers.residual(x, y, b);
 }
 
-ValueId bottleneck(Net& net, const std::string& name, const ResNet& m, const Block& b, ValueId x) {
-  ValueId y =
-      conv(net, name + ".conv1", x,
-           {.out = b.middle, .stride = m.stride_in_1x1 ? b.stride : 1, .batch_norm = true, .relu = true});
-  y = conv(net, name + ".conv2", y,
-           {.out = b.middle,
-            .kernel = 3,
-            .stride = m.stride_in_1x1 ? 1 : b.stride,
-            .dilation = b.dilation,
-            .groups = m.groups,
-            .batch_norm = true,
-            .relu = true});
-  y = conv(net, name + ".conv3", y, {.out = b.out, .batch_norm = true});
-  return residual(net, name, x, y, b);
-}
-
-ValueId basic_block(Net& net, const std::string& name, const Block& b, ValueId x) {
-  ValueId y = conv(net, name + ".conv1", x,
-                   {.out = b.out, .kernel = 3, .stride = b.stride, .batch_norm = true, .relu = true});
-  y = conv(net, name + ".conv2", y, {.out = b.out, .kernel = 3, .batch_norm = true});
-  return residual(net, name, x, y, b);
+ValueId basic_block(const BlockLayers& layers, const Block& b, ValueId x) {
+  ValueId y = layers.conv(1, x, {.out = b.out, .kernel = 3, .stride = b.stride, .relu = true});
+  y = layers.conv(2, y, {.out = b.out, .kernel = 3});
+  return layers.residual(x, y, b);
 }
 
 }  // namespace
@@ -62,15 +84,15 @@ ValueId resnet_stage(Net& net, const std::string& name, const ResNet& m, int sta
               .dilation = stage == 5 ? m.res5_dilation : 1};
   const int count = block_count(m.depth, stage);
   for (int i = 0; i < count; ++i, block.stride = 1) {
-    const std::string block_name = fmt::format("{}.{}", name, i);
-    x = m.depth < 50 ? basic_block(net, block_name, block, x) : bottleneck(net, block_name, m, block, x);
+    const BlockLayers layers(net, fmt::format("{}.{}", name, i), m);
+    x = m.depth < 50 ? basic_block(layers, block, x) : bottleneck(layers, m, block, x);
   }
   return x;
 }
 
 Features resnet(Net& net, const std::string& prefix, const ResNet& m, ValueId image, int last) {
-  ValueId x = conv(net, prefix + "stem.conv1", image,
-                   {.out = m.stem_width, .kernel = 7, .stride = 2, .batch_norm = true, .relu = true});
+  ValueId x = BlockLayers(net, prefix + "stem", m)
+                  .conv(1, image, {.out = m.stem_width, .kernel = 7, .stride = 2, .relu = true});
   x = net.add(MaxPool{.kernel = {3, 3}, .stride = {2, 2}, .pads = {1, 1, 1, 1}}, {x},
               prefix + "stem.max_pool");
   int stride = 4;
@@ -78,7 +100,8 @@ Features resnet(Net& net, const std::string& prefix, const ResNet& m, ValueId im
   for (int stage = 2; stage <= last; ++stage) {
     const int first = stage == 2 || (stage == 5 && m.res5_dilation == 2) ? 1 : 2;
     const std::string name = fmt::format("res{}", stage);
-    x = net.stage(name, resnet_stage(net, prefix + name, m, stage, first, x));
+    const std::string in_file = m.torchvision_names ? fmt::format("layer{}", stage - 1) : name;
+    x = net.stage(name, resnet_stage(net, prefix + in_file, m, stage, first, x));
     stride *= first;
     out.push_back({name, x, stride});
   }

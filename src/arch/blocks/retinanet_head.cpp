@@ -1,7 +1,6 @@
 #include "arch/blocks/retinanet_head.h"
 
 #include "arch/blocks/layers.h"
-#include "ops/nms.h"
 #include "ops/select_anchors.h"
 
 namespace osprey {
@@ -18,7 +17,7 @@ ValueId subnet(Net& net, const std::string& name, int convs, ValueId x) {
 
 Detected retinanet_head(Net& net, const std::string& prefix, const RetinaNetHead& m, const Features& features,
                         ValueId geometry) {
-  // Boxes are clipped only when they are scaled back to the photo.
+  // Detectron2 clips boxes only when they are scaled back to the photo.
   SelectAnchors select{.anchors = m.anchors.per_cell(),
                        .classes = m.classes,
                        .cells = anchor_cells(m.anchors),
@@ -28,25 +27,26 @@ Detected retinanet_head(Net& net, const std::string& prefix, const RetinaNetHead
                        .threshold = m.rule.score,
                        .top = m.before_nms,
                        .weights = m.delta_weights,
-                       .clip = false,
+                       .clip = m.rule.old_conventions,
                        .drop_empty = false,
                        .group = AnchorGroup::kClass,
-                       .stage = 2};
+                       .stage = 2,
+                       .inclusive = m.rule.old_conventions};
   const ConvLayer scores{.out = select.anchors * m.classes, .kernel = 3, .f32_out = true};
   const ConvLayer deltas{.out = select.anchors * 4, .kernel = 3, .f32_out = true};
   std::vector<ValueId> inputs;
   for (const Feature& f : features) {
-    const ValueId cls = subnet(net, prefix + "cls_subnet", m.convs, f.value);
-    const ValueId box = subnet(net, prefix + "bbox_subnet", m.convs, f.value);
-    inputs.push_back(net.stage("cls_logits_" + f.name, conv(net, prefix + "cls_score", cls, scores)));
-    inputs.push_back(net.stage("box_deltas_" + f.name, conv(net, prefix + "bbox_pred", box, deltas)));
+    const auto& n = m.names;
+    const ValueId cls = subnet(net, prefix + n.cls, m.convs, f.value);
+    const ValueId box = subnet(net, prefix + n.box, m.convs, f.value);
+    inputs.push_back(net.stage(n.scores_stage + f.name, conv(net, prefix + n.scores, cls, scores)));
+    inputs.push_back(net.stage(n.deltas_stage + f.name, conv(net, prefix + n.deltas, box, deltas)));
     select.strides.push_back(f.stride);
   }
   inputs.push_back(geometry);
   auto candidates = net.add_all(std::move(select), std::move(inputs), "detections.select");
   candidates.push_back(geometry);
-  const Nms nms{.iou = m.rule.iou, .max_detections = m.rule.max_detections, .stage = 2};
-  return stage_detections(net, net.add_all(nms, std::move(candidates), "detections.nms"));
+  return stage_detections(net, net.add_all(final_nms(m.rule), std::move(candidates), "detections.nms"));
 }
 
 }  // namespace osprey

@@ -11,7 +11,9 @@ ValueId roi_pool(Net& net, const std::string& name, const RoiPooler& m, const Fe
   RoiAlign op{.out = m.resolution,
               .samples = m.samples,
               .aligned = m.aligned,
-              .first_level = std::countr_zero(static_cast<unsigned>(features.at(0).stride))};
+              .first_level = std::countr_zero(static_cast<unsigned>(features.at(0).stride)),
+              .level_epsilon = m.level_epsilon,
+              .inclusive = m.inclusive};
   std::vector<ValueId> inputs;
   for (const Feature& f : features) {
     op.scales.push_back(1.0f / static_cast<float>(f.stride));

@@ -8,14 +8,8 @@
 
 namespace osprey::detectron2 {
 
-// Whether the names are Detectron2's own, or Caffe2 Detectron's.
+// Whether the names are Detectron2's own.
 bool is_detectron2(const Checkpoint& checkpoint);
-bool is_detectron1(const Checkpoint& checkpoint);
-
-// The model's part of the file: the section "model" or "state_dict", or all of a flat file; "module." (of
-// DistributedDataParallel) taken off. What lies in other sections keeps its section before its name, so that
-// the account shows it as unused, except the optimizer's and scheduler's state, which is left out.
-std::vector<NamedTensor> model_tensors(const Checkpoint& checkpoint);
 
 // Names that zoo files still carry but models no longer read, and counters of batch norms.
 bool is_leftover(const std::string& name);

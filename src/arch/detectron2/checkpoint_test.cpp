@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "arch/family/select.h"
+#include "arch/family/training_checkpoint.h"
 #include "arch/testing.h"
 
 namespace osprey::detectron2 {

@@ -17,12 +17,13 @@ ConfigTree read_changes(const std::string& config) {
           "official name such as COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml");
   require(!config.ends_with(".py"), "{}: configs in Python are code, which is never run; use the YAML form",
           config);
-  if (std::filesystem::exists(config)) return load_config(config, official_yaml);
-  const Official* official = find_official(config);
+  if (std::filesystem::exists(config))
+    return load_config(config, [](const std::string& base) { return officials().yaml(base); });
+  const OfficialConfig* official = officials().find(config);
   require(official != nullptr,
           "config '{}' is neither a file nor an official Detectron2 config; the nearest of those is {}",
-          config, closest_official(config));
-  return official_changes(*official);
+          config, officials().closest(config));
+  return officials().changes(*official);
 }
 
 }  // namespace

@@ -149,12 +149,7 @@ PhotoInput input_options(const Config& config, int multiple, int height, int wid
     config.refuse("INPUT.MIN_SIZE_TEST", "it feeds photos as they are; set the size of the shorter side");
   // Where the shorter side's aim is above the longer side's limit, the limit decides alone.
   out.shortest = std::min(config.at_least(1, "INPUT.MIN_SIZE_TEST"), out.longest);
-  require(height <= kMaxWidth && width <= kMaxWidth, "a fixed input of {}x{} is too large", height, width);
-  require(height % multiple == 0 && width % multiple == 0 && (height > 0) == (width > 0) && height >= 0 &&
-              width >= 0,
-          "a fixed input of {}x{}: both must be multiples of {}, such as {}x{}", height, width, multiple,
-          (std::max(height, 1) + multiple - 1) / multiple * multiple,
-          (std::max(width, 1) + multiple - 1) / multiple * multiple);
+  check_canvas(height, width, multiple);
   return out;
 }
 
@@ -249,9 +244,11 @@ DetectionRule detection_rule(const Config& config) {
 MaskHead mask_head_options(const Config& config) {
   expect_text(config, "MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead");
   const bool one_map = config.flag("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK");
-  return {.convs = config.at_least(0, "MODEL.ROI_MASK_HEAD.NUM_CONV", kMaxLayers),
-          .width = config.at_least(1, "MODEL.ROI_MASK_HEAD.CONV_DIM"),
+  const int convs = config.at_least(0, "MODEL.ROI_MASK_HEAD.NUM_CONV", kMaxLayers);
+  const int width = config.at_least(1, "MODEL.ROI_MASK_HEAD.CONV_DIM");
+  return {.widths = std::vector<int>(static_cast<std::size_t>(convs), width),
           .batch_norm = batch_norm_option(config, "MODEL.ROI_MASK_HEAD.NORM"),
+          .upsampled = width,
           .classes = one_map ? 1 : config.at_least(1, "MODEL.ROI_HEADS.NUM_CLASSES")};
 }
 

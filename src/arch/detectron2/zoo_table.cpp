@@ -5,10 +5,7 @@
 namespace osprey::detectron2 {
 namespace {
 
-Changes operator+(Changes a, const Changes& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
+using Changes = ConfigChanges;
 
 const Changes kCoco{{"DATASETS.TRAIN", "['coco_2017_train']"}, {"DATASETS.TEST", "['coco_2017_val']"}};
 const Changes kMask{{"MODEL.MASK_ON", "True"}};
@@ -70,7 +67,7 @@ Changes old_pooler(std::initializer_list<std::string_view> heads) {
   return out;
 }
 
-std::vector<Official> table() {
+std::vector<OfficialConfig> table() {
   constexpr std::string_view kFpn = "Base-RCNN-FPN", kC4 = "Base-RCNN-C4", kDc5 = "Base-RCNN-DilatedC5";
   constexpr std::string_view kRetina = "Base-RetinaNet", kPerson = "COCO-Keypoints/Base-Keypoint-RCNN-FPN";
   return {
@@ -215,8 +212,8 @@ std::vector<Official> table() {
 
 }  // namespace
 
-const std::vector<Official>& officials() {
-  static const std::vector<Official> kTable = table();
+const OfficialConfigs& officials() {
+  static const OfficialConfigs kTable(table());
   return kTable;
 }
 

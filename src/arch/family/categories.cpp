@@ -87,4 +87,13 @@ std::vector<Category> numbered_categories(int count) {
   return out;
 }
 
+std::vector<Category> categories_of_dataset(std::string_view dataset, int count) {
+  std::vector<Category> out;
+  if (dataset.starts_with("coco_")) out = coco_categories();
+  if (dataset.starts_with("keypoints_coco_")) out = person_category();
+  if (dataset.starts_with("voc_")) out = voc_categories();
+  if (dataset.starts_with("cityscapes_")) out = cityscapes_categories();
+  return static_cast<int>(out.size()) == count ? out : numbered_categories(count);
+}
+
 }  // namespace osprey

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "graph/model.h"
@@ -15,5 +16,10 @@ std::vector<Category> person_category();               // COCO keypoints
 std::vector<Category> voc_categories();                // 20, alphabetical
 std::vector<Category> cityscapes_categories();         // the 8 with instances
 std::vector<Category> numbered_categories(int count);  // "class 0", ...
+
+// Those of the data set that a config names ("coco_2017_train", "voc_2007_test") where the count fits, which
+// it does not when somebody trained on their own data and left the config's data set as it was: then
+// numbered.
+std::vector<Category> categories_of_dataset(std::string_view dataset, int count);
 
 }  // namespace osprey

@@ -28,6 +28,8 @@ void SourceFlags::declare(CLI::App& app) {
   app.add_option("SOURCE", source,
                  "Checkpoint (.pkl, .pth, .safetensors, TensorFlow folder, ...) or model (.onnx)")
       ->required();
+  app.add_option("KEY_VALUE", pairs,
+                 "KEY VALUE ...: keys of the config to change, as the frameworks' own tools take them");
   app.add_option("--config", config,
                  "The framework's config: a file, or an official name (see `osprey zoo`)");
   app.add_option("--set", overrides, "KEY=VALUE: change a key of the config; may be given again")
@@ -41,6 +43,10 @@ void SourceFlags::declare(CLI::App& app) {
 SourceOptions SourceFlags::options() const {
   SourceOptions out{.source = source, .config = config, .labels = labels};
   for (const std::string& text : overrides) out.overrides.push_back(split_override(text));
+  if (pairs.size() % 2 != 0)
+    fail(ErrorCode::kUsage, "{}: keys of the config and their values come in pairs, like MODEL.DEVICE cpu",
+         pairs.back());
+  for (std::size_t i = 0; i < pairs.size(); i += 2) out.overrides.emplace_back(pairs[i], pairs[i + 1]);
   if (size == "config") return out;
   const auto x = size.find('x');
   if (x == std::string::npos) parse_side("", size);

@@ -1,4 +1,5 @@
-// The flags of verbs that import: SOURCE, --config, --set, --labels, --size.
+// The flags of verbs that import: SOURCE, --config, --set, --labels, --size; and KEY VALUE ... at the end, as
+// maskrcnn-benchmark's and Detectron2's own tools take keys of the config.
 #pragma once
 
 #include <string>
@@ -12,7 +13,7 @@ namespace osprey {
 
 struct SourceFlags {
   std::string source, config, labels, size = "config";
-  std::vector<std::string> overrides;
+  std::vector<std::string> overrides, pairs;
 
   void declare(CLI::App& app);
   SourceOptions options() const;

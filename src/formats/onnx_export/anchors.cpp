@@ -54,12 +54,16 @@ Candidates level_candidates(Emitter& e, const SelectAnchors& op, std::size_t lev
   out.groups = op.group == AnchorGroup::kClass
                    ? e.op("Mod", {index, classes})
                    : e.op("Expand", {e.ints({static_cast<std::int64_t>(level)}), e.length(score)});
-  out.boxes = emit_decode(e, anchors_at(e, op, level, scores, cell),
-                          e.take(channels_last(e, deltas, {-1, 4}), cell), op.weights, op.max_log_scale);
+  out.boxes =
+      emit_decode(e, anchors_at(e, op, level, scores, cell), e.take(channels_last(e, deltas, {-1, 4}), cell),
+                  op.weights, op.max_log_scale, DeltaOrder::kXywh, op.inclusive);
   keep(e, out, e.op("And", {e.finite_rows(out.boxes), e.finite_rows(e.add_axis(out.scores, 1))}));
-  if (op.clip) out.boxes = emit_clip(e, out.boxes, geometry);
+  if (op.clip) out.boxes = emit_clip(e, out.boxes, geometry, op.inclusive);
   if (op.drop_empty) {
-    keep(e, out, e.op("Greater", {emit_extent(e, out.boxes), e.number(op.min_size)}));
+    const std::string side = emit_extent(e, out.boxes), least = e.number(op.min_size);
+    keep(e, out,
+         op.inclusive ? e.op("GreaterOrEqual", {e.op("Add", {side, e.number(1.0f)}), least})
+                      : e.op("Greater", {side, least}));
   }
   return out;
 }

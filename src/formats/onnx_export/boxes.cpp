@@ -3,24 +3,28 @@
 #include "ops/decode_boxes.h"
 #include "ops/rescale_boxes.h"
 #include "ops/select_boxes.h"
+#include "ops/select_class.h"
 
 namespace osprey {
 
 std::string emit_decode(Emitter& e, const std::string& boxes, const std::string& given,
-                        const std::vector<float>& weights, float max_log_scale, DeltaOrder order) {
+                        const std::vector<float>& weights, float max_log_scale, DeltaOrder order,
+                        bool inclusive) {
   const std::string deltas = order == DeltaOrder::kXywh
                                  ? given
                                  : e.op("Gather", {given, e.ints({1, 0, 3, 2})}, {{"axis", std::int64_t{1}}});
-  const std::string low = e.columns(boxes, 0, 2), size = e.op("Sub", {e.columns(boxes, 2, 4), low});
-  const std::string half = e.number(0.5f);
+  const std::string low = e.columns(boxes, 0, 2), pixel = e.number(1.0f), half = e.number(0.5f);
+  std::string size = e.op("Sub", {e.columns(boxes, 2, 4), low});
+  if (inclusive) size = e.op("Add", {size, pixel});
   const std::string centre = e.op("Add", {low, e.op("Mul", {half, size})});
   const std::string move = e.op("Div", {e.columns(deltas, 0, 2), e.floats({weights[0], weights[1]})});
   std::string grow = e.op("Div", {e.columns(deltas, 2, 4), e.floats({weights[2], weights[3]})});
   if (max_log_scale > 0) grow = e.op("Min", {grow, e.number(max_log_scale)});
   const std::string new_centre = e.op("Add", {e.op("Mul", {move, size}), centre});
   const std::string new_half = e.op("Mul", {half, e.op("Mul", {e.op("Exp", {grow}), size})});
-  return e.op("Concat", {e.op("Sub", {new_centre, new_half}), e.op("Add", {new_centre, new_half})},
-              {{"axis", std::int64_t{1}}});
+  std::string last = e.op("Add", {new_centre, new_half});
+  if (inclusive) last = e.op("Sub", {last, pixel});
+  return e.op("Concat", {e.op("Sub", {new_centre, new_half}), last}, {{"axis", std::int64_t{1}}});
 }
 
 std::string emit_extent(Emitter& e, const std::string& boxes) {
@@ -28,8 +32,9 @@ std::string emit_extent(Emitter& e, const std::string& boxes) {
   return e.op("ReduceMin", {size}, {{"axes", std::vector<std::int64_t>{1}}, {"keepdims", std::int64_t{0}}});
 }
 
-std::string emit_clip(Emitter& e, const std::string& boxes, const std::string& geometry) {
-  return e.op("Min", {e.op("Max", {boxes, e.number(0.0f)}), geometry});
+std::string emit_clip(Emitter& e, const std::string& boxes, const std::string& geometry, bool inclusive) {
+  const std::string last = inclusive ? e.op("Sub", {geometry, e.number(1.0f)}) : geometry;
+  return e.op("Min", {e.op("Max", {boxes, e.number(0.0f)}), last});
 }
 
 // Only of proposals made beforehand, which here are in pixels of `image`, as the network's boxes are.
@@ -59,9 +64,12 @@ void lower_decode_boxes(Emitter& e, const Node& node) {
 void lower_select_boxes(Emitter& e, const Node& node) {
   const SelectBoxes& op = *node.op.as<SelectBoxes>();
   const std::string rois = e.name(node.inputs[0]), scores = e.name(node.inputs[1]),
-                    deltas = e.name(node.inputs[2]);
+                    given = e.name(node.inputs[2]);
   const std::int64_t classes = e.graph().value(node.inputs[1]).type.dims[1].constant() - 1;
-  const bool agnostic = e.graph().value(node.inputs[2]).type.dims[1].constant() == 4;
+  const std::int64_t columns = e.graph().value(node.inputs[2]).type.dims[1].constant();
+  const std::int64_t first_delta = op.background_deltas ? 4 : 0;
+  const bool agnostic = columns - first_delta == 4;
+  const std::string deltas = first_delta > 0 ? e.columns(given, first_delta, columns) : given;
 
   const std::int64_t first = op.background_first ? 1 : 0;
   const std::string own = e.columns(scores, first, first + classes);  // without the background
@@ -74,8 +82,8 @@ void lower_select_boxes(Emitter& e, const Node& node) {
                     type = e.take(pairs, e.number(std::int64_t{1}));
   const std::string delta_row = agnostic ? row : e.op("Add", {e.op("Mul", {row, e.number(classes)}), type});
   const std::string moved = emit_decode(e, e.take(rois, row), e.take(e.reshape(deltas, {-1, 4}), delta_row),
-                                        op.weights, op.max_log_scale, op.delta_order);
-  e.bind(node.outputs[0], op.clip ? emit_clip(e, moved, e.name(node.inputs[3])) : moved);
+                                        op.weights, op.max_log_scale, op.delta_order, op.inclusive);
+  e.bind(node.outputs[0], op.clip ? emit_clip(e, moved, e.name(node.inputs[3]), op.inclusive) : moved);
   const std::string places = e.op("Transpose", {pairs}, {{"perm", std::vector<std::int64_t>{1, 0}}});
   e.bind(node.outputs[1], e.op("GatherND", {own, places}));
   e.bind(node.outputs[2], type);
@@ -84,9 +92,12 @@ void lower_select_boxes(Emitter& e, const Node& node) {
 void lower_select_class(Emitter& e, const Node& node) {
   const std::string maps = e.name(node.inputs[0]);
   const bool agnostic = e.graph().value(node.inputs[0]).type.dims[1].constant() == 1;
-  const std::string own = agnostic ? e.op("Squeeze", {maps, e.ints({1})})
-                                   : e.op("GatherND", {maps, e.add_axis(e.name(node.inputs[1]), 1)},
-                                          {{"batch_dims", std::int64_t{1}}});
+  const std::int64_t first = node.op.as<SelectClass>()->first;
+  std::string map = e.name(node.inputs[1]);
+  if (first > 0 && !agnostic) map = e.op("Add", {map, e.number(first)});
+  const std::string own =
+      agnostic ? e.op("Squeeze", {maps, e.ints({1})})
+               : e.op("GatherND", {maps, e.add_axis(map, 1)}, {{"batch_dims", std::int64_t{1}}});
   e.bind(node.outputs[0], e.op("Sigmoid", {own}));
 }
 

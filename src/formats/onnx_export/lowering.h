@@ -32,9 +32,10 @@ void lower_select_class(Emitter& e, const Node& node);
 // Boxes f32[M,4] moved by deltas f32[M,4], as ops/select_anchors.h says; max_log_scale 0: no limit.
 std::string emit_decode(Emitter& e, const std::string& boxes, const std::string& deltas,
                         const std::vector<float>& weights, float max_log_scale,
-                        DeltaOrder order = DeltaOrder::kXywh);
-// f32[M]: the shorter side of each box.
+                        DeltaOrder order = DeltaOrder::kXywh, bool inclusive = false);
+// f32[M]: the shorter side of each box, without the +1 of inclusive ones.
 std::string emit_extent(Emitter& e, const std::string& boxes);
-std::string emit_clip(Emitter& e, const std::string& boxes, const std::string& geometry);
+std::string emit_clip(Emitter& e, const std::string& boxes, const std::string& geometry,
+                      bool inclusive = false);
 
 }  // namespace osprey

@@ -3,6 +3,7 @@
 // are moved apart.
 #include "ops/nms.h"
 
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -58,13 +59,19 @@ void lower_nms(Emitter& e, const Node& node) {
   const Nms& op = *node.op.as<Nms>();
   const Candidates all{e.name(node.inputs[0]), e.name(node.inputs[1]), e.name(node.inputs[2])};
   const std::int64_t groups = group_count(e, node);
-  const Candidates c = groups > 1 && op.offset_limit > 0 ? moved_apart(e, all, op.offset_limit) : all;
+  Candidates c = groups > 1 && op.offset_limit > 0 ? moved_apart(e, all, op.offset_limit) : all;
+  float iou = op.iou;
+  if (op.inclusive) {
+    c.boxes = e.op("Add", {c.boxes, e.floats({0, 0, 1, 1})});
+    // At least the threshold is above the number before it; without suppression, above what IoUs reach.
+    iou = iou > 0 ? std::nextafter(iou, 0.0f) : 1.0f;
+  }
   // Boxes that the clip empties do not count among the detections, so there may have to be more.
   const std::string of_group = op.max_per_group > 0              ? e.ints({op.max_per_group})
                                : op.clip == KeptClip::kDropEmpty ? e.length(c.scores)
                                                                  : e.ints({op.max_detections});
   const std::string kept = e.op("NonMaxSuppression", {e.add_axis(c.boxes, 0), scores_by_group(e, c, groups),
-                                                      of_group, e.floats({op.iou}), e.floats({kLowest})});
+                                                      of_group, e.floats({iou}), e.floats({kLowest})});
   std::string rows = e.reshape(e.columns(kept, 2, 3), {-1});
   // What is found comes group by group. By row first, equal scores then keep the lower row in front.
   if (!op.group_first) rows = e.top(rows, e.length(rows), /*largest=*/false)[0];

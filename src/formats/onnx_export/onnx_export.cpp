@@ -237,6 +237,9 @@ Json input_rule(const Ends& ends) {
     case Fit::kTruncate:
       out.update({{"within_height", r.canvas_height}, {"within_width", r.canvas_width}, {"fit", "truncate"}});
       return out;
+    case Fit::kShortSide:
+      out.update({{"shortest_edge", r.shortest}, {"longest_edge", r.longest}, {"fit", "short_side"}});
+      return out;
     case Fit::kShortestEdge:
       break;
   }

@@ -14,8 +14,8 @@ int level_of(const RoiAlign& op, float relative_size) {
   return static_cast<int>(std::floor(static_cast<float>(op.canonical_level) + std::log2(relative_size)));
 }
 
-// The least relative size (square root of the area / canonical size + 1e-8) that belongs to `level` or above,
-// in float32 as the framework rounds it: a comparison with it then needs no logarithm.
+// The least relative size (square root of the area / canonical size + level_epsilon) that belongs to `level`
+// or above, in float32 as the framework rounds it: a comparison with it then needs no logarithm.
 float least_size(const RoiAlign& op, int level) {
   float size = std::exp2(static_cast<float>(level - op.canonical_level));
   for (float below = size; level_of(op, below) >= level; below = std::nextafter(below, 0.0f)) size = below;
@@ -37,10 +37,11 @@ std::string crop(Emitter& e, const RoiAlign& op, std::size_t level, const std::s
 
 // i64[R]: index of each box's level.
 std::string levels_of(Emitter& e, const RoiAlign& op, const std::string& rois) {
-  const std::string size = e.op("Sub", {e.columns(rois, 2, 4), e.columns(rois, 0, 2)});
+  std::string size = e.op("Sub", {e.columns(rois, 2, 4), e.columns(rois, 0, 2)});
+  if (op.inclusive) size = e.op("Add", {size, e.number(1.0f)});
   const std::string area = e.op("Mul", {e.columns(size, 0, 1), e.columns(size, 1, 2)});
-  const std::string relative =
-      e.op("Add", {e.op("Div", {e.op("Sqrt", {area}), e.number(op.canonical_size)}), e.number(1e-8f)});
+  const std::string relative = e.op(
+      "Add", {e.op("Div", {e.op("Sqrt", {area}), e.number(op.canonical_size)}), e.number(op.level_epsilon)});
   std::vector<float> bounds;
   for (std::size_t l = 1; l < op.scales.size(); ++l)
     bounds.push_back(least_size(op, op.first_level + static_cast<int>(l)));

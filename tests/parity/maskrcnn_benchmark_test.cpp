@@ -1,0 +1,254 @@
+// Whole models against maskrcnn-benchmark's own run: every stage it recorded and its final detections, masks
+// and keypoints, within the tolerances that the cases state (fixtures/mrcnn_benchmark/*/case.json). The
+// measured figures are printed.
+#include <algorithm>
+#include <cmath>
+
+#include <gmock/gmock.h>
+
+#include "image/rle.h"
+#include "ops/select_anchors.h"
+#include "parity/differences.h"
+
+namespace osprey {
+namespace {
+
+using testing::SizeIs;
+
+// "of the largest magnitude" of each tensor where nothing else is said.
+constexpr double kMaps = 3e-5;  // feature maps, dense heads
+constexpr double kRows = 1e-3;  // what follows the proposals' shifts
+constexpr double kMaskProbability = 5e-3;
+constexpr double kProposalPixels = 0.03, kMatchedProposals = 0.995;
+constexpr double kDetectionPixels = 0.1;  // of the network's detections, whose masks are compared
+constexpr double kBoxPixels = 0.05, kScore = 1e-3;
+constexpr double kMaskIou = 0.995;
+constexpr std::int64_t kMaskPixels = 8;
+
+bool starts_with_any(const std::string& name, std::initializer_list<const char*> prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const char* p) { return name.starts_with(p); });
+}
+bool is_map(const std::string& name) {
+  return name == "input" || starts_with_any(name, {"body.", "feature_", "rpn_logits_", "rpn_deltas_"});
+}
+bool follows_proposals(const std::string& name) {
+  return starts_with_any(name, {"proposal_scores", "box_pool", "box_feat", "box_logits", "box_deltas"});
+}
+bool follows_detections(const std::string& name) {
+  return starts_with_any(name, {"mask_logits", "mask_pool", "mask_probs", "kp_pool", "keypoint_heatmaps"});
+}
+// First rows in full of a stage that is there sampled, too.
+std::string stage_of(const std::string& name) { return name.substr(0, name.find("_first")); }
+
+// Boxes hold their last pixel, and may be no larger.
+std::vector<ClassedBox> with_last_pixel(std::vector<ClassedBox> boxes) {
+  for (ClassedBox& b : boxes) b.box[2] += 1, b.box[3] += 1;
+  return boxes;
+}
+
+class MaskrcnnBenchmark : public testing::TestWithParam<ModelCase> {
+ protected:
+  void SetUp() override { OSPREY_NEEDS_FIXTURE(fixture("mrcnn_benchmark") / GetParam().name) }
+
+  void load();
+  void expect_anchors(const Graph& graph) const;
+  void expect_maps() const;
+  void expect_proposals() const;
+  void expect_rows(const std::string& name, const std::vector<std::optional<std::size_t>>& rows,
+                   double tolerance) const;
+  void expect_detections() const;
+  void expect_masks(const std::vector<std::pair<std::size_t, std::size_t>>& pairs) const;
+  void expect_keypoints(const std::vector<std::pair<std::size_t, std::size_t>>& pairs) const;
+
+  const Tensor& stage(const std::string& name) const { return run_.stages.at(name); }
+
+  std::unique_ptr<GoldenArrays> golden_;
+  std::vector<std::string> names_;  // of golden stages
+  CaseRun run_;
+};
+
+void MaskrcnnBenchmark::load() {
+  golden_ = std::make_unique<GoldenArrays>(fixture("mrcnn_benchmark") / GetParam().name / "golden.npz");
+  const CaseEngine engine(GetParam());
+  const auto opened = LoadedEngine::open(engine.file(), {});
+  std::vector<std::string> wanted{"proposal_boxes", "det_boxes_net"};
+  for (const std::string& name : golden_->stage_names()) {
+    if (!is_map(name) && !follows_proposals(name) && !follows_detections(name)) continue;
+    if (name == "input_shape_nchw") continue;
+    names_.push_back(name);
+    if (stage_of(name) == name) wanted.push_back(name);
+  }
+  for (const std::string& name : wanted)
+    ASSERT_NE(opened->graph().find(name), kNoValue) << "the engine has no stage " << name;
+  ASSERT_THAT(wanted, SizeIs(testing::Ge(25u)));
+  run_ = run_with_stages(engine.file(), read_image(fixture("images") / GetParam().photo), wanted);
+  expect_anchors(opened->graph());
+}
+
+void MaskrcnnBenchmark::expect_anchors(const Graph& graph) const {
+  for (const Node& node : graph.nodes()) {
+    const auto* op = node.op.as<SelectAnchors>();
+    if (op == nullptr) continue;
+    const auto per_level = static_cast<std::size_t>(op->anchors) * 4;
+    for (std::size_t l = 0; l < op->strides.size(); ++l) {
+      const Tensor golden = golden_->tensor("cell_anchors_" + std::to_string(l));
+      const auto values = golden.values<float>();
+      ASSERT_EQ(values.size(), per_level);
+      EXPECT_TRUE(std::equal(values.begin(), values.end(),
+                             op->cells.begin() + static_cast<std::ptrdiff_t>(l * per_level)))
+          << "level " << l;
+    }
+  }
+}
+
+void MaskrcnnBenchmark::expect_maps() const {
+  const Tensor shape = golden_->tensor("input_shape_nchw");
+  EXPECT_THAT(stage("input").shape(), testing::ElementsAreArray(shape.values<std::int64_t>()));
+  for (const std::string& name : names_) {
+    if (!is_map(name)) continue;
+    const GoldenStage golden = golden_stage(*golden_, name);
+    ASSERT_EQ(stage(name).shape(), golden.shape) << name;
+    const double worst = map_difference(golden, stage(name));
+    std::printf("  %-22s %.1e of the largest magnitude\n", name.c_str(), worst);
+    EXPECT_LE(worst, name == "input" ? 0 : kMaps) << name;
+  }
+}
+
+void MaskrcnnBenchmark::expect_rows(const std::string& name,
+                                    const std::vector<std::optional<std::size_t>>& rows,
+                                    double tolerance) const {
+  const double worst = row_difference(golden_stage(*golden_, name), stage(stage_of(name)), rows);
+  std::printf("  %-22s %.1e of the largest magnitude\n", name.c_str(), worst);
+  EXPECT_LE(worst, tolerance) << name;
+}
+
+void MaskrcnnBenchmark::expect_proposals() const {
+  const auto golden = corners_of(golden_->tensor("proposal_boxes")),
+             got = corners_of(stage("proposal_boxes"));
+  EXPECT_EQ(got.size(), golden.size());
+  const auto rows = match_boxes(golden, got, kProposalPixels);
+  const auto matched =
+      std::count_if(rows.begin(), rows.end(), [](const auto& row) { return row.has_value(); });
+  std::printf("  proposals              %ld of %zu within %.2f px\n", matched, golden.size(),
+              kProposalPixels);
+  EXPECT_GE(static_cast<double>(matched), kMatchedProposals * static_cast<double>(golden.size()));
+  for (const std::string& name : names_)
+    if (follows_proposals(name)) expect_rows(name, rows, kRows);
+}
+
+void MaskrcnnBenchmark::expect_detections() const {
+  const auto boxes = corners_of(golden_->tensor("det_boxes"));
+  const auto scores = golden_->doubles("det_scores"), labels = golden_->doubles("det_labels");
+  std::vector<ClassedBox> golden;
+  for (std::size_t i = 0; i < boxes.size(); ++i)
+    golden.push_back({boxes[i], static_cast<int>(labels[i]) - 1, scores[i]});
+  const auto got = classed_boxes(run_.detections);
+  const auto pairs = match_detections(with_last_pixel(golden), with_last_pixel(got), 0.99);
+  double box = 0, score = 0;
+  for (const auto& [g, k] : pairs) {
+    for (std::size_t c = 0; c < 4; ++c) box = std::max(box, std::abs(golden[g].box[c] - got[k].box[c]));
+    score = std::max(score, std::abs(golden[g].score - got[k].score));
+  }
+  std::printf(
+      "  detections             %zu of %zu matched, %zu found; boxes within %.4f px, scores within %.1e\n",
+      pairs.size(), golden.size(), got.size(), box, score);
+  EXPECT_THAT(pairs, SizeIs(golden.size())) << "missing detections";
+  EXPECT_THAT(got, SizeIs(golden.size())) << "extra detections";
+  EXPECT_LE(box, kBoxPixels);
+  EXPECT_LE(score, kScore);
+
+  // Stages have a row for each detection of the network, in its own order: paired by its own boxes.
+  const auto net = match_boxes(corners_of(golden_->tensor("det_boxes_net")),
+                               corners_of(stage("det_boxes_net")), kDetectionPixels);
+  EXPECT_THAT(net, testing::Each(testing::Ne(std::nullopt)));
+  for (const std::string& name : names_)
+    if (follows_detections(name)) expect_rows(name, net, name == "mask_probs" ? kMaskProbability : kRows);
+  if (golden_->has("mask_probs")) expect_masks(pairs);
+  if (golden_->has("keypoints")) expect_keypoints(pairs);
+}
+
+void MaskrcnnBenchmark::expect_masks(const std::vector<std::pair<std::size_t, std::size_t>>& pairs) const {
+  const auto texts = golden_->strings("mask_rle");
+  const auto size = golden_->doubles("mask_rle_size");
+  ASSERT_EQ(texts.size(), pairs.size());
+  MaskDifference worst;
+  for (const auto& [g, k] : pairs) {
+    const auto& mask = run_.detections.items[k].mask;
+    ASSERT_TRUE(mask.has_value());
+    const MaskDifference d = mask_difference(
+        decompress_rle(texts[g], static_cast<int>(size[0]), static_cast<int>(size[1])), *mask);
+    worst = {std::min(worst.iou, d.iou), std::max(worst.pixels, d.pixels)};
+    EXPECT_TRUE(d.iou >= kMaskIou || d.pixels <= kMaskPixels)
+        << "mask " << g << ": IoU " << d.iou << ", " << d.pixels << " pixels differ";
+  }
+  std::printf("  masks                  IoU at least %.5f, at most %ld pixels differ\n", worst.iou,
+              worst.pixels);
+}
+
+// A heat map's maximum moves by a pixel where two of its pixels nearly tie: then their values are compared.
+void MaskrcnnBenchmark::expect_keypoints(
+    const std::vector<std::pair<std::size_t, std::size_t>>& pairs) const {
+  const GoldenStage points = golden_stage(*golden_, "keypoints"),
+                    logits = golden_stage(*golden_, "keypoint_logits");
+  const auto count = static_cast<std::size_t>(points.shape.at(1));
+  double worst_logit = 0, worst_position = 0;
+  std::size_t moved = 0;
+  for (const auto& [g, k] : pairs) {
+    const auto& ours = run_.detections.items[k].keypoints;
+    ASSERT_THAT(ours, SizeIs(count));
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t at = g * count + i;
+      worst_logit = std::max(worst_logit, std::abs(ours[i].score - logits.values[at]));
+      const double distance =
+          std::hypot(ours[i].x - points.values[3 * at], ours[i].y - points.values[3 * at + 1]);
+      if (distance > 2 * kBoxPixels) {
+        ++moved;
+      } else {
+        worst_position = std::max(worst_position, distance);
+      }
+    }
+  }
+  std::printf("  keypoints              within %.4f px but %zu of %zu, logits within %.1e of the largest\n",
+              worst_position, moved, pairs.size() * count, worst_logit / logits.magnitude());
+  EXPECT_LE(moved, pairs.size() * count / 100);
+  EXPECT_LE(worst_logit, kRows * logits.magnitude());
+}
+
+TEST_P(MaskrcnnBenchmark, EveryStageAndDetection) {
+  load();
+  if (HasFatalFailure()) return;
+  std::printf("%s:\n", GetParam().name.c_str());
+  expect_maps();
+  expect_proposals();
+  expect_detections();
+}
+
+const std::string kFamily = "mrcnn_benchmark";
+
+INSTANTIATE_TEST_SUITE_P(Cases, MaskrcnnBenchmark,
+                         testing::Values(ModelCase{.name = "e2e_mask_rcnn_narrow",
+                                                   .photo = "chelsea.png",
+                                                   .checkpoint = "model_final.pth",
+                                                   .family = kFamily},
+                                         ModelCase{.name = "e2e_mask_rcnn_R_50_FPN_1x",
+                                                   .photo = "coffee.png",
+                                                   .checkpoint = "model_final.pth",
+                                                   .family = kFamily},
+                                         ModelCase{.name = "e2e_keypoint_rcnn_R_50_FPN_1x",
+                                                   .photo = "astronaut.png",
+                                                   .checkpoint = "model_final.pth",
+                                                   .family = kFamily},
+                                         // By its official name: the same config as the case's file.
+                                         ModelCase{
+                                             .name = "detectron1_e2e_mask_rcnn_R-50-FPN",
+                                             .photo = "chelsea.png",
+                                             .config = "configs/caffe2/e2e_mask_rcnn_R_50_FPN_1x_caffe2.yaml",
+                                             .family = kFamily}),
+                         [](const auto& c) {
+                           std::string name = c.param.name;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace osprey
