@@ -1,11 +1,16 @@
 // Non-maximum suppression of an image by one block, exactly as the greedy pass by descending score
 // (cpu/nms.cpp, cpu/detect_anchors.cpp) does it, but for the order in which soft suppression multiplies.
 //
-// The block holds a portion of the candidates, the best ones. Step by step it finds the best of those left,
-// keeps it, and lets it suppress or decay the others: one pass over the portion and one barrier a step, no
-// sorting. A portion stands in registers, unless decayed candidates have become too many for them. When what
-// is left of it is worse than a candidate outside it may be, the next portion is taken: from the list that
-// the last came from, or where that is at its end, from a new one.
+// The block holds a portion of the candidates, the best ones.
+//
+// Hard suppression sorts it and settles kSettled candidates at a time: all threads compare them with the
+// boxes kept so far and with each other, which leaves a bit a pair, and one warp goes through the bits. Where
+// scores decay, the order changes with every kept box: step by step the block finds the best of those left,
+// keeps it, and lets it decay the others, in one pass over the portion and one barrier. The portion then
+// stands in registers, unless decayed candidates have become too many for them.
+//
+// When what is left of a portion is worse than a candidate outside it may be, the next portion is taken: from
+// the list that the last came from, or where that is at its end, from a new one.
 #pragma once
 
 #include "cuda/block.cuh"
@@ -17,8 +22,10 @@ namespace osprey::cuda {
 inline constexpr int kGreedyThreads = 1024, kGreedyWarps = kGreedyThreads / 32;
 inline constexpr int kHeldEach = 4, kHeld = kHeldEach * kGreedyThreads;  // candidates of a portion at most
 inline constexpr int kPortion = 3072;  // that it and a list have at least, if there are as many
-inline constexpr int kListed = 16384;  // of a list at most
-inline constexpr int kCounted = 256;   // groups that are counted in shared memory
+inline constexpr int kSorted = 1024, kLeastSorted = 768;             // the same of a portion that is sorted
+inline constexpr int kSettled = 128, kSettledWords = kSettled / 32;  // sorted candidates settled together
+inline constexpr int kListed = 16384;                                // of a list at most
+inline constexpr int kCounted = 256;  // groups that are counted in shared memory
 
 // What a run asks for.
 struct GreedyRules {
@@ -120,9 +127,7 @@ class Greedy {
   // Leaves the detections, best first, in memory.found and found_ranks; returns how many.
   __device__ int run() {
     int found = 0;
-    while (found < rules_.most &&
-           (items_ <= kHeld ? keep_items<HeldItems>(found) : keep_items<StoredItems>(found)))
-      extend();
+    while (found < rules_.most && keep_portion(found)) extend();
     __syncthreads();
     return found;
   }
@@ -209,8 +214,125 @@ class Greedy {
     }
   };
 
-  // Keeps the best of the items, one after the other. True: what comes next may be among the candidates that
-  // are none of them.
+  // Keeps what it can of the items. True: what comes next may be among the candidates that are none of them.
+  __device__ bool keep_portion(int& found) {
+    if (rules_.decay == 0) return keep_sorted(found);
+    return items_ <= kHeld ? keep_items<HeldItems>(found) : keep_items<StoredItems>(found);
+  }
+
+  // What the threads of a block know of a batch.
+  struct Batch {
+    bool live[kSettled];                       // beside the boxes kept before
+    unsigned better[kSettledWords][kSettled];  // bit i of word (w, j): 32 w + i, before j, suppresses j
+    int found, kept;                           // of all batches so far
+    bool complete;                             // nothing else can be kept
+  };
+
+  // Of items in the order of their ranks.
+  __device__ bool keep_sorted(int& found) {
+    __shared__ Batch batch;
+    for (int first = 0; first < items_; first += kSettled) {
+      compare_with_kept(first, batch);
+      compare_with_each_other(first, batch);
+      __syncthreads();
+      if (warp_of_thread() == 0) settle(first, found, batch);
+      __syncthreads();
+      found = batch.found, kept_ = batch.kept;
+      if (batch.complete) return false;
+    }
+    return floor_ != 0;
+  }
+
+  __device__ bool suppresses(const Corners& kept, int kept_group, const Corners& box, int group) const {
+    return (rules_.one_group || kept_group == group) && overlap_of(kept, box) > rules_.iou;
+  }
+
+  // Neighbouring threads share a candidate.
+  __device__ void compare_with_kept(int first, Batch& batch) const {
+    constexpr int kSharing = kGreedyThreads / kSettled;
+    static_assert(kSharing <= 32);
+    const int j = thread() / kSharing, item = first + j;
+    bool gone = item >= items_ || memory_.ranks[item] == 0;
+    if (!gone) {
+      const Corners box = memory_.boxes[item];
+      const int group = memory_.groups[item];
+      for (int k = thread() % kSharing; k < kept_ && !gone; k += kSharing)
+        gone = suppresses(memory_.kept[k], memory_.kept_groups[k], box, group);
+    }
+    const unsigned all_gone = __ballot_sync(kAll, gone) >> (lane_of_thread() / kSharing * kSharing);
+    if (thread() % kSharing == 0) batch.live[j] = (all_gone & ((1u << kSharing) - 1)) == 0;
+  }
+
+  // A warp a word, a bit a lane.
+  __device__ void compare_with_each_other(int first, Batch& batch) const {
+    for (int word = warp_of_thread(); word < kSettledWords * kSettled; word += kGreedyWarps) {
+      const int w = word / kSettled, j = word % kSettled;
+      if (w > j / 32 || first + j >= items_) continue;
+      const int i = w * 32 + lane_of_thread(), better = first + i, worse = first + j;
+      const bool hit = i < j && suppresses(memory_.boxes[better], memory_.groups[better],
+                                           memory_.boxes[worse], memory_.groups[worse]);
+      const unsigned hits = __ballot_sync(kAll, hit);
+      if (lane_of_thread() == 0) batch.better[w][j] = hits;
+    }
+  }
+
+  // Keeps of the batch what nothing kept suppresses. By one warp, 32 candidates at a time.
+  __device__ void settle(int first, int found, Batch& batch) {
+    const int lane = lane_of_thread();
+    const unsigned below = (1u << lane) - 1;
+    int kept = kept_;
+    unsigned kept_words[kSettledWords] = {};
+#pragma unroll
+    for (int w = 0; w < kSettledWords; ++w) {
+      const int j = w * 32 + lane, item = first + j;
+      bool live = batch.live[j];
+#pragma unroll
+      for (int v = 0; v < w; ++v) live = live && (batch.better[v][j] & kept_words[v]) == 0;
+      const int group = live ? memory_.groups[item] : 0;
+      live = live && !is_full(group);
+      const Corners box = live ? memory_.boxes[item] : Corners{};
+      const Corners clipped =
+          rules_.clip == KeptClip::kNone ? box : clip_box(box, rules_.height, rules_.width);
+      const bool emits = live && (rules_.clip != KeptClip::kDropEmpty || has_extent(clipped));
+      const unsigned better = live ? batch.better[w][j] : 0, emitting = __ballot_sync(kAll, emits);
+      unsigned keep = 0, left = __ballot_sync(kAll, live);
+      while (left != 0 && found + __popc(keep & emitting) < rules_.most) {
+        const int best = __ffs(static_cast<int>(left)) - 1;
+        keep |= 1u << best;
+        left &= ~(1u << best);
+        bool gone = better >> best & 1;
+        if (rules_.max_per_group > 0) {
+          const int of_best = __shfl_sync(kAll, group, best);
+          count(of_best);
+          gone = gone || (group == of_best && is_full(group));
+        }
+        left &= ~__ballot_sync(kAll, gone);
+      }
+      if (keep >> lane & 1) {
+        const int at = kept + __popc(keep & below);
+        memory_.kept[at] = box, memory_.kept_groups[at] = group;
+        const int place = found + __popc(keep & emitting & below);
+        if (emits) memory_.found[place] = clipped, memory_.found_ranks[place] = memory_.ranks[item];
+      }
+      kept_words[w] = keep;
+      kept += __popc(keep), found += __popc(keep & emitting);
+    }
+    if (lane == 0)
+      batch.found = found, batch.kept = kept,
+      batch.complete = found >= rules_.most || (rules_.one_group && is_full(0));
+  }
+
+  __device__ bool is_full(int group) const {
+    return rules_.max_per_group > 0 && memory_.of_group[group] >= rules_.max_per_group;
+  }
+  // One more of a group, by one warp.
+  __device__ void count(int group) const {
+    __syncwarp();
+    if (lane_of_thread() == 0) ++memory_.of_group[group];
+    __syncwarp();
+  }
+
+  // Keeps the best of the items, one after the other.
   template <class Items>
   __device__ bool keep_items(int& found) {
     Items items(memory_, items_);
@@ -282,9 +404,31 @@ class Greedy {
     items_ = next;
   }
 
-  // The next portion joins the items.
+  // The same, sorted and in place of the items, which are at most kSorted.
+  __device__ void load_sorted(Rank below) {
+    __shared__ Rank sorted[kSorted];
+    const auto candidates = [&](auto&& f) {
+      for (int i = thread(); i < listed_; i += kGreedyThreads)
+        if (const Rank rank = memory_.listed[i]; rank < below) f(rank);
+    };
+    items_ = collect(candidates, floor_, sorted, kSorted);
+    for (int i = items_ + thread(); i < kSorted; i += kGreedyThreads) sorted[i] = 0;
+    __syncthreads();
+    sort_descending(sorted, kSorted);
+    for (int i = thread(); i < items_; i += kGreedyThreads) {
+      Corners box{};
+      const bool counts = source_.box(sorted[i], &box);
+      memory_.ranks[i] = counts ? sorted[i] : 0;
+      memory_.boxes[i] = box;
+      memory_.groups[i] = source_.group(sorted[i]);
+    }
+    __syncthreads();
+  }
+
+  // The next portion: it joins the items where some of them may be left, that is where scores decay.
   __device__ void extend() {
-    if (rules_.decay == 0) items_ = 0;  // none is left
+    const bool sorts = rules_.decay == 0;
+    const int least = sorts ? kLeastSorted : kPortion, most = sorts ? kSorted : kHeld;
     const Rank below = floor_;
     if (below <= listed_floor_) list(below);
     const auto candidates = [&](auto&& f) {
@@ -292,10 +436,12 @@ class Greedy {
         if (const Rank rank = memory_.listed[i]; rank < below) f(rank);
     };
     floor_ = listed_floor_;
-    if (listed_ > kHeld)
-      if (const Rank bound = find_bound(candidates, kPortion, kHeld, histogram_); bound > floor_)
-        floor_ = bound;
-    load(below);
+    if (listed_ > most)
+      if (const Rank bound = find_bound(candidates, least, most, histogram_); bound > floor_) floor_ = bound;
+    if (sorts)
+      load_sorted(below);
+    else
+      load(below);
   }
 
   // A new list: of candidates below that rank.

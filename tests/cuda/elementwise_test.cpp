@@ -1,6 +1,8 @@
 // The kernels that keep shapes: activate, add, batch_norm, cast, mean, scale, scale_channels, softmax,
 // squeeze_excite, weighted_sum; and those that only move or average pixels: upsample, average_pool, concat,
 // flatten, global_average_pool.
+#include <cmath>
+
 #include "cuda/cuda_harness.h"
 #include "ops/activate.h"
 #include "ops/add.h"
@@ -178,6 +180,12 @@ TEST(CudaElementwise, ScaleChannels) {
                          fmt::format("{}, {}", to_string(shape), name_of(type)));
 }
 
+// As large as a trained layer's: the error of a gate is that of its argument, which grows with both layers.
+Tensor layer_weights(std::int64_t outputs, std::int64_t inputs, unsigned seed) {
+  const float most = 1 / std::sqrt(static_cast<float>(inputs));
+  return random_tensor({outputs, inputs}, -most, most, seed);
+}
+
 TEST(CudaElementwise, SqueezeExcite) {
   SKIP_WITHOUT_GPU();
   struct Extents {
@@ -189,9 +197,9 @@ TEST(CudaElementwise, SqueezeExcite) {
       for (const DType type : kAll) {
         KernelCase test =
             case_of(SqueezeExcite{}, {{1, e.channels, e.height, e.width}}, type, rows.live, rows.bound);
-        test.inputs.push_back({rounded_to(random_tensor({e.hidden, e.channels}, -1, 1, 21), type)});
+        test.inputs.push_back({rounded_to(layer_weights(e.hidden, e.channels, 21), type)});
         test.inputs.push_back({random_tensor({e.hidden}, -1, 1, 22)});
-        test.inputs.push_back({rounded_to(random_tensor({e.channels, e.hidden}, -1, 1, 23), type)});
+        test.inputs.push_back({rounded_to(layer_weights(e.channels, e.hidden, 23), type)});
         test.inputs.push_back({random_tensor({e.channels}, -1, 1, 24)});
         expect_as_on_cpu(test, one_unit(type), fmt::format("{} channels, {}", e.channels, name_of(type)));
       }

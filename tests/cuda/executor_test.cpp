@@ -53,7 +53,11 @@ void expect_same(const Outputs& got, const Outputs& want, const std::string& wha
   }
 }
 
-class CudaExecutorTest : public testing::TestWithParam<DType> {};
+class CudaExecutorTest : public testing::TestWithParam<DType> {
+  void SetUp() override {
+    if (!std::filesystem::exists(demo_folder())) GTEST_SKIP() << demo_folder() << " is not here";
+  }
+};
 
 TEST_P(CudaExecutorTest, GraphsGiveWhatLaunchesGive) {
   SKIP_WITHOUT_GPU();

@@ -87,15 +87,18 @@ Image downloaded(const ImageView& view) {
   return out;
 }
 
+fs::path demo_folder() { return source_folder() / "assets/demo"; }
+
 std::vector<fs::path> scenes() {
   std::vector<fs::path> out;
-  for (const auto& entry : fs::directory_iterator(source_folder() / "assets/demo/scenes"))
+  for (const auto& entry : fs::directory_iterator(demo_folder() / "scenes"))
     if (entry.path().extension() == ".jpg") out.push_back(entry.path());
   return out;
 }
 
 TEST(CudaJpeg, PixelsAreNearTheReference) {
   SKIP_WITHOUT_GPU();
+  if (!fs::exists(demo_folder())) GTEST_SKIP() << demo_folder() << " is not here";
   std::string why;
   const auto gpu = decoder(why);
   if (!gpu) GTEST_SKIP() << why;
@@ -146,10 +149,11 @@ bool same_object(const Detection& a, const Detection& b) {
 // The trained demo model, in fp32: the decoder alone makes the difference.
 TEST(CudaJpeg, DetectionsStay) {
   SKIP_WITHOUT_GPU();
+  if (!fs::exists(demo_folder())) GTEST_SKIP() << demo_folder() << " is not here";
   std::string why;
   const auto gpu = decoder(why);
   if (!gpu) GTEST_SKIP() << why;
-  const fs::path demo = source_folder() / "assets/demo";
+  const fs::path demo = demo_folder();
   const fs::path engine = fs::temp_directory_path() / "osprey_jpeg_test.osprey";
   BuildOptions options{.device = "cuda"};
   options.tuning.budget = 0;
