@@ -2,11 +2,11 @@
 // R-CNN on ResNets with FPN or C4, RetinaNet, and region proposal networks alone, as its YAML configs
 // describe them. Weight names are its checkpoints'; Detectron's files are renamed as it does. Boxes hold
 // their last pixel (graph/box_rules.h).
-#include <filesystem>
 
 #include "arch/family.h"
 #include "arch/family/categories.h"
 #include "arch/family/detectron1.h"
+#include "arch/family/metadata.h"
 #include "arch/maskrcnn_benchmark/checkpoint.h"
 #include "arch/maskrcnn_benchmark/options.h"
 #include "ops/global_average_pool.h"
@@ -228,16 +228,6 @@ std::string describe(const Config& config) {
   return text;
 }
 
-// Names only: an engine's bytes must not tell where it was built.
-std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
-
-std::map<std::string, std::string> metadata(const ImportRequest& request) {
-  std::map<std::string, std::string> out{{"checkpoint", file_name(request.source)},
-                                         {"config", file_name(request.config)}};
-  for (const auto& [key, value] : request.overrides) out["set " + key] = value;
-  return out;
-}
-
 int recognise(const ImportRequest& request) {
   if (is_own(request.checkpoint)) return 2;
   return is_detectron1(request.checkpoint) && is_config(request.config) ? 2 : 0;
@@ -278,7 +268,7 @@ Model build(const ImportRequest& request) {
               .family = "maskrcnn_benchmark",
               .description = describe(config),
               .categories = categories(config),
-              .metadata = metadata(request)};
+              .metadata = metadata_of(request)};
   model.weights = net.account();
   return model;
 }
