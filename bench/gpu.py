@@ -27,7 +27,7 @@ FIXTURES = pathlib.Path(os.environ.get("OSPREY_FIXTURES", ROOT.parent / "shared"
 WORK = pathlib.Path(os.environ.get("OSPREY_BENCH_WORK", "/tmp/osprey-bench"))
 PEAK = {"fp16": 735e12, "tf32": 375e12}  # measured: products of 8192 x 8192 random matrices
 BATCH_BUDGET = 60  # seconds: a batch is tuned beside one photo
-POSTPROCESSING = {"select_anchors", "nms", "select_boxes", "decode_boxes", "rescale_boxes", "softmax"}
+POSTPROCESSING = {"select_anchors", "nms", "select_boxes", "decode_boxes", "rescale_boxes", "softmax", "detect_queries"}
 
 
 @dataclasses.dataclass
@@ -62,6 +62,10 @@ CASES = {
     "effdet_d0": Case("efficientdet/efficientdet_d0_512", "EfficientDet-D0 512", "fp16", target_ms=0.8, source="efficientdet-d0"),
     "effdet_d4": Case("efficientdet/efficientdet_d4_1024", "EfficientDet-D4 1024", "fp16", target_ms=3.5, source="efficientdet-d4"),
     "effdet_d7x": Case(RANDOM + "efficientdet-d7x", "EfficientDet-D7x 1536", "fp16", target_ms=20),
+    "mask_rtdetr_l": Case("paddle/mask_rtdetr_hgnetv2_l", "Mask RT-DETR-L 640", "fp16", target_ms=2.0, source="mask_rtdetr_hgnetv2_l.pdparams"),
+    "rtdetr_l": Case("paddle/rtdetr_hgnetv2_l", "RT-DETR-L 640", "fp16", target_ms=1.5, source="rtdetr_hgnetv2_l.pdparams"),
+    "mask_rtdetr_l_b16": Case("paddle/mask_rtdetr_hgnetv2_l", "Mask RT-DETR-L 640, batch 16", "fp16", source="mask_rtdetr_hgnetv2_l.pdparams",
+                              batch=16, target_rate=1600),
     "effdet_d0_b32": Case("efficientdet/efficientdet_d0_512", "EfficientDet-D0 512, batch 32", "fp16", source="efficientdet-d0", batch=32,
                           target_rate=6000),
 }
@@ -110,8 +114,8 @@ class Osprey:
                     "--config", config]
         fixture = FIXTURES / case.model
         file = gpu_models.unpacked(fixture / "checkpoint.tar.xz", case.source, WORK / fixture.name)
-        config = fixture / "config.yaml"
-        return [file, "--config", config] if config.exists() else [file]
+        configs = [*fixture.glob("config.yaml"), *fixture.glob("*_coco.yml")]  # of Detectron2, of PaddleDetection
+        return [file, "--config", configs[0]] if configs else [file]
 
     def build(self, name, case):
         """The engine file, not tuned, which the first run does; and the seconds it took, 0 where it was there."""

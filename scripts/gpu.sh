@@ -117,7 +117,8 @@ average() {
 }
 
 # What brief measures, the most telling first.
-readonly brief_cases="ssd_fpnlite_320 effdet_d0 ssd_r50_640 faster_r50_640 effdet_d4 mask_inception_1024 effdet_d0_b32 effdet_d7x
+readonly brief_cases="ssd_fpnlite_320 effdet_d0 ssd_r50_640 faster_r50_640 effdet_d4 mask_inception_1024 mask_rtdetr_l rtdetr_l
+  mask_rtdetr_l_b16 effdet_d0_b32 effdet_d7x
   retinanet_fp16 mask_dynamic_fp16 mask_1344_fp16 mask_1344_tf32"
 
 # step SECONDS NAME [ARGUMENTS]: one of the above with at most so long; says how long it took. Nothing is begun after `until`.

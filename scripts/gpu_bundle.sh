@@ -66,7 +66,7 @@ PYTHON
   echo "$file"
 }
 
-for folder in ${BUNDLE_FIXTURES:-detectron2 tfod efficientdet images coco/val64}; do
+for folder in ${BUNDLE_FIXTURES:-detectron2 tfod efficientdet paddle images coco/val64}; do
   cp -rL "$fixtures/$folder" "$stage/fixtures/${folder%"${folder##*/}"}"
 done
 chmod -R u+w "$stage"

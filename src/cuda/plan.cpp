@@ -12,6 +12,7 @@
 #include "ops/normalize_image.h"
 #include "ops/paste_masks.h"
 #include "ops/rescale_boxes.h"
+#include "ops/resize_masks.h"
 #include "passes/memory_plan.h"
 
 namespace osprey {
@@ -126,7 +127,8 @@ class Planner {
   // most S + 1 times a column of the photo.
   std::int64_t unbounded_rows(ValueId id) const {
     const Node* node = graph_.producer(id);
-    check(node && node->op.as<PasteMasks>(), "{}: has no bound", graph_.value(id).name);
+    check(node && (node->op.as<PasteMasks>() || node->op.as<ResizeMasks>()), "{}: has no bound",
+          graph_.value(id).name);
     const std::int64_t side = type(node->inputs[0]).dims[1].evaluate(shapes_.bindings);
     const std::int64_t masks = type(node->inputs[1]).dims[0].evaluate(shapes_.bindings);
     return std::min(kMostRuns, masks * (2 + shapes_.max_width * (side + 2)));

@@ -320,26 +320,136 @@ void launch(const TfResize& op, CudaRun& run) {
   cuda_check_launch("resize_image");
 }
 
+// OpenCV's bicubic rule (image/resize_cubic.cpp), a thread a pixel of the canvas.
+namespace cubic {
+
+constexpr int kColumns = 32, kRows = 8;  // of a block
+constexpr int kTaps = 4;
+
+struct Tap {
+  int first;
+  float weights[kTaps];
+};
+
+__device__ float kernel_at(double t) {
+  constexpr double a = -0.75;
+  const double weight =
+      t <= 1 ? ((a + 2) * t - (a + 3)) * t * t + 1 : ((a * t - 5 * a) * t + 8 * a) * t - 4 * a;
+  return static_cast<float>(weight);
+}
+
+__device__ Tap tap(int i, int from, int to) {
+  const double scale = static_cast<double>(from) / to;
+  const double at = (i + 0.5) * scale - 0.5, low = floor(at);
+  const double first = static_cast<float>(at - low) + 1.0f;
+  return {static_cast<int>(low) - 1,
+          {kernel_at(first), kernel_at(first - 1), kernel_at(2 - first), kernel_at(3 - first)}};
+}
+
+// Rounded twice, as on the CPU.
+__device__ float fused(float a, float b, float c) {
+  return static_cast<float>(static_cast<double>(a) * static_cast<double>(b) + static_cast<double>(c));
+}
+__device__ float weighted(const float (&p)[kTaps], const float (&w)[kTaps]) {
+  return fused(p[0], w[0], p[1] * w[1]) + fused(p[2], w[2], p[3] * w[3]);
+}
+
+// Four pixels of a row, `first` on, held inside it, as the 12 bytes of three words.
+struct Pixels {
+  unsigned words[3];
+
+  __device__ Pixels(const std::uint8_t* line, int first, int width, const std::uint8_t* end) {
+    const std::uint8_t* const from = line + 3 * first;
+    if (first >= 0 && first + kTaps <= width && from + 16 <= end) {
+      const unsigned shift = 8 * (reinterpret_cast<std::uintptr_t>(from) % 4);
+      const auto* const aligned = reinterpret_cast<const unsigned*>(from - shift / 8);
+#pragma unroll
+      for (int i = 0; i < 3; ++i)
+        words[i] = __funnelshift_r(__ldg(aligned + i), __ldg(aligned + i + 1), shift);
+      return;
+    }
+    words[0] = words[1] = words[2] = 0;
+#pragma unroll
+    for (int i = 0; i < 12; ++i)
+      words[i / 4] |= static_cast<unsigned>(line[3 * min(max(first + i / 3, 0), width - 1) + i % 3])
+                      << 8 * (i % 4);
+  }
+  __device__ float level(int pixel, int channel) const {
+    const int i = 3 * pixel + channel;
+    return static_cast<float>(words[i / 4] >> 8 * (i % 4) & 255u);
+  }
+};
+
+__global__ void __launch_bounds__(kColumns* kRows)
+    resize(FitRule fit, bool bgr, CudaPhotos photos, const int* sizes, std::uint8_t* out, int height,
+           int width, float* geometry) {
+  __shared__ Tap across[kColumns], down[kRows];
+  const int n = static_cast<int>(blockIdx.z), in_height = sizes[2 * n], in_width = sizes[2 * n + 1];
+  const int thread = static_cast<int>(threadIdx.x), column = thread % kColumns, row = thread / kColumns;
+  const int x = static_cast<int>(blockIdx.x) * kColumns + column,
+            y = static_cast<int>(blockIdx.y) * kRows + row;
+  if (thread < kColumns) across[thread] = tap(x, in_width, width);
+  if (column == 0) down[row] = tap(y, in_height, height);
+  if (x == 0 && y == 0) {
+    const NetworkSize to = network_size(fit, in_width, in_height);
+    for (std::size_t g = 0; g < 6; ++g) geometry[6 * n + g] = to.geometry[g];
+  }
+  __syncthreads();
+  if (x >= width || y >= height) return;
+  const Tap columns = across[column], rows = down[row];
+  const std::uint8_t* const photo = photos.data + n * photos.slot_bytes;
+  const std::uint8_t* const end = photo + std::int64_t{3} * in_width * in_height;
+  float sums[3][kTaps];
+#pragma unroll
+  for (int k = 0; k < kTaps; ++k) {
+    const std::int64_t source = min(max(rows.first + k, 0), in_height - 1);
+    const Pixels pixels(photo + source * in_width * 3, columns.first, in_width, end);
+#pragma unroll
+    for (int c = 0; c < 3; ++c)
+      sums[c][k] = weighted({pixels.level(0, c), pixels.level(1, c), pixels.level(2, c), pixels.level(3, c)},
+                            columns.weights);
+  }
+  std::uint8_t* const to = out + ((static_cast<std::int64_t>(n) * height + y) * width + x) * 3;
+#pragma unroll
+  for (int c = 0; c < 3; ++c) {
+    constexpr float kRound = 12582912.f;  // 1.5 * 2^23: what is added to it loses its fraction
+    const float level = (weighted(sums[c], rows.weights) + kRound) - kRound;
+    to[bgr ? 2 - c : c] = static_cast<std::uint8_t>(fminf(fmaxf(level, 0.0f), 255.0f));
+  }
+}
+
+void launch(FitRule fit, bool bgr, CudaRun& run) {
+  const Shape& dims = run.out(0).dims;
+  if (dims[0] == 0) return;
+  const dim3 grid(blocks_for(dims[2], kColumns), blocks_for(dims[1], kRows), static_cast<unsigned>(dims[0]));
+  resize<<<grid, kColumns * kRows, 0, run.stream()>>>(
+      fit, bgr, run.photos(), run.in(1).as<int>(), run.out(0).as<std::uint8_t>(), static_cast<int>(dims[1]),
+      static_cast<int>(dims[2]), run.out(1).as<float>());
+  cuda_check_launch("resize_image");
+}
+
+}  // namespace cubic
+
 }  // namespace
 
 CudaKernel resize_image_cuda() {
-  return {.op = &kOpInfo<ResizeImage>, .dtypes = {DType::kU8}, .prepare = [](CudaPrepare& p) {
-            const auto& op = p.op<ResizeImage>();
-            if (op.rule == ResizeRule::kCvCubic)
-              bad_input("resize_image: CUDA has no kernel for the rule 'cv_cubic'; build with --device cpu");
-            if (op.to_float())
-              return cuda_step([resize = TfResize(op)](CudaRun& run) { launch(resize, run); });
-            const Tiling tiling = choose_tiling(p);
-            const Shape& dims = p.output(0).dims;
-            const Recipes recipes{nullptr, static_cast<int>(dims[1]), static_cast<int>(dims[2]), tiling.taps};
-            p.request_scratch(static_cast<std::size_t>(dims[0] * recipes.ints()) * sizeof(int));
-            cuda_check(cudaFuncSetAttribute(resize, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                            static_cast<int>(tiling.shared_bytes())),
-                       "resize_image");
-            return cuda_step([fit = FitRule(op), bgr = op.bgr, tiling, recipes](CudaRun& run) {
-              launch(fit, bgr, tiling, recipes, run);
-            });
-          }};
+  return {
+      .op = &kOpInfo<ResizeImage>, .dtypes = {DType::kU8}, .prepare = [](CudaPrepare& p) {
+        const auto& op = p.op<ResizeImage>();
+        if (op.rule == ResizeRule::kCvCubic)
+          return cuda_step([fit = FitRule(op), bgr = op.bgr](CudaRun& run) { cubic::launch(fit, bgr, run); });
+        if (op.to_float()) return cuda_step([resize = TfResize(op)](CudaRun& run) { launch(resize, run); });
+        const Tiling tiling = choose_tiling(p);
+        const Shape& dims = p.output(0).dims;
+        const Recipes recipes{nullptr, static_cast<int>(dims[1]), static_cast<int>(dims[2]), tiling.taps};
+        p.request_scratch(static_cast<std::size_t>(dims[0] * recipes.ints()) * sizeof(int));
+        cuda_check(cudaFuncSetAttribute(resize, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        static_cast<int>(tiling.shared_bytes())),
+                   "resize_image");
+        return cuda_step([fit = FitRule(op), bgr = op.bgr, tiling, recipes](CudaRun& run) {
+          launch(fit, bgr, tiling, recipes, run);
+        });
+      }};
 }
 
 }  // namespace osprey

@@ -3,6 +3,7 @@
 // layers that feed them are marked f32_out where the graph is built. Biases stay f32.
 #include <map>
 
+#include "ops/cast.h"
 #include "ops/conv.h"
 #include "ops/conv_transpose.h"
 #include "ops/linear.h"
@@ -62,6 +63,33 @@ void narrow_weights(Graph& graph, DType to, const std::vector<std::string>& kept
   }
 }
 
+std::vector<TensorType> types_of(const Graph& graph, const Node& node) {
+  std::vector<const TensorType*> in;
+  for (const ValueId id : node.inputs) in.push_back(id == kNoValue ? nullptr : &graph.value(id).type);
+  return in_context(node.name, [&] { return node.op.infer(OpInputs(node.op.name(), std::move(in))); });
+}
+
+// Finds the new types. Where a layer reads what stays f32 (a DETR's boxes, of which it makes the positions of
+// its queries), a cast goes before it, so that its result meets others of its type.
+void infer_narrow_types(Graph& graph, FloatType to) {
+  std::vector<Node> nodes = std::move(graph.mutable_nodes());
+  graph.mutable_nodes().clear();
+  std::map<ValueId, ValueId> done;
+  for (Node& node : nodes) {
+    const ValueId id = node.inputs.empty() ? kNoValue : node.inputs[0];
+    if (has_weight(node) && graph.value(id).type.dtype == DType::kF32) {
+      if (!done.contains(id)) {
+        const std::string name = fmt::format("{}/{}", graph.value(id).name, name_of(dtype_of(to)));
+        done[id] = graph.add_node(Cast{.to = to}, {id}, name).outputs[0];
+      }
+      node.inputs[0] = done[id];
+    }
+    const auto types = types_of(graph, node);
+    for (std::size_t i = 0; i < types.size(); ++i) graph.set_type(node.outputs[i], types[i]);
+    graph.mutable_nodes().push_back(std::move(node));
+  }
+}
+
 }  // namespace
 
 void lower_precision(Graph& graph, const PassOptions& options) {
@@ -74,7 +102,7 @@ void lower_precision(Graph& graph, const PassOptions& options) {
       node.op = Op(narrow);
     }
   narrow_weights(graph, options.precision, options.keep_f32);
-  graph.infer_types();
+  infer_narrow_types(graph, to);
   keep_f32(graph, options.keep_f32);
   graph.compact(options.kept);
 }

@@ -19,6 +19,7 @@
 #include "ops/normalize_image.h"
 #include "ops/paste_masks.h"
 #include "ops/resize_image.h"
+#include "ops/resize_masks.h"
 
 namespace osprey {
 namespace {
@@ -339,9 +340,10 @@ class Harness final : public CudaPrepare, public CudaRun {
     return nullptr;
   }
 
-  // Of an output without a bound: the runs of pasted masks.
+  // Of an output without a bound: the runs of masks.
   std::int64_t capacity() const {
-    check(test_.op.as<PasteMasks>() != nullptr, "harness: {} has an output without a bound", test_.op.name());
+    check(test_.op.as<PasteMasks>() || test_.op.as<ResizeMasks>(),
+          "harness: {} has an output without a bound", test_.op.name());
     const std::int64_t masks = planned_.at(1).dims[0], side = planned_.at(0).dims[1];
     const std::int64_t columns = planned_photos_.max_width;
     return std::min<std::int64_t>(masks * (2 + columns * (side + 2)), 16 << 20);

@@ -74,6 +74,22 @@ TEST(CudaResizeImage, PhotosOfCamerasAndLongStrips) {
   expect_as_on_cpu({.shortest = 10, .longest = 20}, {{3000, 2}, {7, 1900}}, "strips");
 }
 
+TEST(CudaResizeImage, OpencvsBicubicRule) {
+  SKIP_WITHOUT_GPU();
+  const std::vector<ImageSize> sizes{{90, 60}, {31, 75}, {1, 1}, {511, 3}, {2, 300}, {333, 500}, {5, 5}};
+  for (const bool bgr : {false, true})
+    for (const ImageSize canvas : {ImageSize{64, 64}, {37, 96}, {640, 640}, {1, 1}}) {
+      const ResizeImage op{.rule = ResizeRule::kCvCubic,
+                           .canvas_height = canvas.height,
+                           .canvas_width = canvas.width,
+                           .bgr = bgr,
+                           .fit = Fit::kStretch};
+      const std::string what = fmt::format("bicubic, to {} x {}", canvas.width, canvas.height);
+      for (const ImageSize size : sizes) expect_as_on_cpu(op, {size}, what);
+      expect_as_on_cpu(op, sizes, what);
+    }
+}
+
 // TensorFlow's rules: the whole slot, zeros around the photo and all.
 TEST(CudaResizeImage, TensorflowsRulesIntoFloats) {
   SKIP_WITHOUT_GPU();

@@ -33,19 +33,42 @@ bool is_stage(const std::string& name) {
          name != "enc.topk_score" && name != "enc.mask_margin" && name != "out.mask_logits";
 }
 
-class PaddleDetection : public testing::TestWithParam<const char*> {
+// The engine's bound for fp16, of the largest magnitude.
+constexpr double kFp16Map = 0.02;
+
+// Maps and what is made of all tokens alike. In fp16 other tokens may be selected, and what follows them is
+// that of other queries.
+bool precedes_selection(const std::string& name) {
+  return name.starts_with("input.") || name.starts_with("backbone.") || name.starts_with("neck.") ||
+         name.starts_with("transformer.") || name == "enc_logits";
+}
+
+// A case on a device.
+struct PaddleCase {
+  std::string name;
+  std::string device = "cpu";
+  Precision precision = Precision::kFp32;
+};
+
+std::ostream& operator<<(std::ostream& out, const PaddleCase& c) {
+  return out << c.name << " on " << c.device << " in " << name_of(c.precision);
+}
+
+class PaddleDetection : public testing::TestWithParam<PaddleCase> {
  protected:
   void SetUp() override {
     OSPREY_NEEDS_FIXTURE(folder())
+    OSPREY_NEEDS_DEVICE(GetParam().device)
     const std::string archive = (folder() / "checkpoint.tar.xz").string();
     const std::string command = "tar -xJf '" + archive + "' -C '" + scratch_.path().string() + "'";
     ASSERT_EQ(std::system(command.c_str()), 0) << "cannot unpack " << archive;
     golden_ = std::make_unique<GoldenArrays>(folder() / "golden.npz");
     case_ = json::parse(read_text(folder() / "case.json", 1 << 24));
-    std::printf("%s:\n", GetParam());
+    std::printf("%s:\n", testing::PrintToString(GetParam()).c_str());
   }
 
-  static fs::path folder() { return fixture("paddle") / GetParam(); }
+  static fs::path folder() { return fixture("paddle") / GetParam().name; }
+  static bool is_fp16() { return GetParam().precision == Precision::kFp16; }
 
   using Overrides = std::vector<std::pair<std::string, std::string>>;
   // `source`: what of the case is imported; empty: its checkpoint.
@@ -55,7 +78,7 @@ class PaddleDetection : public testing::TestWithParam<const char*> {
     const std::string config = case_.at("config");
     build_engine(
         {.source = scratch_.path() / source, .config = (folder() / config).string(), .overrides = overrides},
-        {}, engine);
+        {.device = GetParam().device, .precision = GetParam().precision, .tuning = quick_tuning()}, engine);
     return engine;
   }
   Image photo() const { return read_image(fixture("") / case_.at("image").get<std::string>()); }
@@ -63,6 +86,7 @@ class PaddleDetection : public testing::TestWithParam<const char*> {
   void expect_stage(const std::string& name, const Tensor& got) const;
   void expect_selection(const Tensor& rows) const;
   void expect_detections(const Detections& found) const;
+  void tell_kept(const Detections& found) const;
   void expect_mask(std::size_t row, const Rle& got) const;
 
   ScratchFolder scratch_;
@@ -87,7 +111,10 @@ void PaddleDetection::expect_stage(const std::string& name, const Tensor& got) c
   }
   std::printf("  %-32s %.1e, %.1e of the largest magnitude (bound %.1e + 1e-4 x)\n", name.c_str(), worst,
               worst / golden.magnitude(), atol);
-  EXPECT_TRUE(within) << name << ": " << worst << " apart";
+  if (is_fp16())
+    EXPECT_LE(worst, kFp16Map * golden.magnitude()) << name;
+  else
+    EXPECT_TRUE(within) << name << ": " << worst << " apart";
 }
 
 void PaddleDetection::expect_selection(const Tensor& rows) const {
@@ -126,6 +153,20 @@ void PaddleDetection::expect_detections(const Detections& found) const {
   EXPECT_LE(box, kBoxBound);
 }
 
+// In fp16 queries whose scores lie as close as random weights leave them change places: how many detections
+// are as in the golden run is told, and that there are as many.
+void PaddleDetection::tell_kept(const Detections& found) const {
+  const std::vector<double> golden = golden_->doubles("final.bbox");
+  ASSERT_THAT(found.items, SizeIs(golden.size() / 6));
+  std::vector<ClassedBox> wanted, got;
+  for (const double* row = golden.data(); row < golden.data() + golden.size(); row += 6)
+    wanted.push_back({{row[2], row[3], row[4], row[5]}, static_cast<int>(row[0]), row[1]});
+  for (const Detection& d : found.items)
+    got.push_back({{d.box.x0, d.box.y0, d.box.x1, d.box.y1}, d.class_index, d.score});
+  std::printf("  %zu of %zu detections at IoU 0.95\n", match_detections(wanted, got, 0.95).size(),
+              wanted.size());
+}
+
 void PaddleDetection::expect_mask(std::size_t row, const Rle& got) const {
   const std::vector<double> bytes = golden_->doubles("final.mask_rle_bytes"),
                             offsets = golden_->doubles("final.mask_rle_offsets");
@@ -142,7 +183,7 @@ void PaddleDetection::expect_mask(std::size_t row, const Rle& got) const {
 TEST_P(PaddleDetection, EveryStageAndDetection) {
   std::vector<std::string> stages;
   for (const std::string& name : golden_->stage_names())
-    if (is_stage(name)) stages.push_back(name);
+    if (is_stage(name) && (!is_fp16() || precedes_selection(name))) stages.push_back(name);
   std::vector<std::string> wanted = stages;
   wanted.emplace_back("enc.topk_index");
   const CaseRun got = run_with_stages(build(), photo(), wanted);
@@ -150,6 +191,7 @@ TEST_P(PaddleDetection, EveryStageAndDetection) {
   for (const auto& [name, told] : case_.at("outputs").items())
     if (std::find(stages.begin(), stages.end(), name) != stages.end())
       expect_stage(name, got.stages.at(name));
+  if (is_fp16()) return tell_kept(got.detections);
   expect_selection(got.stages.at("enc.topk_index"));
   expect_detections(got.detections);
 }
@@ -158,6 +200,7 @@ TEST_P(PaddleDetection, EveryStageAndDetection) {
 // which batch norms and branches were folded.
 TEST_P(PaddleDetection, TheExportedModelIsTheCheckpointsModel) {
   if (!case_.contains("export")) GTEST_SKIP() << "the case has no exported model";
+  if (GetParam().device != "cpu") GTEST_SKIP() << "on the CPU: the graphs are the same";
   const std::string archive = (folder() / case_.at("export").at("archive").get<std::string>()).string();
   const std::string command = "tar -xJf '" + archive + "' -C '" + scratch_.path().string() + "'";
   ASSERT_EQ(std::system(command.c_str()), 0) << "cannot unpack " << archive;
@@ -167,8 +210,19 @@ TEST_P(PaddleDetection, TheExportedModelIsTheCheckpointsModel) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, PaddleDetection,
-                         testing::Values("mask_rtdetr_narrow", "rtdetr_hgnetv2_l", "mask_rtdetr_hgnetv2_l"));
+std::vector<PaddleCase> on(const std::string& device, Precision precision) {
+  return {{"mask_rtdetr_narrow", device, precision},
+          {"rtdetr_hgnetv2_l", device, precision},
+          {"mask_rtdetr_hgnetv2_l", device, precision}};
+}
+
+std::string case_name(const testing::TestParamInfo<PaddleCase>& c) { return c.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Cases, PaddleDetection, testing::ValuesIn(on("cpu", Precision::kFp32)), case_name);
+INSTANTIATE_TEST_SUITE_P(CudaFp32, PaddleDetection, testing::ValuesIn(on("cuda", Precision::kFp32)),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(CudaFp16, PaddleDetection, testing::ValuesIn(on("cuda", Precision::kFp16)),
+                         case_name);
 
 }  // namespace
 }  // namespace osprey
