@@ -336,7 +336,7 @@ def main():
             continue
         try:
             results.append(measure(osprey, name, CASES[name], photo, args.iterations, args.brief))
-        except RuntimeError as error:
+        except Exception as error:  # the other cases are measured
             results.append({"name": name, "failed": str(error)})
         note(f"{name}: {results[-1].get('failed', 'measured')}, {time.perf_counter() - start:.0f} s")
         publish()

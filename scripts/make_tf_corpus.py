@@ -213,6 +213,7 @@ def bundles():
     write("tensor_bundle", "graph", with_graph(object_graph()).file())
     write("tensor_bundle", "bad_graph_child", with_graph(field(1, field(1, field(1, 9) + field(2, "x")))).file())
     write("tensor_bundle", "bad_graph_cut", with_graph(object_graph()[:-3]).file())
+    write("tensor_bundle", "bad_graph_empty", with_graph(b"").file())
     sliced = plain().add("part", FLOAT, [4], b"", more=field(7, field(1, field(1, 0) + field(2, 2))))
     sliced.entries.append((b"\0part", entry(FLOAT, [2], 0, 8, 0)))
     write("tensor_bundle", "bad_sliced", sliced.file())

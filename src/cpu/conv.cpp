@@ -14,6 +14,8 @@ namespace {
 
 using Desc = dnnl::memory::desc;
 
+constexpr std::size_t kFactor = 4, kOffset = 5;  // inputs
+
 // Rows that primitives over regions of interest are made for.
 const std::vector<std::int64_t> kRowSizes{32, 8, 2};
 
@@ -115,7 +117,7 @@ class ConvStep final : public CpuStep {
             {op_.dilation[0] - 1, op_.dilation[1] - 1},
             {pads_[0], pads_[1]},
             {pads_[2], pads_[3]},
-            dnnl_attributes(p.has_input(3), op_.activation)};
+            dnnl_attributes(p.has_input(3), op_.activation, p.has_input(kFactor) ? y.dims[1] : 0)};
   }
 
   DnnlCall call(const CpuPrepare& p, const Weights& w, std::int64_t n) const {
@@ -132,6 +134,8 @@ class ConvStep final : public CpuStep {
                      {DNNL_ARG_DST, From::kOutput, 0, y.row_bytes(), dnnl_desc(y, n), nullptr},
                      {DNNL_ARG_WEIGHTS, From::kConstant, 0, 0, pd.weights_desc(), packed}};
     if (p.has_input(2)) out.arguments.push_back(bias_argument(p, 2));
+    if (p.has_input(kFactor))
+      for (DnnlArgument& a : affine_arguments(p, kFactor, kOffset)) out.arguments.push_back(std::move(a));
     return out;
   }
 

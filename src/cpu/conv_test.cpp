@@ -10,7 +10,7 @@ struct ConvCase {
   std::string what;
   Conv op;
   std::int64_t channels, outputs, kernel, height, width;
-  bool bias = true, residual = false;
+  bool bias = true, residual = false, factor = false;
 };
 
 float activated(Activation kind, double v) {
@@ -51,7 +51,7 @@ Window window_of(const Conv& op, std::int64_t kernel, std::int64_t height, std::
 
 // The definition, in double.
 Tensor reference(const Conv& op, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& residual,
-                 const Shape& shape) {
+                 const Tensor& factor, const Tensor& offset, const Shape& shape) {
   Tensor out = Tensor::zeros(DType::kF32, shape);
   const View<const float, 4> in{x.values<float>().data(), {x.dim(0), x.dim(1), x.dim(2), x.dim(3)}};
   const View<const float, 4> k{w.values<float>().data(), {w.dim(0), w.dim(1), w.dim(2), w.dim(3)}};
@@ -71,6 +71,9 @@ Tensor reference(const Conv& op, const Tensor& x, const Tensor& w, const Tensor&
                 if (r < 0 || q < 0 || r >= x.dim(2) || q >= x.dim(3)) continue;
                 sum += double{in(n, o / each_out * each_in + c, r, q)} * k(o, c, a, b);
               }
+          if (!factor.empty())
+            sum = sum * factor.values<float>()[static_cast<std::size_t>(o)] +
+                  offset.values<float>()[static_cast<std::size_t>(o)];
           if (!residual.empty()) {
             const std::int64_t at = ((n * shape[1] + o) * (shape[2] / s) + v / s) * (shape[3] / s) + u / s;
             sum += residual.values<float>()[static_cast<std::size_t>(at)];
@@ -132,6 +135,19 @@ const std::vector<ConvCase>& conv_cases() {
        true},
       {"depthwise, two each", {.padding = Padding::kSame, .groups = 16}, 16, 32, 3, 6, 7},
       {"wide groups", {.stride = {2, 2}, .pads = {1, 1, 1, 1}, .groups = 2}, 64, 96, 3, 8, 8},
+      {"factors", {.activation = Activation::kSwish}, 24, 40, 1, 7, 9, false, false, true},
+      {"factors, residual", {}, 48, 24, 1, 7, 9, true, true, true},
+      {"factors, 3x3", {.pads = {1, 1, 1, 1}}, 64, 64, 3, 18, 20, true, false, true},
+      {"depthwise factors",
+       {.stride = {2, 2}, .padding = Padding::kSame, .groups = 40, .activation = Activation::kSwish},
+       40,
+       40,
+       5,
+       14,
+       11,
+       true,
+       false,
+       true},
   };
   return cases;
 }
@@ -151,7 +167,11 @@ std::string run_conv_case(const ConvCase& c, DType type, int block, std::int64_t
     residual = random_tensor({rows, c.outputs, y[2] / c.op.residual_scale, y[3] / c.op.residual_scale}, 4);
     run.tail = {residual};
   }
-  const Tensor want = reference(c.op, as_seen(x, type), as_seen(w, type), bias, as_seen(residual, type), y);
+  const Tensor factor = c.factor ? random_tensor({c.outputs}, 5, 3) : Tensor();
+  const Tensor offset = c.factor ? random_tensor({c.outputs}, 6) : Tensor();
+  if (c.factor) run.tail.resize(1), run.last = {factor, offset};
+  const Tensor want =
+      reference(c.op, as_seen(x, type), as_seen(w, type), bias, as_seen(residual, type), factor, offset, y);
   const std::string what =
       fmt::format("{}, {}, block {}, {} rows of {}", c.what, name_of(type), block, rows, bound);
   expect_near(run_case(run), want, type == DType::kF32 ? 2e-6 : 1e-2, what);

@@ -425,7 +425,7 @@ bool applies(const CpuPrepare& p, const Conv& op) {
   const bool shape = weight[2].constant() == 3 && weight[3].constant() == 3 && op.groups == 1 &&
                      x.dims[1] % kLanes == 0 && y.dims[1] % kPanel == 0;
   const bool steps = op.stride == std::vector{1, 1} && op.dilation == std::vector{1, 1};
-  return values && shape && steps &&
+  return values && shape && steps && !p.has_input(4) &&
          (op.activation == Activation::kNone || op.activation == Activation::kRelu ||
           op.activation == Activation::kRelu6);
 }

@@ -31,6 +31,10 @@ std::string format_key(const Desc& desc) {
   return key;
 }
 
+Desc affine_desc(std::int64_t channels) {
+  return {{1, channels, 1, 1}, dnnl::memory::data_type::f32, Tag::abcd};
+}
+
 }  // namespace
 
 const dnnl::engine& dnnl_engine() {
@@ -69,11 +73,16 @@ Desc dnnl_desc(const CpuValue& value, std::int64_t rows) {
   }
 }
 
-dnnl::primitive_attr dnnl_attributes(bool sum, Activation activation) {
+dnnl::primitive_attr dnnl_attributes(bool sum, Activation activation, std::int64_t affine_channels) {
   dnnl::primitive_attr out;
   out.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   out.set_fpmath_mode(dnnl::fpmath_mode::strict);
   dnnl::post_ops ops;
+  if (affine_channels > 0) {
+    const Desc channels = affine_desc(affine_channels);
+    ops.append_binary(dnnl::algorithm::binary_mul, channels);
+    ops.append_binary(dnnl::algorithm::binary_add, channels);
+  }
   if (sum) ops.append_sum(1.f);
   switch (activation) {
     case Activation::kNone:
@@ -113,6 +122,25 @@ std::shared_ptr<const DnnlConstant> packed_weights(const CpuPrepare& prepare, co
     return to;
   });
   return std::static_pointer_cast<const DnnlConstant>(made);
+}
+
+std::array<DnnlArgument, 2> affine_arguments(const CpuPrepare& prepare, std::size_t factor,
+                                             std::size_t offset) {
+  const auto argument = [&](int post_op, std::size_t i) {
+    const auto made = prepare.shared(
+        fmt::format("affine:{}", prepare.node().inputs[i]), [&]() -> std::shared_ptr<const void> {
+          const Tensor values = prepare.weight(i).to_f32();
+          return std::make_shared<DnnlConstant>(dnnl_constant(values, affine_desc(values.dim(0))));
+        });
+    const auto constant = std::static_pointer_cast<const DnnlConstant>(made);
+    return DnnlArgument{DNNL_ARG_ATTR_MULTIPLE_POST_OP(post_op) | DNNL_ARG_SRC_1,
+                        DnnlArgument::From::kConstant,
+                        0,
+                        0,
+                        constant->memory.get_desc(),
+                        constant};
+  };
+  return {argument(0, factor), argument(1, offset)};
 }
 
 DnnlArgument bias_argument(const CpuPrepare& prepare, std::size_t i, std::size_t rank) {

@@ -2,6 +2,7 @@
 // a number of rows which is only known at run time.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,9 +21,9 @@ dnnl::memory::data_type dnnl_type(DType type);
 // The descriptor of `rows` rows of a value in its layout.
 dnnl::memory::desc dnnl_desc(const CpuValue& value, std::int64_t rows);
 
-// User-mode scratchpad, strict fp32, and the fused operations in this order: sum with what is in the
-// destination, activation.
-dnnl::primitive_attr dnnl_attributes(bool sum, Activation activation);
+// User-mode scratchpad, strict fp32, and the fused operations in this order: factors and then offsets of
+// channels (of that many; 0: none), sum with what is in the destination, activation.
+dnnl::primitive_attr dnnl_attributes(bool sum, Activation activation, std::int64_t affine_channels = 0);
 
 // Constants as oneDNN keeps them: the memory, and the bytes behind it where they are ours.
 struct DnnlConstant {
@@ -52,6 +53,10 @@ struct DnnlArgument {
 
 // Weight input i, f32 and of rank 1, as DNNL_ARG_BIAS of the given rank ([1, ..., O]).
 DnnlArgument bias_argument(const CpuPrepare& prepare, std::size_t i, std::size_t rank = 1);
+
+// Weight inputs of rank 1 as the factors and offsets of dnnl_attributes' channels.
+std::array<DnnlArgument, 2> affine_arguments(const CpuPrepare& prepare, std::size_t factor,
+                                             std::size_t offset);
 
 // A primitive made for a fixed number of rows.
 struct DnnlCall {

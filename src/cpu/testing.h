@@ -44,9 +44,10 @@ struct OpCase {
   std::vector<Tensor> weights;    // the inputs after them, f32; an empty tensor leaves one out
   DType type = DType::kF32;       // that the op computes in
   std::int64_t bound = 0;         // > 0: dims[0] of the inputs is at most that
-  std::vector<Tensor> tail = {};  // inputs after the weights
+  std::vector<Tensor> tail = {};  // inputs after the weights; an empty tensor leaves one out
   CpuOptions options{.threads = 2, .block = 16, .guards = true};
   std::string* detail = nullptr;  // is told how the op was run
+  std::vector<Tensor> last = {};  // weights after the tail
 };
 
 inline TensorType type_of(const Tensor& t, std::int64_t bound) {
@@ -71,6 +72,7 @@ inline Tensor run_case(const OpCase& c) {
   std::map<std::string, Tensor> feed;
   std::vector<ValueId> ids;
   const auto add_input = [&](const Tensor& x, const std::string& name) {
+    if (x.shape().empty()) return ids.push_back(kNoValue);
     ValueId id = graph->add_input(name, type_of(x, c.bound));
     feed[name] = x;
     if (c.type != DType::kF32)
@@ -82,6 +84,8 @@ inline Tensor run_case(const OpCase& c) {
   for (std::size_t i = 0; i < c.weights.size(); ++i)
     ids.push_back(c.weights[i].empty() ? kNoValue : graph->add_weight("w" + std::to_string(i), c.weights[i]));
   for (std::size_t i = 0; i < c.tail.size(); ++i) add_input(c.tail[i], "t" + std::to_string(i));
+  for (std::size_t i = 0; i < c.last.size(); ++i)
+    ids.push_back(graph->add_weight("l" + std::to_string(i), c.last[i]));
   ValueId y = graph->add_node(c.op, ids, "op").outputs[0];
   if (graph->value(y).type.dtype == DType::kBF16) y = graph->add_node(Cast{}, {y}, "y.cast").outputs[0];
   graph->rename(y, "y");

@@ -246,6 +246,10 @@ CudaKernel conv_cuda() {
   return {.op = &kOpInfo<Conv>,
           .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
+            if (p.has_input(4))
+              fail(ErrorCode::kDevice,
+                   "{}: factors of channels run on the CPU alone; build the engine with --device cuda",
+                   p.node().name);
             if (auto stem = stem_conv_step(p)) return stem;
             if (auto depthwise = depthwise_conv_step(p)) return depthwise;
             return std::make_unique<ConvStep>(p);

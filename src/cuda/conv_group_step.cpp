@@ -200,7 +200,8 @@ std::string key_of(std::span<CudaPrepare* const> members) {
 
 std::string conv_group_key(const Graph& graph, const Node& node, const CudaDevice& device) {
   const Conv* op = node.op.as<Conv>();
-  if (!op || (node.inputs.size() > 3 && node.inputs[3] != kNoValue) || !graph.weight(node.inputs[1]))
+  if (!op || node.inputs.size() > 4 || (node.inputs.size() > 3 && node.inputs[3] != kNoValue) ||
+      !graph.weight(node.inputs[1]))
     return "";
   const TensorType &x = graph.value(node.inputs[0]).type, &y = graph.value(node.outputs[0]).type;
   if (!x.dims[0].is_exact()) return "";

@@ -108,6 +108,12 @@ DType lowered_type(Precision precision) {
                                          : DType::kF32;
 }
 
+// CUDA's convolutions have no factors of channels. tf32 is asked for speed and rounds more than folding does.
+ExactFactors exact_factors(const DeviceName& device, Precision precision) {
+  if (precision != Precision::kFp32) return ExactFactors::kInWeights;
+  return device.cuda ? ExactFactors::kInNorm : ExactFactors::kInConv;
+}
+
 // At most 16 of the calibration photos, evenly spaced, and a synthetic one.
 std::vector<Image> photos_to_check(const Graph& graph, const std::vector<std::filesystem::path>& files) {
   std::vector<Image> out{synthetic_photo(graph)};
@@ -139,7 +145,9 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
                     std::string(name_of(options.precision))};
   ImportReport report = report_of(engine.model);
   apply_thresholds(engine.model.graph, options.thresholds);
-  PassOptions passes{.disabled = options.disabled_passes, .precision = lowered_type(options.precision)};
+  PassOptions passes{.disabled = options.disabled_passes,
+                     .precision = lowered_type(options.precision),
+                     .exact_factors = exact_factors(device, options.precision)};
   if (options.precision == Precision::kFp16) {
     OverflowReport kept = check_overflow(engine.model.graph, passes, options);
     passes.keep_f32 = std::move(kept.values);

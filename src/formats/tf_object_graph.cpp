@@ -75,6 +75,7 @@ TfObjectGraph::TfObjectGraph(Bytes message, std::shared_ptr<const void> owner) :
   WireReader in(message, "object graph");
   while (const auto field = in.next())
     if (field->number == 1 && field->type == Type::kBytes) read_object(field->payload, slots, entries);
+  require(!nodes_.empty(), "object graph: no objects, not even a root");
   for (const Object& object : nodes_)
     for (const Child& child : object.children)
       require(child.node < nodes_.size(), "object graph: \"{}\" is object {} of {}", printable(child.name),

@@ -1,5 +1,9 @@
 // Batch normalisation with its running statistics: (x - mean) / sqrt(variance + epsilon) * scale + bias,
 // per channel. Detectron2's FrozenBN is the same with epsilon 1e-5. Folded into convolutions before running.
+//
+// With `exact_factor` an f32 engine keeps scale / sqrt(variance + epsilon) out of the weights, whose products
+// with it would be rounded: deep networks amplify that beyond the bounds of TensorFlow's EfficientDets, which
+// normalise the convolution's sums.
 #pragma once
 
 #include "graph/infer.h"
@@ -9,7 +13,8 @@ namespace osprey {
 struct BatchNorm {
   static constexpr std::string_view kName = "batch_norm";
   float epsilon = 1e-5f;
-  void fields(auto&& f) { f("epsilon", epsilon); }
+  bool exact_factor = false;
+  void fields(auto&& f) { f("epsilon", epsilon), f("exact_factor", exact_factor); }
 
   TensorType infer(const OpInputs& in) const {
     in.expect_count(5, 5);

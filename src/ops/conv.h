@@ -1,8 +1,10 @@
 // Convolution (cross-correlation) with everything that is fused into it:
-//   y = activation(conv(x, weight) + bias + residual)
+//   y = activation((conv(x, weight) + bias) * factor + offset + residual)
 //
 // x [N,C,H,W], weight [O,C/groups,kh,kw], bias f32 [O]?, residual? of y's shape, or of y's shape divided by
-// `residual_scale`, repeated that many times each way (nearest): a feature pyramid's top-down path.
+// `residual_scale`, repeated that many times each way (nearest): a feature pyramid's top-down path. factor
+// and offset f32 [O]?, both or neither: a normalisation that stays out of the weights
+// (BatchNorm::exact_factor); on the CPU alone.
 //
 // A depthwise convolution has as many groups as x has channels.
 #pragma once
@@ -35,7 +37,7 @@ struct Conv {
   }
 
   TensorType infer(const OpInputs& in) const {
-    in.expect_count(2, 4);
+    in.expect_count(2, 6);
     in.expect(0, "x", kFloats, {"N", "C", "H", "W"});
     in.expect(1, "weight", kFloats, {"O", "I", "kh", "kw"});
     if (in.has(2)) in.expect(2, "bias", {DType::kF32}, {"O"});
@@ -50,6 +52,9 @@ struct Conv {
     TensorType out{f32_out ? DType::kF32 : in[0].dtype,
                    {in.dim("N"), in.dim("O"), over.extent(0, in.dim("H")), over.extent(1, in.dim("W"))}};
     if (in.has(3)) expect_residual(in[3], out);
+    require(in.has(4) == in.has(5), "conv: a factor and an offset go together");
+    if (in.has(4)) in.expect(4, "factor", {DType::kF32}, {"O"});
+    if (in.has(5)) in.expect(5, "offset", {DType::kF32}, {"O"});
     return out;
   }
 

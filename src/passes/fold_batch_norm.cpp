@@ -2,6 +2,11 @@
 //   weight' = weight * f,  bias' = (bias_conv - mean) * f + bias_norm.
 // The factors are computed in double; each product is rounded to float once. Convolutions of the same weights
 // under the same norm (Mask R-CNN's second stage, which runs twice) share what is folded.
+//
+// Where the norm asks for an exact factor, weights stay: the convolution adds -mean to its sums, then
+// multiplies by f and adds the norm's bias, as TensorFlow does (kernels/fused_batch_norm_op.cc); or the norm
+// stays as it is (PassOptions::exact_factors).
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <utility>
@@ -42,6 +47,23 @@ Tensor scaled_weight(const Load& weight, const Norm& norm) {
   return out;
 }
 
+Tensor factor_tensor(const Norm& norm) {
+  const std::vector<double> f = factors(norm);
+  Tensor out = Tensor::zeros(DType::kF32, {static_cast<std::int64_t>(f.size())});
+  std::transform(f.begin(), f.end(), out.mutable_values<float>().begin(),
+                 [](double value) { return static_cast<float>(value); });
+  return out;
+}
+
+// What is added to the sums before the factor.
+Tensor centre(const Load& bias, const Norm& norm) {
+  const Tensor mean = norm.mean(), own = bias ? bias().to_f32() : Tensor::zeros(DType::kF32, mean.shape());
+  Tensor out = Tensor::zeros(DType::kF32, mean.shape());
+  for (std::size_t i = 0; i < mean.values<float>().size(); ++i)
+    out.mutable_values<float>()[i] = own.values<float>()[i] - mean.values<float>()[i];
+  return out;
+}
+
 Tensor shifted_bias(const Load& bias, const Norm& norm) {
   const std::vector<double> f = factors(norm);
   const Tensor mean = norm.mean(), shift = norm.bias();
@@ -58,8 +80,9 @@ Tensor shifted_bias(const Load& bias, const Norm& norm) {
 // The weights of a convolution and of the norm behind it, and the norm's epsilon.
 using Sources = std::pair<std::vector<ValueId>, float>;
 
+// What the convolution has instead.
 struct Folded {
-  ValueId weight = kNoValue, bias = kNoValue;
+  std::vector<ValueId> inputs;  // but its x
 };
 
 // A convolution that nothing has been fused into, so that the normalisation is the first thing after it.
@@ -70,7 +93,7 @@ bool bare(const Node& node) {
 
 }  // namespace
 
-void fold_batch_norm(Graph& graph, const PassOptions&) {
+void fold_batch_norm(Graph& graph, const PassOptions& options) {
   const Uses uses(graph);
   std::vector<bool> gone(graph.nodes().size(), false);
   std::map<Sources, Folded> done;
@@ -78,6 +101,9 @@ void fold_batch_norm(Graph& graph, const PassOptions&) {
     const Node norm_node = graph.nodes()[i];
     const BatchNorm* op = norm_node.op.as<BatchNorm>();
     if (!op) continue;
+    const bool exact = op->exact_factor && options.precision == DType::kF32;
+    if (exact && options.exact_factors == ExactFactors::kInNorm) continue;
+    const bool in_conv = exact && options.exact_factors == ExactFactors::kInConv;
     const int at = uses.sole_producer(norm_node.inputs[0]);
     if (at < 0 || !bare(graph.nodes()[static_cast<std::size_t>(at)])) continue;
     const auto load = [&](ValueId id) -> Load {
@@ -95,14 +121,25 @@ void fold_batch_norm(Graph& graph, const PassOptions&) {
     auto [folded, fresh] = done.try_emplace(std::move(sources));
     if (fresh) {
       const Value weight_value = graph.value(conv.inputs[1]);
-      folded->second.weight = graph.add_weight(weight_value.name + "/folded", weight_value.type,
-                                               [weight, norm] { return scaled_weight(weight, norm); });
-      folded->second.bias =
-          graph.add_weight(conv.name + ".bias/folded", {DType::kF32, {weight_value.type.dims[0]}},
-                           [bias, norm] { return shifted_bias(bias, norm); });
+      const TensorType channels{DType::kF32, {weight_value.type.dims[0]}};
+      const auto add = [&](const std::string& name, const TensorType& type, Load made) {
+        folded->second.inputs.push_back(graph.add_weight(name, type, std::move(made)));
+      };
+      if (in_conv) {
+        folded->second.inputs = {conv.inputs[1]};
+        add(conv.name + ".centre", channels, [bias, norm] { return centre(bias, norm); });
+        folded->second.inputs.push_back(kNoValue);  // no residual
+        add(conv.name + ".factor", channels, [norm] { return factor_tensor(norm); });
+        folded->second.inputs.push_back(norm_node.inputs[2]);
+      } else {
+        add(weight_value.name + "/folded", weight_value.type,
+            [weight, norm] { return scaled_weight(weight, norm); });
+        add(conv.name + ".bias/folded", channels, [bias, norm] { return shifted_bias(bias, norm); });
+      }
     }
     Node& node = graph.mutable_nodes()[static_cast<std::size_t>(at)];
-    node.inputs = {conv.inputs[0], folded->second.weight, folded->second.bias};
+    node.inputs = {conv.inputs[0]};
+    node.inputs.insert(node.inputs.end(), folded->second.inputs.begin(), folded->second.inputs.end());
     node.outputs = norm_node.outputs;
     gone[i] = true;
   }

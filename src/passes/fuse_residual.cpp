@@ -1,5 +1,7 @@
 // add(conv(x), y) becomes one convolution with y as its residual, at the place of the add. Where both sides
 // are convolutions that nobody else uses, the one that runs later takes the other in.
+#include <algorithm>
+
 #include "ops/add.h"
 #include "ops/conv.h"
 #include "passes/pass.h"
@@ -10,7 +12,8 @@ namespace {
 
 bool takes_residual(const Node& node) {
   const Conv* conv = node.op.as<Conv>();
-  return conv && conv->activation == Activation::kNone && node.inputs.size() <= 3 && !conv->f32_out;
+  return conv && conv->activation == Activation::kNone &&
+         (node.inputs.size() <= 3 || node.inputs[3] == kNoValue) && !conv->f32_out;
 }
 
 }  // namespace
@@ -28,8 +31,8 @@ void fuse_residual(Graph& graph, const PassOptions&) {
     if (best < 0) continue;
     auto& nodes = graph.mutable_nodes();
     Node fused = nodes[static_cast<std::size_t>(best)];
-    fused.inputs.resize(3, kNoValue);
-    fused.inputs.push_back(sum.inputs[static_cast<std::size_t>(1 - side)]);
+    fused.inputs.resize(std::max<std::size_t>(fused.inputs.size(), 4), kNoValue);
+    fused.inputs[3] = sum.inputs[static_cast<std::size_t>(1 - side)];
     fused.outputs = sum.outputs;
     nodes[i] = std::move(fused);
     nodes.erase(nodes.begin() + best);

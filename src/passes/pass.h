@@ -3,6 +3,7 @@
 // pass that broke a model is a matter of flags.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -13,11 +14,19 @@
 
 namespace osprey {
 
+// Where an f32 engine has the factors of norms with BatchNorm::exact_factor.
+enum class ExactFactors : std::uint8_t {
+  kInWeights,  // nowhere of their own: folded like all others
+  kInConv,     // in the convolution's epilogue
+  kInNorm,     // in a normalisation that stays
+};
+
 struct PassOptions {
   std::vector<std::string> disabled;  // names of passes to leave out; an unknown one is a usage error
   std::vector<std::string> kept;      // values that must survive even when nothing uses them
   DType precision = DType::kF32;      // of activations and weights between preprocessing and scores
   std::vector<std::string> keep_f32;  // values whose nodes stay f32 nevertheless (passes/keep_f32.h)
+  ExactFactors exact_factors = ExactFactors::kInWeights;
   // Computes one node on constants, for constant folding; without it nothing is folded.
   std::function<std::vector<Tensor>(const Node&, const std::vector<Tensor>&)> evaluate;
 };

@@ -25,6 +25,8 @@ void run_case(const std::string& text) {
   ASSERT_NE(pass, pipeline().end()) << "no pass '" << name << "'";
   PassOptions options;
   if (const auto type = dtype_from_name(section(text, "precision: ", "\n"))) options.precision = *type;
+  if (section(text, "exact_factors: ", "\n") == "in conv") options.exact_factors = ExactFactors::kInConv;
+  if (section(text, "exact_factors: ", "\n") == "in norm") options.exact_factors = ExactFactors::kInNorm;
   std::istringstream keep(section(text, "keep_f32: ", "\n"));
   for (std::string node; keep >> node;) options.keep_f32.push_back(node);
   Graph graph = parse_graph(section(text, "before:\n", "after:\n"));

@@ -22,7 +22,7 @@ Extents extents_of(Net& net, ValueId x) {
 ValueId to_width(Net& net, const BiFpn& m, const std::string& prefix, ValueId x) {
   if (net.channels(x) == m.width) return x;
   const ValueId y = tf_conv(net, prefix + "conv2d", x, {.out = m.width, .bias = true});
-  return m.batch_norm ? tf_batch_norm(net, prefix + "bn", y, {}) : y;
+  return m.batch_norm ? tf_batch_norm(net, prefix + "bn", y, {.exact_factor = true}) : y;
 }
 
 // Strided so that the result has at least the target's extents in pixels, each from one pixel more.
@@ -90,7 +90,7 @@ ValueId after_sum(Net& net, const BiFpn& m, const std::string& prefix, ValueId x
   const TfConv layer{.out = m.width, .kernel = 3, .bias = !m.activation_last};
   const std::string name = prefix + "conv";
   const ValueId y = m.separable ? tf_separable_conv(net, name, x, layer) : tf_conv(net, name, x, layer);
-  const ValueId normed = tf_batch_norm(net, prefix + "bn", y, {});
+  const ValueId normed = tf_batch_norm(net, prefix + "bn", y, {.exact_factor = true});
   return m.activation_last ? tf_activate(net, prefix + "bn", normed, m.activation) : normed;
 }
 

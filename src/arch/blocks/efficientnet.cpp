@@ -91,7 +91,7 @@ ValueId squeeze_and_excite(Net& net, const std::string& prefix, ValueId x, int s
 ValueId inverted_bottleneck(Net& net, const std::string& prefix, const EfficientNet& m, const Block& block,
                             ValueId input) {
   Numbered convs(prefix + "conv2d"), norms(prefix + "tpu_batch_normalization");
-  const auto normed = [&](ValueId x) { return tf_batch_norm(net, norms.next(), x, {}); };
+  const auto normed = [&](ValueId x) { return tf_batch_norm(net, norms.next(), x, {.exact_factor = true}); };
   ValueId x = input;
   if (block.expand != 1) {
     const std::string name = convs.next();
@@ -133,7 +133,8 @@ Features efficientnet(Net& net, const EfficientNet& m, ValueId image) {
   const std::string prefix = m.name + "/";
   const int stem = m.lite ? kStemChannels : scaled_channels(kStemChannels, m.width);
   ValueId x = tf_conv(net, prefix + "stem/conv2d", image, {.out = stem, .kernel = 3, .stride = 2});
-  x = tf_activate(net, prefix + "stem", tf_batch_norm(net, prefix + "stem/tpu_batch_normalization", x, {}),
+  x = tf_activate(net, prefix + "stem",
+                  tf_batch_norm(net, prefix + "stem/tpu_batch_normalization", x, {.exact_factor = true}),
                   m.activation);
   const std::vector<Block> blocks = blocks_of(m);
   Features levels;

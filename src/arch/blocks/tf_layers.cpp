@@ -37,7 +37,7 @@ ValueId tf_batch_norm(Net& net, const std::string& name, ValueId x, const TfNorm
   const auto parameter = [&](const char* what, bool learned, float standard) {
     return learned ? net.weight(name + what, {channels}) : constant(net, name + what, channels, standard);
   };
-  return net.add(BatchNorm{.epsilon = norm.epsilon},
+  return net.add(BatchNorm{.epsilon = norm.epsilon, .exact_factor = norm.exact_factor},
                  {x, parameter("/gamma", norm.scale, 1), parameter("/beta", norm.center, 0),
                   parameter("/moving_mean", true, 0), parameter("/moving_variance", true, 0)},
                  name);

@@ -14,8 +14,9 @@ namespace osprey {
 // "<name>/{gamma,beta,moving_mean,moving_variance}".
 struct TfNorm {
   float epsilon = 1e-3f;
-  bool scale = true;   // there is a gamma
-  bool center = true;  // there is a beta
+  bool scale = true;          // there is a gamma
+  bool center = true;         // there is a beta
+  bool exact_factor = false;  // ops/batch_norm.h
 };
 ValueId tf_batch_norm(Net& net, const std::string& name, ValueId x, const TfNorm& norm);
 

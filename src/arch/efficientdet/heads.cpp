@@ -15,7 +15,8 @@ ValueId predict(Net& net, const HeadNet& m, const std::string& prefix, int level
     const std::string layer = std::to_string(r);
     const ValueId raw = conv(layer, x, {.out = m.width, .kernel = 3, .bias = true});
     const std::string norm = fmt::format("{}{}-bn-{}", prefix, r, level);
-    const ValueId y = tf_activate(net, norm, tf_batch_norm(net, norm, raw, {}), m.activation);
+    const ValueId y =
+        tf_activate(net, norm, tf_batch_norm(net, norm, raw, {.exact_factor = true}), m.activation);
     x = m.residual && r > 0 ? net.add(Add{}, {y, x}, norm + ".add") : y;
   }
   return conv("predict", x, {.out = m.out, .kernel = 3, .bias = true, .f32_out = true});
