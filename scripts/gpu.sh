@@ -3,7 +3,7 @@
 #   scripts/gpu.sh all                what follows, one after the other
 #   scripts/gpu.sh ops [FILTER]       every CUDA kernel against the CPU's, and the executor's own tests
 #   scripts/gpu.sh parity [FILTER]    whole models against the reference frameworks' goldens, in fp32 and fp16
-#   scripts/gpu.sh sanitize [FILTER]  the kernels' tests under compute-sanitizer: memcheck, then racecheck
+#   scripts/gpu.sh sanitize [FILTER]  the kernels' tests under compute-sanitizer: memcheck, then racecheck (each a step of its own, too)
 #   scripts/gpu.sh bench [OPTIONS]    bench/gpu.py: figures beside PyTorch's, on the same machine
 #   scripts/gpu.sh average            the real SSD's average precision on coco/val64, in fp32 and fp16
 #   scripts/gpu.sh brief [SECONDS]    for a machine held for minutes: what says most first, no step begun after SECONDS (420)
@@ -20,7 +20,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 export OSPREY_REQUIRE_GPU=1  # a test that skips for want of a GPU fails
 
-if [[ -z ${OSPREY_GPU_BIN:-} && " all ops parity sanitize bench average brief " == *" ${1:-} "* ]]; then
+if [[ -z ${OSPREY_GPU_BIN:-} && " all ops parity sanitize memcheck racecheck bench average brief " == *" ${1:-} "* ]]; then
   cmake --preset release -DOSPREY_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native > "$out/build.log" &&
     cmake --build build/release --target osprey test_cuda test_parity >> "$out/build.log" ||
     { tail -30 "$out/build.log" >&2; exit 1; }
@@ -84,13 +84,20 @@ parity() { tests parity test "$bin/test_parity" "${1:-*Cuda*}"; }
 
 # cuDNN's, cuBLAS's and nvJPEG's kernels are not ours to check, and take minutes: memcheck leaves out suites that run
 # them. racecheck is about shared memory, and is for the suites of kernels that have some.
-sanitize() {
-  local memory='*-CudaConv.*:CudaConvTranspose.*:CudaLinear.*:*CudaExecutor*:*Jpeg.*:Tuner.*:CudaSchedule.*'
+checked() {
+  local tool=$1 filter=$2 GPU_SECONDS=${GPU_SECONDS:-150}
+  tests "$tool" test "$bin/test_cuda" "$filter" compute-sanitizer --error-exitcode 9 --print-limit 20 --tool "$tool"
+}
+memcheck() { checked memcheck "${1:-*-CudaConv.*:CudaConvTranspose.*:CudaLinear.*:*CudaExecutor*:*Jpeg.*:Tuner.*:CudaSchedule.*}"; }
+racecheck() {
   local races='*ConvGroup.*:*DecodeKeypoints.*:*Nms.*:*Image.*:*PasteMasks.*:*RescaleBoxes.*:*RoiAlign.*:*Select*.*:*StemConv.*'
-  local check=(compute-sanitizer --error-exitcode 9 --print-limit 20 --tool) status=0
-  local GPU_SECONDS=${GPU_SECONDS:-150}
-  tests memcheck test "$bin/test_cuda" "${1:-$memory}" "${check[@]}" memcheck || status=1
-  tests racecheck test "$bin/test_cuda" "${1:-$races}" "${check[@]}" racecheck || status=1
+  races+=':*DetectAnchors.*:*Attention.*:*LayerNorm.*:*DetectQueries.*:*SelectQueries.*'
+  checked racecheck "${1:-$races}"
+}
+sanitize() {
+  local status=0
+  memcheck "$@" || status=1
+  racecheck "$@" || status=1
   return $status
 }
 
@@ -153,7 +160,7 @@ brief() {
 
 status=0
 case ${1:-} in
-  ops | parity | sanitize | bench | average | brief) "$@" || status=1 ;;
+  ops | parity | sanitize | memcheck | racecheck | bench | average | brief) "$@" || status=1 ;;
   all) for step in ops parity sanitize bench; do "$step" || status=1; done ;;
   *) sed -n '2,15s/^# *//p' "$0" >&2; exit 2 ;;
 esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs scripts/gpu.sh on the programs of a bundle (scripts/gpu_bundle.sh), with the libraries it came with and this
 # machine's own of NVIDIA.
-#   run.sh ops|parity|sanitize|bench|average|brief|all [ARGUMENTS]    as in scripts/gpu.sh
+#   run.sh ops|parity|sanitize|memcheck|racecheck|bench|average|brief|all [ARGUMENTS]    as in scripts/gpu.sh
 #   run.sh exec COMMAND...                              any program of the bundle, or of this machine
 #   run.sh check                                        what was found, and what is missing
 set -euo pipefail
