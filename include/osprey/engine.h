@@ -62,8 +62,9 @@ struct Thresholds {
 };
 
 // Of activations and weights between preprocessing and scores, which are fp32 always. tf32: fp32 in memory,
-// operands of convolutions and matrix products rounded to 11 bits. The CPU has fp32 and bf16.
-enum class Precision : std::uint8_t { kFp32, kTf32, kBf16, kFp16 };
+// operands of convolutions and matrix products rounded to 11 bits. int8: integers in convolutions, with
+// scales that calibration finds. The CPU has fp32, bf16 and int8.
+enum class Precision : std::uint8_t { kFp32, kTf32, kBf16, kFp16, kInt8 };
 
 // Called with the part done so far (0..1) and what is being done.
 using Progress = std::function<void(double fraction, const std::string& what)>;
@@ -75,15 +76,32 @@ struct TuningOptions {
   std::filesystem::path cache;  // empty: in $XDG_CACHE_HOME/osprey or ~/.cache/osprey
 };
 
+// How int8 finds the largest magnitude that an activation's integers hold; larger values saturate.
+// minmax: the largest that calibration saw. percentile: 99.99 % of the values are below it. entropy: the
+// least divergence between the histograms before and after rounding. mse: the least squared error.
+enum class CalibrationMethod : std::uint8_t { kMinMax, kPercentile, kEntropy, kMse };
+
+// Calibration runs the model in fp32 on BuildOptions::calibration_photos, with the engine's own
+// preprocessing.
+struct CalibrationOptions {
+  CalibrationMethod method = CalibrationMethod::kPercentile;
+  // What was found, in JSON: used again when it is of the same model, preprocessing, method and photos, and
+  // refused otherwise. Empty: not kept. While calibration runs, <cache>.partial keeps what it goes on from
+  // after an interruption.
+  std::filesystem::path cache;
+  int batch = 8;  // photos between two writes of that file
+};
+
 struct BuildOptions {
   std::string device = "cpu";  // "cpu", "cuda" or "cuda:N": which GPU is for tuning only, not for the engine
   Precision precision = Precision::kFp32;
   TuningOptions tuning;
   int tuning_batch = 1;  // photos a run that tuning prepares for
-  // Photos like those to come, for the check that no layer overflows in fp16: 16 of them are run, and a
-  // synthetic one always.
+  // Photos like those to come. int8 is calibrated on all of them. For fp16's check that no layer overflows 16
+  // of them are run, and a synthetic one always.
   std::vector<std::filesystem::path> calibration_photos;
-  int threads = 0;  // of that check; 0: one for each core
+  CalibrationOptions calibration;
+  int threads = 0;  // of calibration and of that check; 0: one for each core
   Thresholds thresholds;
   std::vector<std::string> disabled_passes;  // for finding out which rewrite matters
   Progress progress;

@@ -8,23 +8,65 @@
 #include "cli/support/source_flags.h"
 #include "cli/support/verb.h"
 #include "core/error.h"
+#include "engine/calibration_cache.h"
 #include "engine/devices.h"
 
 namespace osprey {
 namespace {
+
+struct CalibrationFlags {
+  std::vector<std::string> photos;
+  std::string method = "percentile";
+  std::size_t count = 0;
+  CalibrationOptions values;
+
+  void declare(CLI::App& app) {
+    app.add_option("--calib-input", photos,
+                   "Photos like those to come (files, folders, globs): int8 is calibrated on them, and fp16 "
+                   "checks that no layer overflows");
+    app.add_option("--calib-num-images", count, "At most so many of them, evenly spaced; 0: all")
+        ->capture_default_str();
+    app.add_option("--calib-cache", values.cache,
+                   "int8: where what calibration finds is kept, and read from if it is there");
+    app.add_option("--calib-method", method,
+                   "int8: minmax | percentile | entropy | mse: how large an activation's integers reach")
+        ->capture_default_str();
+    app.add_option("--calib-batch-size", values.batch,
+                   "int8: photos after which an interrupted calibration goes on")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1 << 20));
+  }
+};
 
 struct Options {
   SourceFlags source;
   ThresholdFlags thresholds;
   std::string output, device = "cpu", precision = "fp32", batch;
   TuningFlags tuning;
-  std::vector<std::string> disabled, calibration;
+  std::vector<std::string> disabled;
+  CalibrationFlags calibration;
 };
 
 Precision parse_precision(const std::string& text) {
-  for (const Precision p : {Precision::kFp32, Precision::kTf32, Precision::kBf16, Precision::kFp16})
+  for (const Precision p :
+       {Precision::kFp32, Precision::kTf32, Precision::kBf16, Precision::kFp16, Precision::kInt8})
     if (text == name_of(p)) return p;
-  fail(ErrorCode::kUsage, "--precision {}: there are fp32, tf32, bf16 and fp16", text);
+  fail(ErrorCode::kUsage, "--precision {}: there are fp32, tf32, bf16, fp16 and int8", text);
+}
+
+CalibrationMethod parse_method(const std::string& text) {
+  for (const CalibrationMethod m : {CalibrationMethod::kMinMax, CalibrationMethod::kPercentile,
+                                    CalibrationMethod::kEntropy, CalibrationMethod::kMse})
+    if (text == name_of(m)) return m;
+  fail(ErrorCode::kUsage, "--calib-method {}: there are minmax, percentile, entropy and mse", text);
+}
+
+// As many of the photos as asked for, evenly spaced over them; 0: all.
+std::vector<std::filesystem::path> spread(std::vector<std::filesystem::path> photos, std::size_t count) {
+  if (count == 0 || count >= photos.size()) return photos;
+  std::vector<std::filesystem::path> out;
+  for (std::size_t i = 0; i < count; ++i) out.push_back(std::move(photos[i * photos.size() / count]));
+  return out;
 }
 
 // The photos a run that are to be fast: N, or OPT of MIN,OPT,MAX. Engines take any number.
@@ -54,7 +96,10 @@ int build(const Options& o, const CommonOptions& common) {
                        .threads = common.threads,
                        .thresholds = o.thresholds.values,
                        .disabled_passes = o.disabled};
-  if (!o.calibration.empty()) options.calibration_photos = find_images(o.calibration);
+  options.calibration = o.calibration.values;
+  options.calibration.method = parse_method(o.calibration.method);
+  if (!o.calibration.photos.empty())
+    options.calibration_photos = spread(find_images(o.calibration.photos), o.calibration.count);
   ImportReport report;
   {
     ProgressBar bar(!common.quiet);
@@ -74,6 +119,8 @@ Verb build_verb() {
           "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml --size 1344x1344 -o m.osprey\n"
           "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml --device cuda --precision fp16 "
           "--calib-input photos/ -o m.osprey\n"
+          "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml --precision int8 --calib-input "
+          "photos/ --calib-cache m.calib -o m.osprey\n"
           "  osprey build model_final.pth --config config.yaml --set MODEL.ROI_HEADS.NUM_CLASSES=3 --labels "
           "names.txt -o m.osprey\n",
           [](CLI::App& app, const CommonOptions& common) {
@@ -83,15 +130,13 @@ Verb build_verb() {
             app.add_option("-o,--output", o->output, "The engine file to write")->required();
             app.add_option("--device", o->device, "cpu | cuda | cuda:N; a build for cuda needs no GPU")
                 ->capture_default_str();
-            app.add_option("--precision", o->precision, "fp32 | bf16; on cuda also tf32 | fp16")
+            app.add_option("--precision", o->precision,
+                           "fp32 | bf16; on the CPU also int8, on cuda tf32 | fp16")
                 ->capture_default_str();
             app.add_option("--batch", o->batch,
                            "N or MIN,OPT,MAX: what tuning prepares for (N, OPT); every batch runs");
             o->tuning.declare(app);
-            app.add_option(
-                "--calib-input", o->calibration,
-                "Photos like those to come (files, folders, globs), for fp16's check that no layer "
-                "overflows");
+            o->calibration.declare(app);
             app.add_option("--disable-pass", o->disabled,
                            "Leave a rewrite out, by name (see `osprey ops --passes`)")
                 ->allow_extra_args(false);

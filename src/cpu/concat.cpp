@@ -77,7 +77,7 @@ void concat(CpuRun& run, std::size_t inputs) {
 
 CpuKernel concat_cpu() {
   return {.op = &kOpInfo<Concat>,
-          .dtypes = {DType::kF32, DType::kBF16},
+          .dtypes = {DType::kF32, DType::kBF16, DType::kI8, DType::kU8},
           .input = any_port,
           .output = any_port,
           .prepare = [](CpuPrepare& p) {

@@ -2,9 +2,9 @@
 // it lies; another one is first copied (a pyramid's coarser level enlarged) to where the result goes.
 #include "ops/conv.h"
 
-#include <cstring>
 #include <optional>
 
+#include "cpu/conv_weights.h"
 #include "cpu/conv_winograd.h"
 #include "cpu/onednn.h"
 #include "cpu/planes.h"
@@ -19,55 +19,10 @@ constexpr std::size_t kFactor = 4, kOffset = 5;  // inputs
 // Rows that primitives over regions of interest are made for.
 const std::vector<std::int64_t> kRowSizes{32, 8, 2};
 
-struct Weights {
-  dnnl::memory::dims dims;  // [groups,] O, I, kh, kw
-  int groups = 1;
-  int merged = 1;            // groups of the model in one of these
-  double flops_a_pixel = 0;  // of the model's own, without what merging adds
-};
-
-// Groups so narrow that no vector is filled are merged: block-diagonal weights, zeros elsewhere.
-Weights weights_of(const CpuPrepare& p, const Conv& op, int merged) {
-  const auto& type = p.input_type(1);
-  const std::int64_t o = type.dims[0].constant(), i = type.dims[1].constant(), kh = type.dims[2].constant(),
-                     kw = type.dims[3].constant();
-  Weights w;
-  w.merged = merged;
-  w.groups = op.groups / merged;
-  w.flops_a_pixel = 2.0 * static_cast<double>(o * i * kh * kw);
-  if (w.groups == 1) {
-    w.dims = {o, i * merged, kh, kw};
-  } else {
-    w.dims = {w.groups, o / w.groups, i * merged, kh, kw};
-  }
-  return w;
-}
-
-Tensor merged_weights(const Tensor& given, const Weights& w, int groups) {
-  Tensor plain = given.to_f32();
-  if (w.merged == 1) return plain;
-  const std::int64_t o = plain.dim(0), i = plain.dim(1), taps = plain.dim(2) * plain.dim(3),
-                     each = o / groups;
-  Tensor out = Tensor::zeros(DType::kF32, {o, i * w.merged, plain.dim(2), plain.dim(3)});
-  const auto from = plain.values<float>();
-  const auto to = out.mutable_values<float>();
-  for (std::int64_t k = 0; k < o; ++k) {
-    const std::int64_t place = k / each % w.merged;  // of the group among those merged
-    std::memcpy(&to[static_cast<std::size_t>((k * w.merged + place) * i * taps)],
-                &from[static_cast<std::size_t>(k * i * taps)],
-                static_cast<std::size_t>(i * taps) * sizeof(float));
-  }
-  return out;
-}
-
 std::array<int, 4> pads_of(const CpuPrepare& p) {
   const auto& weight = p.input_type(1).dims;
   const Shape& x = p.input(0).dims;
   return p.op<Conv>().window(weight[2].constant(), weight[3].constant()).pads_of(x[2], x[3]);
-}
-
-dnnl::memory::format_tag plain_tag(const Weights& w) {
-  return w.dims.size() == 5 ? dnnl::memory::format_tag::abcde : dnnl::memory::format_tag::abcd;
 }
 
 class ConvStep final : public CpuStep {
@@ -75,7 +30,7 @@ class ConvStep final : public CpuStep {
   explicit ConvStep(CpuPrepare& p) : op_(p.op<Conv>()), pads_(pads_of(p)) {
     const bool residual = p.has_input(3);
     fill_residual_ = residual && !p.in_place(3);
-    const Weights w = weights_of(p, op_, merged_groups(p));
+    const ConvWeights w(p.input_type(1), op_.groups, kLanes);
     rows_.emplace(p, kRowSizes, [&](std::int64_t n) { return call(p, w, n); });
     const Shape& y = p.output(0).dims;
     flops_ = w.flops_a_pixel * static_cast<double>(y[0] * y[2] * y[3]);
@@ -89,17 +44,7 @@ class ConvStep final : public CpuStep {
   double flops() const override { return flops_; }
 
  private:
-  int merged_groups(const CpuPrepare& p) const {
-    const auto& type = p.input_type(1);
-    const std::int64_t i = type.dims[1].constant(), o = type.dims[0].constant() / op_.groups;
-    int merged = 1;
-    if (op_.groups == 1 || (i == 1 && o == 1)) return 1;  // depthwise has kernels of its own
-    while (op_.groups % (merged * 2) == 0 && (i * merged % kLanes != 0 || o * merged % kLanes != 0))
-      merged *= 2;
-    return merged;
-  }
-
-  dnnl::convolution_forward::primitive_desc describe(const CpuPrepare& p, const Weights& w,
+  dnnl::convolution_forward::primitive_desc describe(const CpuPrepare& p, const ConvWeights& w,
                                                      std::int64_t n) const {
     const CpuValue &x = p.input(0), &y = p.output(0);
     const Desc weights(w.dims, dnnl_type(x.dtype), dnnl::memory::format_tag::any);
@@ -120,14 +65,14 @@ class ConvStep final : public CpuStep {
             dnnl_attributes(p.has_input(3), op_.activation, p.has_input(kFactor) ? y.dims[1] : 0)};
   }
 
-  DnnlCall call(const CpuPrepare& p, const Weights& w, std::int64_t n) const {
+  DnnlCall call(const CpuPrepare& p, const ConvWeights& w, std::int64_t n) const {
     const CpuValue &x = p.input(0), &y = p.output(0);
     const auto pd = describe(p, w, n);
     DnnlCall out{n, dnnl::convolution_forward(pd), pd.scratchpad_desc(), {}, pd.impl_info_str()};
     const auto packed =
         packed_weights(p, fmt::format("conv:{}:{}", p.node().inputs[1], w.merged), pd.weights_desc(), [&] {
-          return dnnl_constant(merged_weights(p.weight(1), w, op_.groups),
-                               {w.dims, dnnl::memory::data_type::f32, plain_tag(w)});
+          return dnnl_constant(w.merge(p.weight(1).to_f32()),
+                               {w.dims, dnnl::memory::data_type::f32, w.plain_tag()});
         });
     using From = DnnlArgument::From;
     out.arguments = {{DNNL_ARG_SRC, From::kInput, 0, x.row_bytes(), dnnl_desc(x, n), nullptr},

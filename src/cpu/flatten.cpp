@@ -9,7 +9,7 @@ namespace osprey {
 // The port takes C order, so there is nothing to do but copy where the input lives on.
 CpuKernel flatten_cpu() {
   return {.op = &kOpInfo<Flatten>,
-          .dtypes = {DType::kF32, DType::kBF16},
+          .dtypes = {DType::kF32, DType::kBF16, DType::kI8, DType::kU8},
           .prepare =
               [](CpuPrepare& p) {
                 return cpu_step([in_place = p.in_place(0)](CpuRun& run) {

@@ -20,7 +20,12 @@ class LayoutPlanner {
  private:
   bool has_layout(ValueId id) const {
     const TensorType& type = graph_.value(id).type;
-    return type.rank() == 4 && (type.dtype == DType::kF32 || type.dtype == DType::kBF16);
+    return type.rank() == 4 && (type.dtype == DType::kF32 || type.dtype == DType::kBF16 || is_quantized(id));
+  }
+  // 8-bit values of layers; photos are 8-bit, too, but no kernel asks for a layout of them.
+  bool is_quantized(ValueId id) const {
+    const DType type = graph_.value(id).type.dtype;
+    return type == DType::kI8 || type == DType::kU8;
   }
 
   int add(ValueId id, CpuLayout layout, int copy_of = -1) {
@@ -42,10 +47,11 @@ class LayoutPlanner {
     return it->second;
   }
 
-  // What a port gets; kAny ports get the node's own layout.
-  CpuLayout resolve(CpuPort port, CpuLayout any) const {
+  // What a port gets; kAny ports get the node's own layout. oneDNN's 8-bit kernels are for channels last.
+  CpuLayout resolve(CpuPort port, ValueId id, CpuLayout any) const {
     if (port == CpuPort::kAny) return any;
-    return {port == CpuPort::kBlocked ? block_ : 1};
+    if (port == CpuPort::kPlain) return {};
+    return {is_quantized(id) ? 0 : block_};
   }
 
   // The layout of a node's kAny ports: that of the first input behind one, C order without such an input.
@@ -61,8 +67,8 @@ class LayoutPlanner {
 
   // Inputs of so few channels that a block would be mostly padding (pictures) stay in C order.
   CpuLayout input_layout(CpuPort port, ValueId id, CpuLayout any) const {
-    const bool few = has_layout(id) && graph_.value(id).type.dims[1].constant() < 4;
-    return port == CpuPort::kBlocked && block_ > 1 && few ? CpuLayout{} : resolve(port, any);
+    const bool blocks = port == CpuPort::kBlocked && block_ > 1 && has_layout(id) && !is_quantized(id);
+    return blocks && graph_.value(id).type.dims[1].constant() < 4 ? CpuLayout{} : resolve(port, id, any);
   }
 
   void place(const Node& node, const CpuKernel& kernel) {
@@ -79,7 +85,7 @@ class LayoutPlanner {
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       const ValueId id = node.outputs[i];
       const bool plain = !kernel.output || !has_layout(id);
-      step.outs.push_back(add(id, plain ? CpuLayout{} : resolve(kernel.output(node, i, graph_), any)));
+      step.outs.push_back(add(id, plain ? CpuLayout{} : resolve(kernel.output(node, i, graph_), id, any)));
     }
     out_.steps.push_back(std::move(step));
   }

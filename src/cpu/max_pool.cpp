@@ -11,9 +11,10 @@ namespace osprey {
 namespace {
 
 // Floats compare as integers of their size after turning sign and magnitude into two's complement; this is
-// its own inverse.
+// its own inverse. 8-bit words are integers to begin with.
 template <class Word>
 [[gnu::always_inline]] inline Word key(Word v) {
+  if constexpr (sizeof(Word) == 1) return v;
   constexpr Word kMagnitude = std::numeric_limits<Word>::max();
   return static_cast<Word>(v ^ ((v >> (8 * sizeof(Word) - 1)) & kMagnitude));
 }
@@ -86,14 +87,21 @@ void pool(const MaxPool& op, CpuRun& run) {
 
 CpuKernel max_pool_cpu() {
   return {.op = &kOpInfo<MaxPool>,
-          .dtypes = {DType::kF32, DType::kBF16},
+          .dtypes = {DType::kF32, DType::kBF16, DType::kI8, DType::kU8},
           .input = any_port,
           .output = any_port,
           .prepare = [](CpuPrepare& p) {
             const MaxPool& op = p.op<MaxPool>();
-            return p.input(0).dtype == DType::kF32
-                       ? cpu_step([&op](CpuRun& run) { pool<std::int32_t>(op, run); })
-                       : cpu_step([&op](CpuRun& run) { pool<std::int16_t>(op, run); });
+            switch (p.input(0).dtype) {
+              case DType::kF32:
+                return cpu_step([&op](CpuRun& run) { pool<std::int32_t>(op, run); });
+              case DType::kI8:
+                return cpu_step([&op](CpuRun& run) { pool<std::int8_t>(op, run); });
+              case DType::kU8:
+                return cpu_step([&op](CpuRun& run) { pool<std::uint8_t>(op, run); });
+              default:
+                return cpu_step([&op](CpuRun& run) { pool<std::int16_t>(op, run); });
+            }
           }};
 }
 

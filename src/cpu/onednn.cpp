@@ -50,6 +50,10 @@ dnnl::memory::data_type dnnl_type(DType type) {
       return dnnl::memory::data_type::bf16;
     case DType::kF16:
       return dnnl::memory::data_type::f16;
+    case DType::kI8:
+      return dnnl::memory::data_type::s8;
+    case DType::kU8:
+      return dnnl::memory::data_type::u8;
     default:
       fail(ErrorCode::kInternal, "cpu: oneDNN gets no {}", name_of(type));
   }
@@ -73,17 +77,7 @@ Desc dnnl_desc(const CpuValue& value, std::int64_t rows) {
   }
 }
 
-dnnl::primitive_attr dnnl_attributes(bool sum, Activation activation, std::int64_t affine_channels) {
-  dnnl::primitive_attr out;
-  out.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  out.set_fpmath_mode(dnnl::fpmath_mode::strict);
-  dnnl::post_ops ops;
-  if (affine_channels > 0) {
-    const Desc channels = affine_desc(affine_channels);
-    ops.append_binary(dnnl::algorithm::binary_mul, channels);
-    ops.append_binary(dnnl::algorithm::binary_add, channels);
-  }
-  if (sum) ops.append_sum(1.f);
+void append_activation(dnnl::post_ops& ops, Activation activation) {
   switch (activation) {
     case Activation::kNone:
       break;
@@ -100,6 +94,20 @@ dnnl::primitive_attr dnnl_attributes(bool sum, Activation activation, std::int64
       ops.append_eltwise(dnnl::algorithm::eltwise_clip, 0.f, 6.f);
       break;
   }
+}
+
+dnnl::primitive_attr dnnl_attributes(bool sum, Activation activation, std::int64_t affine_channels) {
+  dnnl::primitive_attr out;
+  out.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  out.set_fpmath_mode(dnnl::fpmath_mode::strict);
+  dnnl::post_ops ops;
+  if (affine_channels > 0) {
+    const Desc channels = affine_desc(affine_channels);
+    ops.append_binary(dnnl::algorithm::binary_mul, channels);
+    ops.append_binary(dnnl::algorithm::binary_add, channels);
+  }
+  if (sum) ops.append_sum(1.f);
+  append_activation(ops, activation);
   out.set_post_ops(ops);
   return out;
 }

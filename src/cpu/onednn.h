@@ -25,6 +25,9 @@ dnnl::memory::desc dnnl_desc(const CpuValue& value, std::int64_t rows);
 // channels (of that many; 0: none), sum with what is in the destination, activation.
 dnnl::primitive_attr dnnl_attributes(bool sum, Activation activation, std::int64_t affine_channels = 0);
 
+// The last of these.
+void append_activation(dnnl::post_ops& ops, Activation activation);
+
 // Constants as oneDNN keeps them: the memory, and the bytes behind it where they are ours.
 struct DnnlConstant {
   dnnl::memory memory;

@@ -81,6 +81,7 @@ class SampledStep final : public CpuStep {
         columns_(samples_of(p.op<Upsample>(), p.input(0).dims[3], p.output(0).dims[3])) {}
 
   void run(CpuRun& run) override {
+    if (size_of(run.in(0).dtype) == 1) return sample<std::uint8_t>(run);  // nearest: bytes are copied
     with_float(run.in(0).dtype, [&]<class T>() { sample<T>(run); });
   }
 
@@ -99,8 +100,12 @@ class SampledStep final : public CpuStep {
                        .width = to.width,
                        .lanes = to.lanes,
                        .weight = v.weight};
-      const Row<T>* const job = &row;
-      nearest_ ? pick_row(row) : vectorised<blend_row<T>>(job);
+      [[maybe_unused]] const Row<T>* const job = &row;
+      if constexpr (sizeof(T) == 1) {
+        pick_row(row);
+      } else {
+        nearest_ ? pick_row(row) : vectorised<blend_row<T>>(job);
+      }
     });
   }
 
@@ -119,7 +124,7 @@ class SampledStep final : public CpuStep {
 
 CpuKernel upsample_cpu() {
   return {.op = &kOpInfo<Upsample>,
-          .dtypes = {DType::kF32, DType::kBF16},
+          .dtypes = {DType::kF32, DType::kBF16, DType::kI8, DType::kU8},
           .input = any_port,
           .output = any_port,
           .prepare = [](CpuPrepare& p) -> std::unique_ptr<CpuStep> {

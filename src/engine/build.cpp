@@ -3,6 +3,7 @@
 
 #include "arch/family/select.h"
 #include "core/error.h"
+#include "engine/calibration.h"
 #include "engine/devices.h"
 #include "engine/engine_file.h"
 #include "engine/overflow.h"
@@ -134,6 +135,21 @@ OverflowReport check_overflow(Graph graph, const PassOptions& passes, const Buil
   });
 }
 
+// The graph that calibration runs: what the passes make of the model in fp32, with its own thresholds, so
+// that a cache outlives a change of them.
+Graph graph_to_calibrate(Graph graph, const PassOptions& passes) {
+  run_passes(graph, passes);
+  return graph;
+}
+
+// The scales of the layers that compute in integers.
+Quantization quantization(const Graph& imported, const PassOptions& passes, const BuildOptions& options,
+                          ImportReport& report) {
+  const Calibration calibration = calibrate(graph_to_calibrate(imported, passes), options);
+  report.remarks.insert(report.remarks.end(), calibration.remarks.begin(), calibration.remarks.end());
+  return quantization_of(calibration.found);
+}
+
 }  // namespace
 
 ImportReport build_engine(const SourceOptions& source, const BuildOptions& options,
@@ -144,10 +160,12 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
   EngineData engine{load_source(source), kVersion, device.cuda ? "cuda" : "cpu",
                     std::string(name_of(options.precision))};
   ImportReport report = report_of(engine.model);
-  apply_thresholds(engine.model.graph, options.thresholds);
   PassOptions passes{.disabled = options.disabled_passes,
                      .precision = lowered_type(options.precision),
                      .exact_factors = exact_factors(device, options.precision)};
+  if (options.precision == Precision::kInt8)
+    passes.quantization = quantization(engine.model.graph, passes, options, report);
+  apply_thresholds(engine.model.graph, options.thresholds);
   if (options.precision == Precision::kFp16) {
     OverflowReport kept = check_overflow(engine.model.graph, passes, options);
     passes.keep_f32 = std::move(kept.values);

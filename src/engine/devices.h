@@ -24,7 +24,7 @@ struct DeviceName {
 DeviceName parse_device(std::string_view text);
 std::string to_string(const DeviceName& device);
 
-// "fp32", "tf32", "bf16", "fp16".
+// "fp32", "tf32", "bf16", "fp16", "int8".
 std::string_view name_of(Precision precision);
 
 // A usage error, with the cure, where the device does not compute in the precision.

@@ -34,7 +34,8 @@ TEST(Devices, NamesAreReadAndWritten) {
 
 TEST(Devices, TheCpuRefusesPrecisionsThatItHasNot) {
   const DeviceName cpu, cuda{.cuda = true};
-  for (const Precision p : {Precision::kFp32, Precision::kBf16}) check_precision(cpu, p);
+  for (const Precision p : {Precision::kFp32, Precision::kBf16, Precision::kInt8}) check_precision(cpu, p);
+  EXPECT_EQ(code_of([&] { check_precision(cuda, Precision::kInt8); }), ErrorCode::kUsage);
   for (const Precision p : {Precision::kTf32, Precision::kFp16}) {
     EXPECT_EQ(code_of([&] { check_precision(cpu, p); }), ErrorCode::kUsage);
     check_precision(cuda, p);

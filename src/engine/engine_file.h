@@ -21,7 +21,7 @@ struct EngineData {
   Model model;            // its graph's weights borrow from the mapped file
   std::string version;    // of the Osprey that built it
   std::string device;     // "cpu", "cuda"
-  std::string precision;  // "fp32", "tf32", "bf16", "fp16"
+  std::string precision;  // "fp32", "tf32", "bf16", "fp16", "int8"
 };
 
 // Writes the file, whole or not at all. Weights are loaded one at a time. `progress` is called with the

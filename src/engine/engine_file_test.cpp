@@ -181,6 +181,11 @@ kept = gather_rows(sampled, e4)
 kept_planes = mask_logits(kept, prototypes, e1)
 e5, e6 = rescale_boxes(e1, geometry) {clip=false}
 whole, whole_ends = resize_masks(kept_planes, e5, e6, geometry)
+i1 = quantize(square2) {scale=0.5}
+i2 = quantize(square) {scale=0.03125}
+i3 = quantized_conv(i1, i2, pair, pair, i1) {activation='relu', to='u8', x_scale=0.5, y_scale=0.25, residual_scale=0.5}
+i4 = dequantize(i3) {scale=0.25}
+output i4
 output final
 output around
 output whole

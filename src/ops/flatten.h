@@ -1,6 +1,7 @@
 // [R,C,H,W] -> [R, C*H*W] in the order C, H, W, as PyTorch flattens. C, H and W are constants.
 #pragma once
 
+#include "graph/element_types.h"
 #include "graph/infer.h"
 
 namespace osprey {
@@ -11,7 +12,7 @@ struct Flatten {
 
   TensorType infer(const OpInputs& in) const {
     in.expect_count(1, 1);
-    in.expect(0, "x", kFloats, {"R", "C", "H", "W"});
+    in.expect(0, "x", kStored, {"R", "C", "H", "W"});
     return {in[0].dtype,
             {in.dim("R"), in.dim("C").constant() * in.dim("H").constant() * in.dim("W").constant()}};
   }

@@ -2,6 +2,7 @@
 // A 1x1 window with stride 2 keeps every second pixel (Detectron2's LastLevelMaxPool, p6 from p5).
 #pragma once
 
+#include "graph/element_types.h"
 #include "graph/infer.h"
 
 namespace osprey {
@@ -23,7 +24,7 @@ struct MaxPool {
 
   TensorType infer(const OpInputs& in) const {
     in.expect_count(1, 1);
-    in.expect(0, "x", kFloats, {"N", "C", "H", "W"});
+    in.expect(0, "x", kStored, {"N", "C", "H", "W"});
     expect_list(kName, "kernel", kernel, 2, 1);
     expect_list(kName, "stride", stride, 2, 1);
     expect_list(kName, "pads", pads, 4, 0);

@@ -1,4 +1,4 @@
-// Enlarges maps, by a whole factor or to a given size. x [N,C,H,W].
+// Enlarges maps, by a whole factor or to a given size. x [N,C,H,W]; nearest takes 8-bit integers, too.
 //
 // With a factor, nearest repeats pixels, and bilinear is PyTorch's interpolate with align_corners false:
 // source = (index + 0.5) / scale - 0.5, not below 0.
@@ -8,6 +8,7 @@
 // and bilinear_corners reads at index * ((in - 1) / (out - 1)).
 #pragma once
 
+#include "graph/element_types.h"
 #include "graph/enums.h"
 #include "graph/infer.h"
 
@@ -24,7 +25,7 @@ struct Upsample {
 
   TensorType infer(const OpInputs& in) const {
     in.expect_count(1, 1);
-    in.expect(0, "x", kFloats, {"N", "C", "H", "W"});
+    in.expect(0, "x", mode == Interpolation::kNearest ? kStored : kFloats, {"N", "C", "H", "W"});
     require(scale >= 1, "upsample: scale {}", scale);
     require(height >= 0 && width >= 0 && (height == 0) == (width == 0), "upsample: to {} x {}", height,
             width);

@@ -11,6 +11,7 @@
 
 #include "graph/graph.h"
 #include "osprey/engine.h"
+#include "passes/quantize.h"
 
 namespace osprey {
 
@@ -27,6 +28,7 @@ struct PassOptions {
   DType precision = DType::kF32;      // of activations and weights between preprocessing and scores
   std::vector<std::string> keep_f32;  // values whose nodes stay f32 nevertheless (passes/keep_f32.h)
   ExactFactors exact_factors = ExactFactors::kInWeights;
+  Quantization quantization;  // for int8; without limits nothing is quantised
   // Computes one node on constants, for constant folding; without it nothing is folded.
   std::function<std::vector<Tensor>(const Node&, const std::vector<Tensor>&)> evaluate;
 };
@@ -53,5 +55,6 @@ void fuse_upsample(Graph&, const PassOptions&);
 void fuse_activation(Graph&, const PassOptions&);
 void lower_precision(Graph&, const PassOptions&);
 void fuse_squeeze_excite(Graph&, const PassOptions&);
+void quantize(Graph&, const PassOptions&);
 
 }  // namespace osprey

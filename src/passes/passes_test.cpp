@@ -29,6 +29,13 @@ void run_case(const std::string& text) {
   if (section(text, "exact_factors: ", "\n") == "in norm") options.exact_factors = ExactFactors::kInNorm;
   std::istringstream keep(section(text, "keep_f32: ", "\n"));
   for (std::string node; keep >> node;) options.keep_f32.push_back(node);
+  std::istringstream limits(section(text, "limits: ", "\n"));
+  for (std::string value; limits >> value;) {
+    const auto equals = value.find('=');
+    options.quantization.limits[value.substr(0, equals)] = std::stof(value.substr(equals + 1));
+  }
+  std::istringstream kept(section(text, "\nkept: ", "\n"));
+  for (std::string value; kept >> value;) options.quantization.kept.insert(value);
   Graph graph = parse_graph(section(text, "before:\n", "after:\n"));
   pass->run(graph, options);
   graph.compact();

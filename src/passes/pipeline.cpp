@@ -23,6 +23,8 @@ const std::vector<Pass>& pipeline() {
       {"lower_precision", "after the fusions, so that types change on what will really run", lower_precision},
       {"fuse_squeeze_excite", "after activations are in their layers, and weights of the type they stay in",
        fuse_squeeze_excite},
+      {"quantize", "on what the passes before have made of the graph, which calibration has looked at",
+       quantize},
       {"drop_dead_code_again", "last: what the passes before have left without users", drop_dead_code},
   };
   return passes;

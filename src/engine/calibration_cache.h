@@ -1,0 +1,58 @@
+// What a calibration found, as a readable file (JSON), and what it belongs to.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/magnitudes.h"
+#include "graph/graph.h"
+
+namespace osprey {
+
+// What limits depend on. Two calibrations of one key give the same numbers.
+struct CalibrationKey {
+  std::string model;          // a hash of the network and its weights
+  std::string preprocessing;  // the steps before it, as text
+  std::string method;
+  std::vector<std::string> photos;  // a hash of each file, in their order
+};
+
+CalibrationKey calibration_key(const Graph& graph, CalibrationMethod method,
+                               const std::vector<std::filesystem::path>& photos);
+
+// Why what was found for `cached` is not for `wanted`; empty where it is. Without photos in `wanted` any will
+// do.
+std::string mismatch(const CalibrationKey& cached, const CalibrationKey& wanted);
+
+struct CalibratedValue {
+  float least = 0, largest = 0;
+  float limit = 0;       // 0: the value never came
+  double saturated = 0;  // the share of its values beyond the limit
+};
+
+struct CalibrationCache {
+  CalibrationKey key;
+  std::map<std::string, CalibratedValue> values;
+};
+
+void write_cache(const std::filesystem::path& file, const CalibrationCache& cache);
+CalibrationCache read_cache(const std::filesystem::path& file);
+
+// An interrupted calibration: what the first `photos` of the key's gave.
+struct PartialCalibration {
+  CalibrationKey key;
+  std::size_t photos = 0;
+  std::vector<std::string> unreadable;  // of these
+  std::map<std::string, Magnitudes> values;
+};
+
+void write_partial(const std::filesystem::path& file, const PartialCalibration& partial);
+PartialCalibration read_partial(const std::filesystem::path& file);
+
+std::string_view name_of(CalibrationMethod method);
+
+}  // namespace osprey

@@ -1,0 +1,263 @@
+// Convolutions whose input has a limit compute in integers: weights with one scale for each channel of the
+// result, activations with one for all. A value that only such layers read is stored in 8 bits; one that
+// others read stays a float and is quantised beside it. Ops that only move values work in 8 bits where
+// nobody needs their floats; what they join shares one scale. Scores, deltas and whatever is no convolution
+// stay floats.
+#include "passes/quantize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "core/error.h"
+#include "ops/activate.h"
+#include "ops/concat.h"
+#include "ops/conv.h"
+#include "ops/max_pool.h"
+#include "ops/quantize.h"
+#include "ops/quantized_conv.h"
+#include "ops/upsample.h"
+#include "passes/pass.h"
+
+namespace osprey {
+namespace {
+
+// Weights use -127..127, so that their negatives exist, too.
+constexpr float kLargestWeight = 127;
+
+bool moves_values(const Node& node) {
+  const auto* upsample = node.op.as<Upsample>();
+  return node.op.as<MaxPool>() || node.op.as<Concat>() ||
+         (upsample && upsample->mode == Interpolation::kNearest);
+}
+
+bool is_non_negative(Activation kind) {
+  return kind == Activation::kRelu || kind == Activation::kRelu6 || kind == Activation::kSigmoid;
+}
+
+// A channel of zeros has the scale 1.
+std::vector<float> channel_scales(const Tensor& weight) {
+  const auto values = weight.values<float>();
+  const auto channels = static_cast<std::size_t>(weight.dim(0));
+  const std::size_t each = values.size() / channels;
+  std::vector<float> out(channels, 1);
+  for (std::size_t o = 0; o < channels; ++o) {
+    float largest = 0;
+    for (const float v : values.subspan(o * each, each)) largest = std::max(largest, std::abs(v));
+    if (largest > 0) out[o] = std::max(largest / kLargestWeight, std::numeric_limits<float>::min());
+  }
+  return out;
+}
+
+Tensor integers(const Tensor& weight) {
+  const Tensor wide = weight.to_f32();
+  const std::vector<float> scales = channel_scales(wide);
+  const auto from = wide.values<float>();
+  const std::size_t each = from.size() / scales.size();
+  Tensor out = Tensor::zeros(DType::kI8, wide.shape());
+  const auto to = out.mutable_values<std::int8_t>();
+  for (std::size_t i = 0; i < from.size(); ++i)
+    to[i] = static_cast<std::int8_t>(
+        std::clamp(std::nearbyint(from[i] / scales[i / each]), -kLargestWeight, kLargestWeight));
+  return out;
+}
+
+Tensor scale_tensor(const Tensor& weight) {
+  const std::vector<float> scales = channel_scales(weight.to_f32());
+  return Tensor::from<float>(std::span<const float>(scales), {weight.dim(0)});
+}
+
+StoredType stored_type(DType type) {
+  return type == DType::kF16 ? StoredType::kF16 : type == DType::kBF16 ? StoredType::kBF16 : StoredType::kF32;
+}
+
+class Quantizer {
+ public:
+  Quantizer(Graph& graph, const Quantization& plan)
+      : graph_(graph), plan_(plan), scale_class_(graph.values().size()), needs_(graph.values().size()) {
+    std::iota(scale_class_.begin(), scale_class_.end(), 0);
+    for (const Node& node : graph_.nodes())
+      if (moves_values(node))
+        for (const ValueId in : node.inputs) join(in, node.outputs[0]);
+    for (std::size_t v = 0; v < graph_.values().size(); ++v) {
+      const auto id = static_cast<ValueId>(v);
+      Class& of = classes_[find(id)];
+      if (const auto it = plan_.limits.find(graph_.value(id).name); it != plan_.limits.end())
+        of.limit = std::max(of.limit, it->second);
+      of.non_negative = of.non_negative && osprey::is_non_negative(graph_, id);
+    }
+    find_needs();
+  }
+
+  void run() {
+    std::vector<Node> nodes = std::move(graph_.mutable_nodes());
+    graph_.mutable_nodes().clear();
+    for (Node& node : nodes) rewrite(std::move(node));
+    graph_.infer_types();
+  }
+
+ private:
+  // Values that share a scale.
+  struct Class {
+    float limit = 0;
+    bool non_negative = true;
+  };
+  // How the readers of a value want it.
+  struct Need {
+    bool real = false, integer = false;
+  };
+
+  ValueId find(ValueId id) const {
+    while (scale_class_[static_cast<std::size_t>(id)] != id) id = scale_class_[static_cast<std::size_t>(id)];
+    return id;
+  }
+  void join(ValueId a, ValueId b) { scale_class_[static_cast<std::size_t>(find(a))] = find(b); }
+
+  Need& need(ValueId id) { return needs_[static_cast<std::size_t>(id)]; }
+  bool has_limit(ValueId id) const { return classes_.at(find(id)).limit > 0; }
+  IntegerType integer_type(ValueId id) const {
+    return classes_.at(find(id)).non_negative ? IntegerType::kU8 : IntegerType::kI8;
+  }
+  float scale(ValueId id) const {
+    const Class& of = classes_.at(find(id));
+    return of.limit / (of.non_negative ? 255.f : 127.f);
+  }
+
+  bool quantizes(const Node& node) const {
+    return is_quantizable(graph_, node) && has_limit(node.inputs[0]) &&
+           !plan_.kept.contains(graph_.value(node.outputs[0]).name);
+  }
+  static ValueId residual(const Node& node) { return node.inputs.size() > 3 ? node.inputs[3] : kNoValue; }
+
+  // Whether a node stores its result in 8 bits.
+  bool makes_integers(const Node& node) {
+    const Need& y = need(node.outputs[0]);
+    if (!y.integer || y.real) return false;
+    if (moves_values(node)) return true;
+    const ValueId added = residual(node);
+    return quantizes(node) && (added == kNoValue || has_limit(added));
+  }
+
+  // From the last node to the first, so that a value's readers are known before its maker.
+  void find_needs() {
+    for (const ValueId id : graph_.outputs()) need(id).real = true;
+    for (auto node = graph_.nodes().rbegin(); node != graph_.nodes().rend(); ++node) {
+      const bool integers = makes_integers(*node);
+      for (std::size_t i = 0; i < node->inputs.size(); ++i) {
+        const ValueId in = node->inputs[i];
+        if (in == kNoValue || graph_.weight(in)) continue;
+        const bool wants_integer = integers || (i == 0 && quantizes(*node));
+        (wants_integer ? need(in).integer : need(in).real) = true;
+      }
+    }
+  }
+
+  void rewrite(Node node) {
+    const bool integers = makes_integers(node);
+    if (integers && moves_values(node)) {
+      for (ValueId& in : node.inputs) in = integer(in);
+    } else if (quantizes(node)) {
+      node = quantized(node, integers);
+    }
+    if (integers) integers_[node.outputs[0]] = node.outputs[0];
+    graph_.mutable_nodes().push_back(std::move(node));
+  }
+
+  Node quantized(const Node& node, bool integers) {
+    const Conv& op = *node.op.as<Conv>();
+    const ValueId x = node.inputs[0], y = node.outputs[0], added = residual(node);
+    const DType real = graph_.value(y).type.dtype;
+    QuantizedConv out{.stride = op.stride,
+                      .dilation = op.dilation,
+                      .pads = op.pads,
+                      .padding = op.padding,
+                      .groups = op.groups,
+                      .activation = op.activation,
+                      .residual_upsampling = op.residual_scale,
+                      .to = stored_type(real),
+                      .x_scale = scale(x)};
+    if (integers) {
+      out.to = integer_type(y) == IntegerType::kU8 ? StoredType::kU8 : StoredType::kI8;
+      out.y_scale = scale(y);
+      if (added != kNoValue) out.residual_scale = scale(added);
+    }
+    const auto [weight, scales] = weights(node.inputs[1]);
+    std::vector<ValueId> inputs{integer(x), weight, scales,
+                                node.inputs.size() > 2 ? node.inputs[2] : kNoValue};
+    if (added != kNoValue) inputs.push_back(integers ? integer(added) : added);
+    if (inputs.back() == kNoValue) inputs.pop_back();
+    return {Op(out), node.name, std::move(inputs), node.outputs};
+  }
+
+  // A weight's integers and scales, made once however many layers share it.
+  std::pair<ValueId, ValueId> weights(ValueId id) {
+    if (const auto done = weights_.find(id); done != weights_.end()) return done->second;
+    const Value value = graph_.value(id);
+    const ValueId weight =
+        graph_.add_weight(value.name + "/i8", {DType::kI8, value.type.dims}, made_of(id, integers));
+    const ValueId scales = graph_.add_weight(value.name + "/scale", {DType::kF32, {value.type.dims[0]}},
+                                             made_of(id, scale_tensor));
+    return weights_[id] = {weight, scales};
+  }
+
+  std::function<Tensor()> made_of(ValueId weight, Tensor (*make)(const Tensor&)) const {
+    const auto load = graph_.weight(weight)->load;
+    if (!load) return nullptr;
+    return [load, make] { return make(load()); };
+  }
+
+  // The value in 8 bits, quantised where it is first needed.
+  ValueId integer(ValueId id) {
+    if (const auto done = integers_.find(id); done != integers_.end()) return done->second;
+    const IntegerType type = integer_type(id);
+    const std::string name = fmt::format("{}/{}", graph_.value(id).name, name_of(dtype_of(type)));
+    return integers_[id] = graph_.add_node(Quantize{.to = type, .scale = scale(id)}, {id}, name).outputs[0];
+  }
+
+  Graph& graph_;
+  const Quantization& plan_;
+  std::vector<ValueId> scale_class_;  // a forest; its roots are the keys of classes_
+  std::map<ValueId, Class> classes_;
+  std::vector<Need> needs_;
+  std::map<ValueId, ValueId> integers_;
+  std::map<ValueId, std::pair<ValueId, ValueId>> weights_;
+};
+
+}  // namespace
+
+bool is_quantizable(const Graph& graph, const Node& node) {
+  const bool factors =
+      node.inputs.size() > 4;  // a normalisation beside the weights (BatchNorm::exact_factor)
+  return node.op.as<Conv>() && !factors && graph.weight(node.inputs[1]);
+}
+
+std::vector<std::string> values_to_calibrate(const Graph& graph) {
+  std::set<ValueId> wanted;
+  for (const Node& node : graph.nodes()) {
+    if (!is_quantizable(graph, node)) continue;
+    wanted.insert({node.inputs[0], node.outputs[0]});
+    if (node.inputs.size() > 3 && node.inputs[3] != kNoValue) wanted.insert(node.inputs[3]);
+  }
+  std::vector<std::string> out;
+  for (const ValueId id : wanted)
+    if (graph.producer(id)) out.push_back(graph.value(id).name);
+  return out;
+}
+
+bool is_non_negative(const Graph& graph, ValueId value) {
+  const Node* node = graph.producer(value);
+  if (!node) return false;
+  if (const auto* conv = node->op.as<Conv>()) return is_non_negative(conv->activation);
+  if (const auto* activate = node->op.as<Activate>()) return is_non_negative(activate->kind);
+  return moves_values(*node) && std::all_of(node->inputs.begin(), node->inputs.end(),
+                                            [&](ValueId in) { return is_non_negative(graph, in); });
+}
+
+void quantize(Graph& graph, const PassOptions& options) {
+  if (options.quantization.empty()) return;
+  Quantizer(graph, options.quantization).run();
+  graph.compact(options.kept);
+}
+
+}  // namespace osprey
