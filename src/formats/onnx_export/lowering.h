@@ -3,6 +3,7 @@
 //
 // In an exported graph the batch is one image, so that boxes are f32[M,4] without the image's index, groups
 // and classes are i64, and the geometry is f32[4]: width, height, width, height, to which boxes are clipped.
+// Of a DETR the batch may hold any number of images; rows of all images follow each other.
 #pragma once
 
 #include "formats/onnx_export/emitter.h"
@@ -28,6 +29,19 @@ void lower_roi_align(Emitter& e, const Node& node);
 void lower_decode_boxes(Emitter& e, const Node& node);
 void lower_select_boxes(Emitter& e, const Node& node);
 void lower_select_class(Emitter& e, const Node& node);
+void lower_attention(Emitter& e, const Node& node);
+void lower_combine_rows(Emitter& e, const Node& node);
+void lower_deformable_attention(Emitter& e, const Node& node);
+void lower_detect_queries(Emitter& e, const Node& node);
+void lower_gather_rows(Emitter& e, const Node& node);
+void lower_gelu(Emitter& e, const Node& node);
+void lower_layer_norm(Emitter& e, const Node& node);
+void lower_mask_boxes(Emitter& e, const Node& node);
+void lower_mask_logits(Emitter& e, const Node& node);
+void lower_refine_boxes(Emitter& e, const Node& node);
+void lower_select_queries(Emitter& e, const Node& node);
+void lower_token_map(Emitter& e, const Node& node);
+void lower_tokens(Emitter& e, const Node& node);
 
 // Boxes f32[M,4] moved by deltas f32[M,4], as ops/select_anchors.h says; max_log_scale 0: no limit.
 std::string emit_decode(Emitter& e, const std::string& boxes, const std::string& deltas,

@@ -7,11 +7,21 @@
 namespace osprey {
 
 Lowering find_lowering(std::string_view op) {
-  static constexpr std::array<std::pair<std::string_view, Lowering>, 13> kTable{{
+  static constexpr std::array<std::pair<std::string_view, Lowering>, 26> kTable{{
       {"activate", lower_activate},
+      {"attention", lower_attention},
+      {"combine_rows", lower_combine_rows},
       {"decode_boxes", lower_decode_boxes},
+      {"deformable_attention", lower_deformable_attention},
       {"detect_anchors", lower_detect_anchors},
+      {"detect_queries", lower_detect_queries},
+      {"gather_rows", lower_gather_rows},
+      {"gelu", lower_gelu},
+      {"layer_norm", lower_layer_norm},
+      {"mask_boxes", lower_mask_boxes},
+      {"mask_logits", lower_mask_logits},
       {"nms", lower_nms},
+      {"refine_boxes", lower_refine_boxes},
       {"rescale_boxes", lower_rescale_boxes},
       {"roi_align", lower_roi_align},
       {"scale", lower_scale},
@@ -19,6 +29,9 @@ Lowering find_lowering(std::string_view op) {
       {"select_anchors", lower_select_anchors},
       {"select_boxes", lower_select_boxes},
       {"select_class", lower_select_class},
+      {"select_queries", lower_select_queries},
+      {"token_map", lower_token_map},
+      {"tokens", lower_tokens},
       {"upsample", lower_upsample},
       {"weighted_sum", lower_weighted_sum},
   }};

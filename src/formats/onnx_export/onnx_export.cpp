@@ -1,13 +1,16 @@
 #include "formats/onnx_export/onnx_export.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <nlohmann/json.hpp>
 
 #include "formats/onnx_export/lowering.h"
 #include "formats/onnx_ops.h"
+#include "ops/detect_queries.h"
 #include "ops/normalize_image.h"
 #include "ops/resize_image.h"
+#include "ops/resize_masks.h"
 #include "osprey/version.h"
 
 namespace osprey {
@@ -22,6 +25,11 @@ struct Ends {
   ValueId image = kNoValue, geometry = kNoValue;
   ValueId boxes = kNoValue, scores = kNoValue, classes = kNoValue;
   ValueId masks = kNoValue, heatmaps = kNoValue;
+  const DetectQueries* queries = nullptr;    // of a DETR, whose batches may hold any number of images
+  const ResizeMasks* whole_masks = nullptr;  // masks are logits of whole images
+
+  Dim batch() const { return queries ? Dim::symbol("batch") : Dim(1); }
+  Dim detections() const { return queries ? Dim(queries->top) : Dim::symbol("detections"); }
 };
 
 Ends find_ends(const Graph& graph) {
@@ -32,6 +40,8 @@ Ends find_ends(const Graph& graph) {
       out.normalize = normalize, out.image = node.outputs[0];
     if (node.op.name() == "paste_masks") out.masks = node.inputs[0];
     if (node.op.name() == "decode_keypoints") out.heatmaps = node.inputs[0];
+    if (const auto* queries = node.op.as<DetectQueries>()) out.queries = queries;
+    if (const auto* masks = node.op.as<ResizeMasks>()) out.whole_masks = masks, out.masks = node.inputs[0];
   }
   // A network of nothing else gives its proposals out; within a detector they are a stage.
   const ValueId given = graph.find("proposal_boxes");
@@ -75,8 +85,8 @@ TensorType image_type(const Ends& ends, bool channels_last) {
   const bool canvas = is_canvas(ends);
   const Dim height = canvas ? Dim(n.canvas_height) : Dim::symbol("height");
   const Dim width = canvas ? Dim(n.canvas_width) : Dim::symbol("width");
-  if (channels_last) return {DType::kF32, {1, height, width, 3}};
-  return {DType::kF32, {1, 3, height, width}};
+  if (channels_last) return {DType::kF32, {ends.batch(), height, width, 3}};
+  return {DType::kF32, {ends.batch(), 3, height, width}};
 }
 
 // How many rows or columns reach the next multiple: -extent mod multiple.
@@ -176,36 +186,71 @@ void emit_weights(Emitter& e) {
   }
 }
 
-// A result of the model: one more axis in front, for the batch.
-void emit_output(Emitter& e, const char* name, const std::string& value, const TensorType& type) {
+// A result of the model, whose type is f32[batch, of_image...]: one image's gets an axis in front, rows of a
+// batch are dealt out.
+void emit_output(Emitter& e, const Ends& ends, const char* name, const std::string& value, DType type,
+                 const std::vector<Dim>& of_image) {
   onnx::GraphProto& graph = *e.file().model.mutable_graph();
+  std::vector<std::int64_t> shape{-1};
+  if (ends.queries)
+    for (const Dim& dim : of_image) shape.push_back(dim.constant());
+  const std::string second = e.ints(ends.queries ? shape : std::vector<std::int64_t>{0});
   onnx::NodeProto& node = *graph.add_node();
   node.set_name(name);
-  node.set_op_type("Unsqueeze");
+  node.set_op_type(ends.queries ? "Reshape" : "Unsqueeze");
   node.add_input(value);
-  node.add_input(e.ints({0}));
+  node.add_input(second);
   node.add_output(name);
-  set_onnx_type(*graph.add_output(), name, type);
+  TensorType out{type, {ends.batch()}};
+  out.dims.insert(out.dims.end(), of_image.begin(), of_image.end());
+  set_onnx_type(*graph.add_output(), name, out);
+}
+
+// i32: how many there are, or of a DETR, whose images have equally many, how many of each are above the
+// threshold.
+std::string emit_count(Emitter& e, const Ends& ends, const std::string& scores) {
+  if (!ends.queries) return e.cast(e.length(scores), DType::kI32);
+  const std::string by_image = e.reshape(scores, {-1, ends.queries->top});
+  const std::string above = e.op("Greater", {by_image, e.number(ends.queries->threshold)});
+  return e.cast(e.op("ReduceSum", {e.cast(above, DType::kI64), e.ints({1})}), DType::kI32);
+}
+
+// Logits of whole images, enlarged to them, then cut off at the threshold: u8[N,D,height,width].
+std::string emit_whole_masks(Emitter& e, const Ends& ends) {
+  const auto& dims = e.graph().value(ends.masks).type.dims;
+  const std::string maps =
+      e.reshape(e.name(ends.masks), {-1, ends.queries->top, dims[1].constant(), dims[2].constant()});
+  const std::string kept = e.op("Shape", {maps}, {{"start", std::int64_t{0}}, {"end", std::int64_t{2}}});
+  const std::string sizes =
+      e.op("Concat", {kept, e.ints({ends.normalize->canvas_height, ends.normalize->canvas_width})},
+           {{"axis", std::int64_t{0}}});
+  const std::string logits =
+      e.op("Resize", {maps, "", "", sizes},
+           {{"mode", std::string("linear")}, {"coordinate_transformation_mode", std::string("half_pixel")}});
+  const float threshold = ends.whole_masks->threshold;
+  return e.cast(e.op("Greater", {logits, e.number(std::log(threshold / (1 - threshold)))}), DType::kU8);
 }
 
 void emit_outputs(Emitter& e, const Ends& ends) {
-  const Dim d = Dim::symbol("detections");
+  const Dim d = ends.detections();
   e.enter("output");
   const auto extent = [&](ValueId id, std::size_t axis) { return e.graph().value(id).type.dims.at(axis); };
-  emit_output(e, "num_detections", e.cast(e.length(e.name(ends.scores)), DType::kI32), {DType::kI32, {1, 1}});
-  emit_output(e, "detection_boxes", e.name(ends.boxes), {DType::kF32, {1, d, 4}});
-  emit_output(e, "detection_scores", e.name(ends.scores), {DType::kF32, {1, d}});
+  emit_output(e, ends, "num_detections", emit_count(e, ends, e.name(ends.scores)), DType::kI32, {1});
+  emit_output(e, ends, "detection_boxes", e.name(ends.boxes), DType::kF32, {d, 4});
+  emit_output(e, ends, "detection_scores", e.name(ends.scores), DType::kF32, {d});
   const std::string classes = ends.classes != kNoValue
                                   ? e.name(ends.classes)
                                   : e.op("Expand", {e.ints({0}), e.length(e.name(ends.scores))});
-  emit_output(e, "detection_classes", e.cast(classes, DType::kI32), {DType::kI32, {1, d}});
-  if (ends.masks != kNoValue)
-    emit_output(e, "detection_masks", e.name(ends.masks),
-                {DType::kF32, {1, d, extent(ends.masks, 1), extent(ends.masks, 2)}});
+  emit_output(e, ends, "detection_classes", e.cast(classes, DType::kI32), DType::kI32, {d});
+  if (ends.whole_masks)
+    emit_output(e, ends, "detection_masks", emit_whole_masks(e, ends), DType::kU8,
+                {d, ends.normalize->canvas_height, ends.normalize->canvas_width});
+  else if (ends.masks != kNoValue)
+    emit_output(e, ends, "detection_masks", e.name(ends.masks), DType::kF32,
+                {d, extent(ends.masks, 1), extent(ends.masks, 2)});
   if (ends.heatmaps != kNoValue)
-    emit_output(
-        e, "keypoint_heatmaps", e.name(ends.heatmaps),
-        {DType::kF32, {1, d, extent(ends.heatmaps, 1), extent(ends.heatmaps, 2), extent(ends.heatmaps, 3)}});
+    emit_output(e, ends, "keypoint_heatmaps", e.name(ends.heatmaps), DType::kF32,
+                {d, extent(ends.heatmaps, 1), extent(ends.heatmaps, 2), extent(ends.heatmaps, 3)});
 }
 
 const char* rule_name(ResizeRule rule) {

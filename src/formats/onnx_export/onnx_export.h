@@ -13,12 +13,15 @@
 //   detection_scores   f32[1,D]               of a proposal network: objectness logits
 //   detection_classes  i32[1,D]               index in the list of class names in metadata_props
 //                      ("names", JSON)
-//   detection_masks    f32[1,D,S,S]           with masks: probabilities over the box
+//   detection_masks    f32[1,D,S,S]           with masks: probabilities over the box; of a DETR
+//                      u8[batch,D,height,width], 1 inside the mask and 0 outside, of the whole `image`
 //   keypoint_heatmaps  f32[1,D,K,S,S]         with keypoints: logits over the box; enlarging each map to its
 //                      own box by bicubic interpolation to find the peak has no ONNX op, and is left to the
 //                      caller
 //
-// The names are those of NVIDIA's EfficientNMS plugin, whose users expect them. A batch holds one image.
+// The names are those of NVIDIA's EfficientNMS plugin, whose users expect them. A batch holds one image, and
+// that of a DETR, whose images have the same number D of detections, any number of them; num_detections are
+// those above its threshold.
 #pragma once
 
 #include <filesystem>

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -58,6 +59,62 @@ output det_boxes
 output mask_runs
 )";
 
+// The smallest DETR with every op that is lowered, on a canvas of 4 x 4.
+constexpr const char* kDetr = R"(
+resized, geometry = resize_image(photos, sizes) {rule='cv_cubic', canvas_height=4, canvas_width=4, fit='stretch'}
+image = normalize_image(resized, geometry) {canvas_height=4, canvas_width=4, stretched=true}
+map = conv(image, conv.weight)
+rows = tokens(map)
+placed = combine_rows(rows, places)
+query_key = linear(placed, query_key.weight)
+mixed = attention(query_key, rows) {heads=2, tokens=16}
+bent = gelu(mixed)
+normed = layer_norm(bent, scale, bias, rows)
+back = token_map(normed) {height=4, width=4}
+all = tokens(back, map)
+logits = linear(all, class.weight)
+best = select_queries(logits) {top=2, tokens=32}
+chosen = gather_rows(all, best)
+content = combine_rows(chosen, valid, best) {rule='multiply'}
+first_masks = mask_logits(content, back)
+start = mask_boxes(first_masks)
+boxes = activate(start) {kind='sigmoid'}
+offsets = linear(content, offset.weight)
+shares = linear(content, share.weight)
+sampled = deformable_attention(all, offsets, shares, boxes) {heads=2, points=1, queries=2, sizes=[4, 4, 4, 4]}
+deltas = linear(sampled, box.weight)
+refined = refine_boxes(deltas, boxes)
+scores = linear(sampled, class.weight)
+det_boxes_net, det_scores, det_classes, queries = detect_queries(scores, refined, geometry) {top=2, queries=2}
+kept = gather_rows(sampled, queries)
+masks = mask_logits(kept, back, det_boxes_net)
+det_boxes, det_rows = rescale_boxes(det_boxes_net, geometry) {clip=false}
+mask_runs, mask_ends = resize_masks(masks, det_boxes, det_rows, geometry)
+output det_boxes
+output mask_runs
+)";
+
+// kDetr with its inputs, and weights of ones.
+std::string detr() {
+  std::string text = "graph detr\ninput photos: u8[N,H,W,3]\ninput sizes: i32[N,2]\n";
+  const std::vector<std::pair<std::string, Shape>> weights{{"conv.weight", {4, 3, 1, 1}},
+                                                           {"places", {16, 4}},
+                                                           {"query_key.weight", {8, 4}},
+                                                           {"scale", {4}},
+                                                           {"bias", {4}},
+                                                           {"class.weight", {3, 4}},
+                                                           {"valid", {32, 1}},
+                                                           {"offset.weight", {8, 4}},
+                                                           {"share.weight", {4, 4}},
+                                                           {"box.weight", {4, 4}}};
+  for (const auto& [name, shape] : weights) {
+    text += fmt::format("weight {}: f32[{}] =", name, fmt::join(shape, ","));
+    for (std::int64_t i = 0; i < element_count(shape); ++i) text += " 1.0";
+    text += "\n";
+  }
+  return text + (kDetr + 1);
+}
+
 class OnnxExport : public ::testing::Test {
  protected:
   std::filesystem::path path_ =
@@ -101,6 +158,21 @@ TEST_F(OnnxExport, GoesFromAnImageToDetections) {
                            "num_detections: i32[1,1]", "detection_boxes: f32[1,detections,4]",
                            "detection_scores: f32[1,detections]", "detection_classes: i32[1,detections]",
                            "detection_masks: f32[1,detections,2,2]"));
+}
+
+TEST_F(OnnxExport, ADetrTakesBatchesAndGivesMasksOfWholeImages) {
+  model_.graph = parse_graph(detr());
+  const onnx::ModelProto model = exported();
+  ASSERT_EQ(model.graph().input_size(), 1);
+  EXPECT_EQ(to_string(type_of_onnx(model.graph().input(0))), "f32[batch,3,4,4]");
+  std::vector<std::string> outputs;
+  for (const auto& out : model.graph().output())
+    outputs.push_back(out.name() + ": " + to_string(type_of_onnx(out)));
+  EXPECT_THAT(outputs,
+              ::testing::ElementsAre("num_detections: i32[batch,1]", "detection_boxes: f32[batch,2,4]",
+                                     "detection_scores: f32[batch,2]", "detection_classes: i32[batch,2]",
+                                     "detection_masks: u8[batch,2,4,4]"));
+  for (const auto& node : model.graph().node()) EXPECT_EQ(node.domain(), "") << node.name();
 }
 
 TEST_F(OnnxExport, TakesChannelsLastWhereAsked) {
