@@ -51,7 +51,8 @@ constexpr int round_half_even(double v) {
 constexpr ImageSize short_side_size(int width, int height, int shortest, int longest) {
   const double shorter = std::min(width, height), longer = std::max(width, height);
   int side = shortest;
-  if (longer / shorter * side > longest) side = round_half_even(longest * shorter / longer);
+  // (The framework fails where that is 0.)
+  if (longer / shorter * side > longest) side = std::max(round_half_even(longest * shorter / longer), 1);
   const auto scaled = [&](int from) { return static_cast<int>(static_cast<double>(side) * from / shorter); };
   return width < height ? ImageSize{side, scaled(height)} : ImageSize{scaled(width), side};
 }

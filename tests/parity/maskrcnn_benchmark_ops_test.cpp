@@ -280,5 +280,13 @@ TEST_F(MaskrcnnBenchmarkOps, Sizes) {
   }
 }
 
+// A strip whose shorter side rounds to 0, where the framework fails, keeps a pixel and its shape.
+TEST_F(MaskrcnnBenchmarkOps, SizesOfStrips) {
+  const ResizeImage op{.shortest = 10, .longest = 20, .fit = Fit::kShortSide};
+  const ImageSize wide = network_size(op, 3000, 2).size, high = network_size(op, 2, 3000).size;
+  EXPECT_EQ((std::pair{wide.width, wide.height}), (std::pair{1500, 1}));
+  EXPECT_EQ((std::pair{high.width, high.height}), (std::pair{1, 1500}));
+}
+
 }  // namespace
 }  // namespace osprey

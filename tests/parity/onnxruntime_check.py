@@ -16,7 +16,8 @@
 
 CASE_FOLDER is one of the fixtures (case.json, golden.npz); its photo is found beside the families. Every golden
 detection must be there, of the same class and with IoU >= 0.99, none extra; scores within 1e-3, boxes within
-0.05 px, mask probabilities within 5e-3 (the cases' own bounds). Prints the largest differences; exits 1 when a
+0.05 px, mask probabilities within 5e-3 (the cases' own bounds), keypoint heat maps within as much of their largest.
+Prints the largest differences; exits 1 when a
 bound is broken, and 77 (skipped) where a package or the case is missing.
 """
 import json
@@ -102,17 +103,18 @@ def prepare(photo, rule):
     return pixels.transpose(2, 0, 1)[None].astype(np.float32)
 
 
-def overlaps(a, b):
+def overlaps(a, b, pixel=0):
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    area = lambda x: np.prod(x[:, 2:] - x[:, :2], axis=1)
+    shared = np.prod(np.clip(high - low + pixel, 0, None), axis=2)
+    area = lambda x: np.prod(x[:, 2:] - x[:, :2] + pixel, axis=1)
     return shared / (area(a)[:, None] + area(b)[None] - shared)
 
 
-def match(found, golden):
-    """Index of the found detection for each golden one; -1 where there is none. Best overlap of the same class."""
-    quality = overlaps(golden["boxes"], found["boxes"])
+def match(found, golden, pixel=0):
+    """Index of the found detection for each golden one; -1 where there is none. Best overlap of the same class.
+    `pixel` is 1 where boxes hold their last pixel."""
+    quality = overlaps(golden["boxes"], found["boxes"], pixel)
     quality[golden["classes"][:, None] != found["classes"][None]] = 0
     out, free = [], set(range(len(found["boxes"])))
     for row in quality:
@@ -157,13 +159,17 @@ def export_to(folder, osprey, source, *flags):
 
 def export(osprey, case, folder, *flags):
     unpack(case, folder)
-    return export_to(folder, osprey, f"{folder}/model_final.pkl", "--config", str(case / "config.yaml"), *flags)
+    source = pathlib.Path(folder) / "model_final.pkl"
+    if not source.exists():
+        source = source.with_suffix(".pth")
+    return export_to(folder, osprey, source, "--config", str(case / "config.yaml"), *flags)
 
 
 def compare(model, case, given=False):
     photo = case.parent.parent / json.loads((case / "case.json").read_text())["image"]
     golden = np.load(case / "golden.npz")
-    classes = golden["det_classes"] if "det_classes" in golden else golden["det_labels"] - 1  # 0 is the background
+    inclusive = "det_labels" in golden  # maskrcnn-benchmark: 0 is the background
+    classes = golden["det_labels"] - 1 if inclusive else golden["det_classes"]
     want = {"boxes": golden["det_boxes_net"], "scores": golden["det_scores"], "classes": classes}
     # Beyond the image nothing is left of a box, and of one without extent neither.
     empty = np.array([[9e4, 0, 9.1e4, 10], [5, 5, 5, 50]], np.float32)
@@ -173,7 +179,7 @@ def compare(model, case, given=False):
     have = {k: out["detection_" + k][0] for k in want}
     assert all(len(v) == count for v in have.values())
 
-    pairs = match(have, want)
+    pairs = match(have, want, int(inclusive))
     there = pairs >= 0
     score = np.abs(have["scores"][pairs[there]] - want["scores"][there]).max(initial=0)
     box = np.abs(have["boxes"][pairs[there]] - want["boxes"][there]).max(initial=0)
@@ -187,6 +193,11 @@ def compare(model, case, given=False):
         difference = np.abs(pick(out["detection_masks"][0][pairs]) - masks.reshape(-1)).max(initial=0)
         print(f"  mask probabilities within {difference:.2g}")
         good = good and difference <= MASK
+    maps, pick = sampled(golden, "keypoint_heatmaps")
+    if maps is not None and there.all():
+        difference = np.abs(pick(out["keypoint_heatmaps"][0][pairs]) - maps.reshape(-1)).max(initial=0)
+        print(f"  keypoint heat maps within {difference / np.abs(maps).max():.2g} of the largest")
+        good = good and difference <= MASK * np.abs(maps).max()
     print("  agrees" if good else "  DISAGREES")
     return 0 if good else 1
 

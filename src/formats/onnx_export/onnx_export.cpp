@@ -186,6 +186,15 @@ void emit_weights(Emitter& e) {
   }
 }
 
+// The graph, none of whose values has the name of a result.
+Graph apart_from_results(Graph graph) {
+  for (const char* result : {"num_detections", "detection_boxes", "detection_scores", "detection_classes",
+                             "detection_masks", "keypoint_heatmaps"})
+    if (const ValueId id = graph.find(result); id != kNoValue)
+      graph.rename(id, fmt::format("{}:stage", result));
+  return graph;
+}
+
 // A result of the model, whose type is f32[batch, of_image...]: one image's gets an axis in front, rows of a
 // batch are dealt out.
 void emit_output(Emitter& e, const Ends& ends, const char* name, const std::string& value, DType type,
@@ -322,7 +331,7 @@ void describe(onnx::ModelProto& to, const Model& model, const Ends& ends) {
 
 void export_onnx(const Model& model, const std::filesystem::path& file, bool channels_last,
                  const std::function<void(double)>& progress) {
-  const Graph& graph = model.graph;
+  const Graph graph = apart_from_results(model.graph);
   const Ends ends = find_ends(graph);
   const std::vector<bool> needed = needed_nodes(graph, ends);
   Emitter e(graph);

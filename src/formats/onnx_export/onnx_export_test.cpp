@@ -147,6 +147,15 @@ TEST_F(OnnxExport, HoldsOnlyStandardOpsUnderNamesOfTheirOwn) {
   EXPECT_EQ(model.opset_import(0).version(), 17);
 }
 
+TEST_F(OnnxExport, AStageOfAResultsNameGetsAnother) {
+  model_.graph.rename(model_.graph.find("maps"), "detection_masks");
+  std::set<std::string> values;
+  const onnx::ModelProto model = exported();
+  for (const auto& node : model.graph().node())
+    for (const auto& out : node.output()) EXPECT_TRUE(values.insert(out).second) << out;
+  EXPECT_TRUE(values.contains("detection_masks:stage"));
+}
+
 TEST_F(OnnxExport, GoesFromAnImageToDetections) {
   const onnx::ModelProto model = exported();
   ASSERT_EQ(model.graph().input_size(), 1);
