@@ -1,5 +1,5 @@
 // Box arithmetic that the detection kernels share, in the order of operations of the CPU's (cpu/boxes.h): one
-// rounding per operation, no +1.
+// rounding per operation, and no +1 but for inclusive boxes (graph/box_rules.h).
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,13 @@ struct GeometryRow {
   float height, width;            // original
 };
 static_assert(sizeof(GeometryRow) == 6 * sizeof(float));
+
+// What is added to the sides of boxes, and what their clip ends before the extent.
+constexpr float inclusive_pixel(bool inclusive) { return inclusive ? 1.0f : 0.0f; }
+
+__device__ inline float area_of(const Corners& b, float pixel) {
+  return (b.width() + pixel) * (b.height() + pixel);
+}
 
 // exp and log rounded once, as the CPU's libm does but for one number in 1,600 (measured, glibc 2.36):
 // through double, since the device's own float functions are off by up to two units in the last place.
@@ -68,18 +75,24 @@ __device__ inline float4 in_xywh(float4 d, bool yx_first) {
 struct BoxDecoder {
   float wx, wy, ww, wh;
   float max_log_scale;  // 0: no limit
+  float pixel;          // of inclusive boxes: 1
 
-  BoxDecoder(const std::vector<float>& weights, float max_log)
-      : wx(weights[0]), wy(weights[1]), ww(weights[2]), wh(weights[3]), max_log_scale(max_log) {}
+  BoxDecoder(const std::vector<float>& weights, float max_log, bool inclusive = false)
+      : wx(weights[0]),
+        wy(weights[1]),
+        ww(weights[2]),
+        wh(weights[3]),
+        max_log_scale(max_log),
+        pixel(inclusive_pixel(inclusive)) {}
 
   // delta: x, y, width, height.
   __device__ Corners operator()(const Corners& from, float4 delta) const {
-    const float w = from.width(), h = from.height();
+    const float w = from.width() + pixel, h = from.height() + pixel;
     const float center_x = from.x0 + 0.5f * w, center_y = from.y0 + 0.5f * h;
     const float moved_x = delta.x / wx * w + center_x, moved_y = delta.y / wy * h + center_y;
     const float half_w = 0.5f * (exp_clamped(delta.z / ww) * w),
                 half_h = 0.5f * (exp_clamped(delta.w / wh) * h);
-    return {moved_x - half_w, moved_y - half_h, moved_x + half_w, moved_y + half_h};
+    return {moved_x - half_w, moved_y - half_h, moved_x + half_w - pixel, moved_y + half_h - pixel};
   }
 
  private:

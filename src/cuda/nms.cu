@@ -37,7 +37,7 @@ struct Job {
   int bound, images;
   float iou;
   int max_detections, offset_limit;
-  bool last_stage;
+  bool last_stage, inclusive;
   const CudaParameters* parameters;
   int tiles;  // of 32 candidates, an image
   // [images, tiles, tiles * 32]: bit j of word (t, i): candidate 32 t + j suppresses candidate i
@@ -53,9 +53,11 @@ struct Job {
   int* out_groups;
   RowCounts out_rows;
 
+  // NaN, which no overlap reaches: nothing is suppressed (an iou of 0 between inclusive boxes).
   __device__ float threshold() const {
-    const float wanted = parameters->nms_iou;
-    return last_stage && !isnan(wanted) ? wanted : iou;
+    const float asked = parameters->nms_iou;
+    const float wanted = last_stage && !isnan(asked) ? asked : iou;
+    return inclusive && !(wanted > 0) ? NAN : wanted;
   }
   __device__ int most() const {
     const int wanted = last_stage ? parameters->max_detections : -1;
@@ -140,18 +142,23 @@ struct Grouping {
     Corners b = job.boxes[row].box;
     const float offset = together ? static_cast<float>(job.groups[row]) * spread : 0;
     b = {b.x0 + offset, b.y0 + offset, b.x1 + offset, b.y1 + offset};
-    return {b, b.area(), group(job, row)};
+    return {b, area_of(b, inclusive_pixel(job.inclusive)), group(job, row)};
   }
 };
 
-// Whether `kept` and `b` overlap by more than `iou`. NaN compares false all through.
+// Whether `kept` and `b` overlap by more than `iou`, inclusive boxes by as much or more. NaN compares false
+// all through.
+template <bool kInclusive>
 __device__ bool overlap(const Corners& kept, float kept_area, const Corners& b, float area, float iou) {
   const float left = kept.x0 < b.x0 ? b.x0 : kept.x0, top = kept.y0 < b.y0 ? b.y0 : kept.y0;
   const float right = b.x1 < kept.x1 ? b.x1 : kept.x1, bottom = b.y1 < kept.y1 ? b.y1 : kept.y1;
-  const float w = right - left > 0 ? right - left : 0, h = bottom - top > 0 ? bottom - top : 0;
+  constexpr float kPixel = inclusive_pixel(kInclusive);
+  const float wide = right - left + kPixel, high = bottom - top + kPixel;
+  const float w = wide > 0 ? wide : 0, h = high > 0 ? high : 0;
   const float common = w * h;
-  if (common == 0 && iou >= 0) return false;  // saves the division
-  return common / (kept_area + area - common) > iou;
+  if (common == 0 && iou >= 0) return false;  // saves the division; an inclusive iou is above 0
+  const float quotient = common / (kept_area + area - common);
+  return kInclusive ? quotient >= iou : quotient > iou;
 }
 
 // A candidate of the warp's tile in shared memory.
@@ -165,6 +172,7 @@ struct alignas(16) Other {
 
 // blockIdx.x: which 32 candidates of image blockIdx.y. Each warp holds them, one a lane, against every 16th
 // tile.
+template <bool kInclusive>
 __global__ void __launch_bounds__(kCompareThreads) compare(Job job) {
   __shared__ Other others[kWarps][32];
   __shared__ unsigned filled[kTileWords], suppressed;
@@ -207,7 +215,7 @@ __global__ void __launch_bounds__(kCompareThreads) compare(Job job) {
     for (int j = 0; j < count; ++j) {
       const Other& o = others[warp][j];
       const bool better = o.score > score || (o.score == score && o.row < row);
-      if (better && o.group == mine.group && overlap(o.box, o.area, mine.box, mine.area, iou))
+      if (better && o.group == mine.group && overlap<kInclusive>(o.box, o.area, mine.box, mine.area, iou))
         word |= 1u << j;
     }
     __syncwarp();
@@ -339,6 +347,7 @@ __device__ int best_by_bits(const Job& job, int image, Rows rows, Rank* sorted, 
 
 // For an image with too many candidates to compare all with all: writes the kept rows by descending score to
 // `out` and returns how many.
+template <bool kInclusive>
 __device__ int best_by_turns(const Job& job, Rows rows, Rank* batch, int* histogram, int* out) {
   __shared__ bool alive[kBatch];
   const Grouping grouping(job, rows);
@@ -362,7 +371,7 @@ __device__ int best_by_turns(const Job& job, Rows rows, Rank* batch, int* histog
     bool lives = me < count;
     for (int k = 0; lives && k < kept; ++k) {
       const Candidate c = grouping.candidate(job, out[k]);
-      lives = !(c.group == mine.group && overlap(c.box, c.area, mine.box, mine.area, iou));
+      lives = !(c.group == mine.group && overlap<kInclusive>(c.box, c.area, mine.box, mine.area, iou));
     }
     alive[me] = lives;
     for (int i = 0; i < count && kept < most; ++i) {
@@ -373,7 +382,7 @@ __device__ int best_by_turns(const Job& job, Rows rows, Rank* batch, int* histog
       ++kept;
       if (me <= i || !lives) continue;
       const Candidate c = grouping.candidate(job, better);
-      lives = !(c.group == mine.group && overlap(c.box, c.area, mine.box, mine.area, iou));
+      lives = !(c.group == mine.group && overlap<kInclusive>(c.box, c.area, mine.box, mine.area, iou));
       if (!lives) alive[me] = false;
     }
     limit = batch[count - 1] - 1;
@@ -384,6 +393,7 @@ __device__ int best_by_turns(const Job& job, Rows rows, Rank* batch, int* histog
   return kept;
 }
 
+template <bool kInclusive>
 __global__ void __launch_bounds__(kFinishThreads) finish(Job job) {
   extern __shared__ Rank shared_ranks[];
   __shared__ int histogram[kDigits];
@@ -393,7 +403,7 @@ __global__ void __launch_bounds__(kFinishThreads) finish(Job job) {
   int* turns = job.kept + static_cast<std::int64_t>(image) * job.max_detections;
   const bool by_bits = rows.size() <= job.tiles * 32;
   const int kept = by_bits ? best_by_bits(job, image, rows, sorted, histogram)
-                           : best_by_turns(job, rows, sorted, histogram, turns);
+                           : best_by_turns<kInclusive>(job, rows, sorted, histogram, turns);
   const int before = rows_before(job.published, image, kept);
   for (int i = static_cast<int>(threadIdx.x); i < kept; i += kFinishThreads) {
     const int row = by_bits ? static_cast<int>(index_of(sorted[i])) : turns[i];
@@ -423,18 +433,23 @@ class NmsStep final : public CudaStep {
       return;
     }
     const Job job = lay_out(&run).first;
-    const auto images = static_cast<unsigned>(images_);
-    // At least one block, to clear what finish() counts with.
-    const dim3 tiles(static_cast<unsigned>(std::max(tiles_, 1)), images);
-    compare<<<tiles, kCompareThreads, 0, run.stream()>>>(job);
-    const std::size_t shared = job.sorted ? 0 : static_cast<std::size_t>(sorted_size_) * sizeof(Rank);
-    finish<<<images, kFinishThreads, shared, run.stream()>>>(job);
-    cuda_check_launch("nms");
+    op_.inclusive ? launch_as<true>(job, run.stream()) : launch_as<false>(job, run.stream());
   }
 
   std::string detail() const override { return "own"; }
 
  private:
+  template <bool kInclusive>
+  void launch_as(const Job& job, cudaStream_t stream) const {
+    const auto images = static_cast<unsigned>(images_);
+    // At least one block, to clear what finish() counts with.
+    const dim3 tiles(static_cast<unsigned>(std::max(tiles_, 1)), images);
+    compare<kInclusive><<<tiles, kCompareThreads, 0, stream>>>(job);
+    const std::size_t shared = job.sorted ? 0 : static_cast<std::size_t>(sorted_size_) * sizeof(Rank);
+    finish<kInclusive><<<images, kFinishThreads, shared, stream>>>(job);
+    cuda_check_launch("nms");
+  }
+
   // The kernels' argument, and the bytes of scratch it takes; without a run only these.
   std::pair<Job, std::size_t> lay_out(CudaRun* run) const {
     std::byte* base = run ? run->scratch() : nullptr;
@@ -467,6 +482,7 @@ class NmsStep final : public CudaStep {
                 .max_detections = op_.max_detections,
                 .offset_limit = op_.offset_limit,
                 .last_stage = op_.stage == 2,
+                .inclusive = op_.inclusive,
                 .parameters = run->parameters(),
                 .tiles = tiles_,
                 .suppressors = suppressors,
@@ -650,12 +666,12 @@ CudaKernel nms_cuda() {
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
             const auto& op = p.op<Nms>();
+            const bool multiclass = op.max_per_group > 0 || op.clip != KeptClip::kNone || op.group_first;
+            if (!multiclass) return std::make_unique<NmsStep>(p);
             require(!op.inclusive,
-                    "{}: boxes that hold their last pixel (maskrcnn-benchmark) have no CUDA kernel",
+                    "{}: boxes that hold their last pixel go with no rule of TensorFlow's on the GPU",
                     p.node().name);
-            if (op.max_per_group > 0 || op.clip != KeptClip::kNone || op.group_first)
-              return std::make_unique<MulticlassStep>(p);
-            return std::make_unique<NmsStep>(p);
+            return std::make_unique<MulticlassStep>(p);
           },
           .selects_rows = true};
 }

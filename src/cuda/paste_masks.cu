@@ -20,6 +20,7 @@ using namespace cuda;
 constexpr int kBorder = 2;          // zeros on each side of a map: samples beyond them are zero too
 constexpr int kBlocksAMask = 16;    // which share its chunks
 constexpr int kScanThreads = 1024;  // of the block that adds up
+constexpr float kFar = 1 << 24;     // whole numbers are exact up to here
 
 // What stays the same for all masks.
 struct Task {
@@ -33,7 +34,7 @@ struct Task {
   int chunks;          // of a mask, at most
   float threshold;     // unless the parameters say otherwise
   const CudaParameters* parameters;
-  bool corners;  // PasteRule::kCorners
+  PasteRule rule;
 
   __device__ int count() const { return live_rows(live, bound); }
   constexpr int side() const { return size + 2 * kBorder; }  // of a padded map
@@ -44,25 +45,32 @@ struct Task {
 struct Side {
   int begin, end;  // pixels; begin == end where there are none
   float low, extent, half, size;
-  bool corners;
-  float start = 0, step = 0;  // of samples, in cells, by corners
+  PasteRule rule;
+  float start = 0, step = 0;  // by corners: of samples, in cells; padded: the first pixel, cells a pixel
 
-  __device__ Side(float from, float to, int length, int map_size, bool by_corners)
+  // As image/paste_mask.cpp has it.
+  __device__ Side(float from, float to, int length, int map_size, PasteRule by_rule)
       : begin(0),
         end(0),
         low(from),
         extent(to - from),
         half(static_cast<float>(map_size) / 2),
         size(static_cast<float>(map_size)),
-        corners(by_corners) {
-    if (corners) {  // as image/paste_mask.cpp has it
-      const float all = static_cast<float>(length), first = from / all, share = (to - from) / all;
-      const float low_edge = (0 - first) / share, high_edge = (1 - first) / share;
+        rule(by_rule) {
+    const float all = static_cast<float>(length);
+    float first = floorf(from) - 1, last = ceilf(to) + 1;
+    if (rule == PasteRule::kCorners) {
+      const float low_share = from / all, share = (to - from) / all;
+      const float low_edge = (0 - low_share) / share, high_edge = (1 - low_share) / share;
       start = length > 1 ? low_edge * (size - 1) : 0.5f * (low_edge + high_edge) * (size - 1);
       step = length > 1 ? (high_edge - low_edge) * (size - 1) / static_cast<float>(length - 1) : 0;
+    } else if (rule == PasteRule::kPadded) {
+      const float grown = (to - from) * 0.5f * ((size + 2) / size), centre = (to + from) * 0.5f;
+      first = truncf(clamp_keeping_nan(centre - grown, -kFar, kFar));
+      last = truncf(clamp_keeping_nan(centre + grown, -kFar, kFar)) + 1;
+      start = first, step = (size + 2) / (last - first);
     }
     // Conditions as std::max and std::min have them, which decides where a NaN goes.
-    const float first = floorf(from) - 1, last = ceilf(to) + 1, all = static_cast<float>(length);
     const float b = first < 0.f ? 0.f : first, e = all < last ? all : last;
     if (b < e) begin = static_cast<int>(b), end = static_cast<int>(e);
   }
@@ -76,9 +84,11 @@ struct Place {
 
 __device__ Place place(const Side& side, int pixel) {
   float at;
-  if (side.corners) {
+  if (side.rule == PasteRule::kCorners) {
     at = side.start + static_cast<float>(pixel) * side.step;
     if (!(at >= 0 && at <= side.size - 1)) at = NAN;
+  } else if (side.rule == PasteRule::kPadded) {
+    at = __fmaf_rn(side.step, static_cast<float>(pixel) - side.start + 0.5f, -0.5f) - 1;
   } else {
     const float relative = (static_cast<float>(pixel) + 0.5f - side.low) / side.extent * 2 - 1;
     at = __fmaf_rn(relative + 1, side.half, -0.5f);
@@ -101,8 +111,8 @@ struct Mask {
       : Mask(task, roi.box, task.geometry[static_cast<int>(roi.image)],
              task.maps + static_cast<std::int64_t>(row) * task.size * task.size) {}
   __device__ Mask(const Task& task, const Corners& box, const GeometryRow& g, const float* probabilities)
-      : x(box.x0, box.x1, static_cast<int>(g.width), task.size, task.corners),
-        y(box.y0, box.y1, static_cast<int>(g.height), task.size, task.corners),
+      : x(box.x0, box.x1, static_cast<int>(g.width), task.size, task.rule),
+        y(box.y0, box.y1, static_cast<int>(g.height), task.size, task.rule),
         height(static_cast<int>(g.height)),
         width(static_cast<int>(g.width)),
         map(probabilities) {
@@ -110,6 +120,8 @@ struct Mask {
     const float asked = task.parameters->mask_threshold;
     const float wanted = isnan(asked) ? task.threshold : asked;
     threshold = wanted < FLT_MIN ? FLT_MIN : wanted;  // at 0 a mask would be the whole photo
+    // What must be above the threshold is at least the next number.
+    if (task.rule == PasteRule::kPadded) threshold = nextafterf(threshold, INFINITY);
   }
 
   __device__ int chunks(const Task& task) const {
@@ -371,7 +383,7 @@ class PasteMasksStep final : public CudaStep {
     task_.bound = static_cast<int>(p.input(1).dims[0]);
     task_.words = photos.max_height / 32 + 1;
     task_.threshold = p.op<PasteMasks>().threshold;
-    task_.corners = p.op<PasteMasks>().rule == PasteRule::kCorners;
+    task_.rule = p.op<PasteMasks>().rule;
     choose_columns(p);
     task_.chunks = (photos.max_width + task_.columns - 1) / task_.columns;
     summaries_ = static_cast<std::size_t>(task_.bound) * static_cast<std::size_t>(task_.chunks);
@@ -427,8 +439,6 @@ CudaKernel paste_masks_cuda() {
   return {.op = &kOpInfo<PasteMasks>,
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
-            require(p.op<PasteMasks>().rule != PasteRule::kPadded,
-                    "{}: pasting as maskrcnn-benchmark does has no CUDA kernel", p.node().name);
             return std::make_unique<PasteMasksStep>(p);
           }};
 }

@@ -33,8 +33,11 @@ struct Tiling {
 // The least factor by which a photo of the class is resized, before sizes are rounded.
 double least_scale(const ResizeImage& op, int max_height, int max_width) {
   if (op.canvas_height > 0) return canvas_scale(max_width, max_height, op.canvas_width, op.canvas_height);
-  return std::min(static_cast<double>(op.shortest) / std::min(max_height, max_width),
-                  static_cast<double>(op.longest) / std::max(max_height, max_width));
+  const double scale = std::min(static_cast<double>(op.shortest) / std::min(max_height, max_width),
+                                static_cast<double>(op.longest) / std::max(max_height, max_width));
+  // Where the longer side follows from the rounded shorter one, a strip may shrink by half as much again: 1.5
+  // pixels become 1.
+  return op.fit == Fit::kShortSide ? scale / 1.5 : scale;
 }
 
 // A side of `out` pixels has at most (out + 1/2) / scale source pixels: 1.5 / scale for each of them, and

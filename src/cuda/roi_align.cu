@@ -34,14 +34,15 @@ struct Job {
   int bound, channels, bins, samples;
   bool aligned;
   int first_level, canonical_level;
-  float canonical_size;
+  float canonical_size, level_epsilon;
+  float pixel;       // of inclusive boxes: 1
   int axis_weights;  // room for the weights of an axis
   int bin_rows;      // a block's share
   void* out;
 };
 
 __device__ int level_of(const Job& job, const Corners& b) {
-  const float size = sqrtf(b.area()) / job.canonical_size + 1e-8f;
+  const float size = sqrtf(area_of(b, job.pixel)) / job.canonical_size + job.level_epsilon;
   const float level =
       floorf(static_cast<float>(job.canonical_level) + static_cast<float>(log2(static_cast<double>(size)))) -
       static_cast<float>(job.first_level);
@@ -280,6 +281,8 @@ class RoiAlignStep final : public CudaStep {
             .first_level = op_.first_level,
             .canonical_level = op_.canonical_level,
             .canonical_size = op_.canonical_size,
+            .level_epsilon = op_.level_epsilon,
+            .pixel = inclusive_pixel(op_.inclusive),
             .axis_weights = axis_weights_,
             .bin_rows = bin_rows_,
             .out = run.out(0).data};
@@ -305,9 +308,6 @@ CudaKernel roi_align_cuda() {
           .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
             if (p.op<RoiAlign>().sampling == RoiSampling::kCorners) return roi_corners_step(p);
-            require(!p.op<RoiAlign>().inclusive && p.op<RoiAlign>().level_epsilon == 1e-8f,
-                    "{}: boxes that hold their last pixel (maskrcnn-benchmark) have no CUDA kernel",
-                    p.node().name);
             return std::make_unique<RoiAlignStep>(p);
           }};
 }

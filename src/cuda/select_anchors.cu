@@ -61,7 +61,7 @@ struct Job {
   Level levels[kMostLevels];
   int level_count;
   int anchors, classes, top, sorted_size, stage;
-  bool is_sigmoid, has_threshold, clip, drop_empty, by_class, lists_at_once;
+  bool is_sigmoid, has_threshold, clip, drop_empty, by_class, lists_at_once, inclusive;
   float threshold, offset, min_size;
   BoxDecoder decode;
   const float* cells;
@@ -159,6 +159,11 @@ __global__ void __launch_bounds__(kSurveyThreads) gather(Job job) {
              });
 }
 
+__device__ bool too_small(const Job& job, const Corners& b) {
+  if (!job.inclusive) return !has_extent(b, job.min_size);
+  return !(b.width() + 1 >= job.min_size && b.height() + 1 >= job.min_size);
+}
+
 // A candidate as an anchor of a level.
 __device__ bool decoded(const Job& job, int l, int image, Rank rank, Selected* out) {
   const Level& level = job.levels[l];
@@ -178,9 +183,10 @@ __device__ bool decoded(const Job& job, int l, int image, Rank rank, Selected* o
   if (!is_finite(box)) return false;
   if (job.clip) {
     const GeometryRow& g = job.geometry[image];
-    box = clip_box(box, g.clip_height, g.clip_width);
+    const float edge = inclusive_pixel(job.inclusive);
+    box = clip_box(box, g.clip_height - edge, g.clip_width - edge);
   }
-  if (job.drop_empty && !has_extent(box, job.min_size)) return false;
+  if (job.drop_empty && too_small(job, box)) return false;
   *out = {{static_cast<float>(image), box},
           score_of(rank),
           job.by_class ? static_cast<int>(channel % static_cast<unsigned>(job.classes)) : l};
@@ -289,10 +295,11 @@ class SelectAnchorsStep final : public CudaStep {
             .drop_empty = op_.drop_empty,
             .by_class = op_.group == AnchorGroup::kClass,
             .lists_at_once = op_.has_threshold,
+            .inclusive = op_.inclusive,
             .threshold = op_.threshold,
             .offset = op_.offset,
             .min_size = op_.min_size,
-            .decode = BoxDecoder(op_.weights, op_.max_log_scale),
+            .decode = BoxDecoder(op_.weights, op_.max_log_scale, op_.inclusive),
             .cells = cells_->as<float>(),
             .geometry = run.in(2 * levels).as<GeometryRow>(),
             .parameters = run.parameters(),
@@ -356,9 +363,6 @@ CudaKernel select_anchors_cuda() {
   return {.op = &kOpInfo<SelectAnchors>,
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
-            require(!p.op<SelectAnchors>().inclusive,
-                    "{}: boxes that hold their last pixel (maskrcnn-benchmark) have no CUDA kernel",
-                    p.node().name);
             return std::make_unique<SelectAnchorsStep>(p);
           },
           .selects_rows = true};

@@ -18,7 +18,8 @@ struct Job {
   const int* rows;
   int bound, classes;
   bool class_agnostic, yx_first, clip;
-  int first_column;  // that is class 0
+  int first_column;               // that is class 0
+  int delta_boxes, first_deltas;  // in fours: of a roi, and of these the background's
   float threshold;
   BoxDecoder decode;
   const CudaParameters* parameters;
@@ -38,7 +39,8 @@ struct Job {
   }
   __device__ float score(int r, int k) const { return columns_of(r)[k + first_column]; }
   __device__ Corners decoded(int r, int k) const {
-    const std::int64_t at = class_agnostic ? r : static_cast<std::int64_t>(r) * classes + k;
+    const std::int64_t at =
+        static_cast<std::int64_t>(r) * delta_boxes + first_deltas + (class_agnostic ? 0 : k);
     return decode(rois[r].box, in_xywh(reinterpret_cast<const float4*>(deltas)[at], yx_first));
   }
   // Whether the pair is a candidate by itself. (With `clip` the whole roi has to be finite, too.)
@@ -90,7 +92,8 @@ __global__ void __launch_bounds__(kBlock) write(Job job) {
     if (selected) {
       const int at = before + __popc(chosen & ((1u << lane) - 1));
       const Corners box = job.decoded(r, k);
-      job.out_boxes[at] = {image, job.clip ? clip_box(box, g.clip_height, g.clip_width) : box};
+      const float edge = job.decode.pixel;
+      job.out_boxes[at] = {image, job.clip ? clip_box(box, g.clip_height - edge, g.clip_width - edge) : box};
       job.out_scores[at] = job.score(r, k);
       job.out_classes[at] = k;
     }
@@ -105,12 +108,11 @@ CudaKernel select_boxes_cuda() {
           .dtypes = {DType::kF32},
           .prepare =
               [](CudaPrepare& p) {
-                require(!p.op<SelectBoxes>().inclusive && !p.op<SelectBoxes>().background_deltas,
-                        "{}: boxes that hold their last pixel (maskrcnn-benchmark) have no CUDA kernel",
-                        p.node().name);
                 p.request_scratch(static_cast<std::size_t>(p.input(0).dims[0]) * sizeof(int));
                 return cuda_step([op = p.op<SelectBoxes>()](CudaRun& run) {
-                  const Shape &scores = run.in(1).dims, &deltas = run.in(2).dims;
+                  const Shape& scores = run.in(1).dims;
+                  const auto delta_boxes = static_cast<int>(run.in(2).dims[1] / 4);
+                  const int first_deltas = op.background_deltas ? 1 : 0;
                   const Job job{.rois = run.in(0).as<RoiRow>(),
                                 .scores = run.in(1).as<float>(),
                                 .deltas = run.in(2).as<float>(),
@@ -118,12 +120,14 @@ CudaKernel select_boxes_cuda() {
                                 .rows = run.in(0).rows,
                                 .bound = static_cast<int>(scores[0]),
                                 .classes = static_cast<int>(scores[1] - 1),
-                                .class_agnostic = deltas[1] == 4,
+                                .class_agnostic = delta_boxes - first_deltas == 1,
                                 .yx_first = op.delta_order == DeltaOrder::kYxhw,
                                 .clip = op.clip,
                                 .first_column = op.background_first ? 1 : 0,
+                                .delta_boxes = delta_boxes,
+                                .first_deltas = first_deltas,
                                 .threshold = op.threshold,
-                                .decode = BoxDecoder(op.weights, op.max_log_scale),
+                                .decode = BoxDecoder(op.weights, op.max_log_scale, op.inclusive),
                                 .parameters = run.parameters(),
                                 .counts = reinterpret_cast<int*>(run.scratch()),
                                 .out_boxes = run.out(0).as<RoiRow>(),

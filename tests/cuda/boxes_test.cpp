@@ -66,12 +66,13 @@ TEST(CudaRescaleKeypoints, AsOnTheCpu) {
       if (count > 0) boxes = rows_tensor(random_boxes(count, count > 1 ? 2 : 1, 1));
       std::vector<std::int32_t> from;
       for (std::int32_t e = 0; e < count; ++e) from.push_back((e * 7 + 3) % 53);
-      expect_same_bytes({.op = RescaleKeypoints{},
-                         .inputs = {counted(random_tensor({53, keypoints, 4}, -9, 99, 2), 60),
-                                    counted(boxes, 55),
-                                    counted(tensor_of(from, {count}), 55),
-                                    {rows_tensor(kTwoImages)}}},
-                        fmt::format("{} rows of {}", count, keypoints));
+      for (const bool logits : {false, true})
+        expect_same_bytes({.op = RescaleKeypoints{.logits = logits},
+                           .inputs = {counted(random_tensor({53, keypoints, 4}, -9, 99, 2), 60),
+                                      counted(boxes, 55),
+                                      counted(tensor_of(from, {count}), 55),
+                                      {rows_tensor(kTwoImages)}}},
+                          fmt::format("{} rows of {}", count, keypoints));
     }
 }
 
@@ -84,11 +85,16 @@ TEST(CudaSelectClass, AsOnTheCpu) {
           std::vector<std::int32_t> classes;
           for (std::int32_t d = 0; d < count; ++d)
             classes.push_back(d * 13 % static_cast<std::int32_t>(maps));
-          expect_as_on_cpu(
-              {.op = SelectClass{},
-               .inputs = {counted(rounded_to(random_tensor({count, maps, side, side}, -9, 9, 3), type), 40),
-                          counted(tensor_of(classes, {count}), 40)}},
-              1e-6, fmt::format("{} of {} maps, {}", count, maps, name_of(type)));
+          for (const int first : {0, 1})  // a map more, of the background
+            expect_as_on_cpu(
+                {.op = SelectClass{.first = first},
+                 .inputs = {counted(
+                                rounded_to(random_tensor({count, maps == 1 ? 1 : maps + first, side, side},
+                                                         -9, 9, 3),
+                                           type),
+                                40),
+                            counted(tensor_of(classes, {count}), 40)}},
+                1e-6, fmt::format("{} of {} maps from {}, {}", count, maps, first, name_of(type)));
         }
 }
 

@@ -177,5 +177,24 @@ TEST(CudaNms, Nonsense) {
   for (const int limit : {0, 1000}) expect_as_on_cpu(in, {.offset_limit = limit}, 3, "nonsense");
 }
 
+TEST(CudaNms, InclusiveBoxes) {
+  SKIP_WITHOUT_GPU();
+  for (const auto& per_image : std::vector<std::vector<int>>{{0}, {1}, {400}, {5, 0, 70}, {8193, 40}})
+    for (const float iou : {0.0f, 0.3f, 0.7f})
+      for (const int most : {30, 1000})
+        expect_as_on_cpu(random_candidates(per_image, 5, 7),
+                         {.iou = iou, .max_detections = most, .offset_limit = 0, .inclusive = true},
+                         static_cast<std::int64_t>(per_image.size()),
+                         fmt::format("{} candidates, iou {}, most {}", per_image[0], iou, most));
+  // 50 of 100 pixels: suppressed at 0.5, and not at the next number.
+  Candidates pair;
+  pair.add({0, {0, 0, 9, 9}}, 0.9f, 0);
+  pair.add({0, {0, 0, 9, 4}}, 0.8f, 0);
+  for (const float iou : {0.5f, std::nextafter(0.5f, 1.0f), 0.0f})
+    expect_as_on_cpu(pair, {.iou = iou, .offset_limit = 0, .inclusive = true}, 1, "at the threshold");
+  expect_as_on_cpu(pair, {.iou = 0.9f, .offset_limit = 0, .inclusive = true}, 1, "a run without suppression",
+                   0, {.nms_iou = 0.0f});
+}
+
 }  // namespace
 }  // namespace osprey

@@ -131,5 +131,35 @@ TEST(CudaPasteMasks, CornersOfTensorflow) {
   }
 }
 
+TEST(CudaPasteMasks, PaddedAsMaskrcnnBenchmarkDoes) {
+  SKIP_WITHOUT_GPU();
+  for (const ImageSize size : {ImageSize{125, 120}, {64, 32}, {300, 517}, {1, 1}, {1, 70}}) {
+    const auto height = static_cast<float>(size.height), width = static_cast<float>(size.width);
+    std::vector<Roi> boxes = boxes_about(height, width, 0);
+    boxes.push_back({0, {7, 7, 7, 7}});  // one pixel
+    boxes.push_back({0, {-3e38f, -3e38f, 3e38f, 3e38f}});
+    const auto count = static_cast<std::int64_t>(boxes.size());
+    std::vector<std::int32_t> map_of(boxes.size());
+    std::iota(map_of.begin(), map_of.end(), 0);
+    for (const std::int64_t side : {7, 28})
+      for (const float threshold : {0.5f, 0.0f})
+        expect_same_runs({.maps = random_tensor({count, side, side}, 0, 1, 3),
+                          .boxes = boxes,
+                          .map_of = map_of,
+                          .geometry = {{height, width, 1, 1, height, width}},
+                          .parameters = {.mask_threshold = threshold},
+                          .op = {.rule = PasteRule::kPadded}},
+                         fmt::format("{} x {}, maps of {}", size.width, size.height, side));
+  }
+  // Exactly at the threshold: outside.
+  const std::vector<float> halves(28 * 28, 0.5f);
+  expect_same_runs({.maps = tensor_of(halves, {1, 28, 28}),
+                    .boxes = {{0, {10, 10, 40, 40}}},
+                    .map_of = {0},
+                    .geometry = {{96, 128, 1, 1, 96, 128}},
+                    .op = {.rule = PasteRule::kPadded}},
+                   "at the threshold");
+}
+
 }  // namespace
 }  // namespace osprey

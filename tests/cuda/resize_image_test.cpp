@@ -90,6 +90,21 @@ TEST(CudaResizeImage, OpencvsBicubicRule) {
     }
 }
 
+TEST(CudaResizeImage, ShortSideOfMaskrcnnBenchmark) {
+  SKIP_WITHOUT_GPU();
+  const std::vector<ImageSize> sizes{{90, 60}, {31, 75}, {511, 3}, {2, 300}, {333, 500}, {300, 451}};
+  expect_as_on_cpu({.shortest = 40, .longest = 64, .fit = Fit::kShortSide}, sizes, "a batch");
+  for (const ImageSize size : sizes)
+    expect_as_on_cpu({.shortest = 256, .longest = 384, .bgr = true, .fit = Fit::kShortSide}, {size},
+                     "enlarged");
+  expect_as_on_cpu({.fit = Fit::kShortSide}, {{640, 480}, {1999, 1501}}, "photos");
+  // Strips that shrink by half as much again as their shape would let them: 1.49 pixels become 1.
+  expect_as_on_cpu({.shortest = 800, .longest = 1333, .fit = Fit::kShortSide}, {{2684, 3}, {3, 2684}},
+                   "strips");
+  expect_as_on_cpu({.shortest = 10, .longest = 20, .fit = Fit::kShortSide}, {{3000, 2}, {7, 1900}},
+                   "to nothing");
+}
+
 // TensorFlow's rules: the whole slot, zeros around the photo and all.
 TEST(CudaResizeImage, TensorflowsRulesIntoFloats) {
   SKIP_WITHOUT_GPU();

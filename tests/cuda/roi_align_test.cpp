@@ -79,6 +79,21 @@ TEST(CudaRoiAlign, BoxesOnTheEdgesOfLevels) {
 }
 
 // Up to the whole of it, on levels where a bin has many samples, too.
+// Of maskrcnn-benchmark: the areas of inclusive boxes, and its epsilon.
+TEST(CudaRoiAlign, LevelsOfInclusiveBoxes) {
+  SKIP_WITHOUT_GPU();
+  std::vector<Roi> rois;
+  for (const float size : {56.0f, 112.0f, 224.0f, 448.0f})
+    for (const float less : {-1.0f, -1e-4f, 0.0f, 1e-4f, 1.0f})
+      rois.push_back({0, {0, 0, size - 1, size - 1 + less}});
+  Setting s = settings()[0];
+  s.images = 1;
+  for (const float epsilon : {1e-6f, 1e-3f}) {
+    s.op.aligned = false, s.op.inclusive = true, s.op.level_epsilon = epsilon;
+    expect_as_on_cpu(case_of(s, rois, 30, DType::kF32), tolerance(DType::kF32), "levels");
+  }
+}
+
 TEST(CudaRoiAlign, BoxesOfALargePhoto) {
   SKIP_WITHOUT_GPU();
   const std::vector<Roi> rois = {{0, {0, 0, 1344, 1344}},  {0, {0, 0, 1333, 800}},

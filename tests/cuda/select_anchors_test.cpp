@@ -171,5 +171,22 @@ TEST(CudaSelectAnchors, EmptyBoxesAreDropped) {
   expect_as_on_cpu(op, levels, "all kept");
 }
 
+TEST(CudaSelectAnchors, InclusiveBoxes) {
+  SKIP_WITHOUT_GPU();
+  for (SelectAnchors op : {proposals(2), dense(2)}) {
+    op.inclusive = true, op.clip = true, op.top = 1000;
+    expect_as_on_cpu(op, random_maps(op, 2, {{40, 40}, {20, 20}}), "clipped to the last pixel");
+  }
+  // Anchors of 8 pixels, not moved: a side of min_size is kept.
+  SelectAnchors op = proposals(1);
+  op.inclusive = true, op.anchors = 1, op.cells = {-4, -4, 3, 3}, op.top = 1000;
+  std::vector<Level> levels = random_maps(op, 1, {{15, 20}});
+  std::ranges::fill(levels[0].deltas.mutable_values<float>(), 0.0f);
+  for (const float least : {0.0f, 1.0f, 4.0f, 7.0f, 8.0f, 8.5f}) {
+    op.min_size = least;
+    expect_as_on_cpu(op, levels, fmt::format("sides of at least {}", least));
+  }
+}
+
 }  // namespace
 }  // namespace osprey

@@ -81,5 +81,22 @@ TEST(CudaSelectBoxes, TensorflowsOrders) {
     }
 }
 
+TEST(CudaSelectBoxes, InclusiveBoxesAndDeltasOfTheBackground) {
+  SKIP_WITHOUT_GPU();
+  for (const std::int64_t classes : {1, 6, 80})
+    for (const bool agnostic : {false, true})
+      for (const bool background : {false, true}) {
+        Tensor deltas = random_tensor({100, (agnostic ? 4 : 4 * classes) + (background ? 4 : 0)}, -3, 3, 3);
+        const auto d = deltas.mutable_values<float>();
+        d[static_cast<std::size_t>(5 * deltas.dim(1))] = NAN;  // of the background, or of the first class
+        expect_as_on_cpu({.threshold = 0.05f,
+                          .background_first = true,
+                          .background_deltas = background,
+                          .inclusive = true},
+                         random_boxes(100, 2, 1), random_tensor({100, classes + 1}, 0, 1, 2), deltas,
+                         fmt::format("{} classes", classes));
+      }
+}
+
 }  // namespace
 }  // namespace osprey
