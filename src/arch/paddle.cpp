@@ -8,6 +8,7 @@
 #include "arch/paddle/checkpoint.h"
 #include "arch/paddle/inference.h"
 #include "arch/paddle/options.h"
+#include "arch/paddle/zoo.h"
 #include "ops/detect_queries.h"
 #include "ops/gather_rows.h"
 #include "ops/mask_logits.h"
@@ -126,7 +127,7 @@ Model build(const ImportRequest& request) {
   return model;
 }
 
-std::vector<std::pair<std::string, std::string>> zoo() { return {}; }
+std::vector<std::pair<std::string, std::string>> zoo() { return officials().titles(); }
 
 }  // namespace
 }  // namespace paddle

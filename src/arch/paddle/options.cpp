@@ -5,6 +5,7 @@
 
 #include "arch/family/categories.h"
 #include "arch/paddle/keys.h"
+#include "arch/paddle/zoo.h"
 #include "core/error.h"
 #include "formats/config_reader.h"
 #include "formats/yaml.h"
@@ -138,14 +139,25 @@ int layers_that_run(const KeyedConfig& config, const std::string& module) {
   return (last < 0 ? last + layers : last) + 1;
 }
 
+ConfigTree read_changes(const std::string& config) {
+  require(!config.empty(),
+          "a PaddleDetection checkpoint needs its config: give --config the .yml of its training, or an "
+          "official name such as mask_rtdetr_hgnetv2_l_6x_coco");
+  if (std::filesystem::exists(config))
+    return load_config(config, [](const std::string& base) { return officials().yaml(base); });
+  const OfficialConfig* official = officials().find(config);
+  require(official != nullptr,
+          "config '{}' is neither a file nor an official config of RT-DETR or Mask RT-DETR; the nearest of "
+          "those is {}",
+          config, officials().closest(config));
+  return officials().changes(*official);
+}
+
 }  // namespace
 
 KeyedConfig load(const std::string& config,
                  const std::vector<std::pair<std::string, std::string>>& overrides) {
-  require(!config.empty(),
-          "a PaddleDetection checkpoint needs its config: give --config the .yml of its training");
-  require(std::filesystem::exists(config), "config '{}': no such file", config);
-  ConfigTree changes = load_config(config);
+  ConfigTree changes = read_changes(config);
   for (const auto& [key, value] : overrides) keys().set(changes, key, value);
   return {keys(), changes};
 }

@@ -15,7 +15,7 @@
 
 namespace osprey::paddle {
 
-// A config file with its bases, and `-o key=value` on top.
+// A config file with its bases, or an official config's name, and `-o key=value` on top.
 KeyedConfig load(const std::string& config,
                  const std::vector<std::pair<std::string, std::string>>& overrides);
 
