@@ -192,9 +192,11 @@ class Harness final : public CpuPrepare, public CpuRun {
     if (slot.unbounded) slot.bound = 0;
     slot.value.dims[0] = slot.bound;
     const Dim& dim = graph_.value(node_->outputs[i]).type.dims.at(0);
+    const auto counts = [&](std::size_t k) {
+      return has_input(k) && input_type(k).rank() > 0 && input_type(k).dims[0] == dim;
+    };
     for (std::size_t k = 0; k < inputs_.size(); ++k)
-      if (!dim.is_exact() && has_input(k) && input_type(k).dims.at(0) == dim)
-        slot.value.dims[0] = inputs_[k].value.dims[0];
+      if (!dim.is_exact() && counts(k)) slot.value.dims[0] = inputs_[k].value.dims[0];
     if (fresh || slot.unbounded) slot.allocate();
   }
 
