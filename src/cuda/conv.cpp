@@ -3,6 +3,7 @@
 // in exact f32) our own kernel adds where the result lies.
 #include "ops/conv.h"
 
+#include "cuda/conv_group_step.h"
 #include "cuda/cudnn.h"
 #include "cuda/depthwise_conv.h"
 #include "cuda/gemm.h"
@@ -226,10 +227,13 @@ class ConvStep final : public CudaStep {
     const bool measures = p.tuner().seconds_left() > 0;  // otherwise only the first will be looked at
     std::vector<MatrixWay> out, own = measures || is_product(p) ? products(p, conv, parts) : out;
     if (measures || own.empty()) out = cudnn_ways(conv);
-    // Early among those that are measured; first only where that is what one expects.
-    const auto place = out.begin() + (is_product(p) || out.empty() ? 0 : 1);
-    out.insert(place, own.begin(), own.end());
-    return out;
+    // Taken in turns, each list's most promising first; our own begin only where that is what one expects.
+    if (!is_product(p)) std::swap(own, out);
+    std::vector<MatrixWay> all;
+    for (std::size_t i = 0; i < std::max(own.size(), out.size()); ++i)
+      for (const auto* ways : {&own, &out})
+        if (i < ways->size()) all.push_back((*ways)[i]);
+    return all;
   }
 
   const Conv& op_;
@@ -251,7 +255,9 @@ CudaKernel conv_cuda() {
                    "{}: factors of channels run on the CPU alone; build the engine with --device cuda",
                    p.node().name);
             if (auto stem = stem_conv_step(p)) return stem;
+            if (auto stem = small_stem_conv_step(p)) return stem;
             if (auto depthwise = depthwise_conv_step(p)) return depthwise;
+            if (auto parts = conv_parts_step(p)) return parts;
             return std::make_unique<ConvStep>(p);
           }};
 }

@@ -151,6 +151,57 @@ class EachStep final : public CudaStep {
   std::vector<std::unique_ptr<CudaStep>> steps_;
 };
 
+// Taps are parts of the sum; each part's sums go to the scratch memory.
+class PartsStep final : public CudaStep {
+ public:
+  PartsStep(CudaPrepare& p, const GroupedConv& conv)
+      : type_(p.input(0).dtype),
+        out_type_(p.output(0).dtype),
+        pixels_(p.output(0).dims[0] * p.output(0).dims[2] * p.output(0).dims[3]),
+        multiprocessors_(p.device().multiprocessors) {
+    weight_ = packed_weight(p, 1, fmt::format("grouped f32 {}", name_of(type_)), [&](const Tensor& f32) {
+      return as_type(grouped_conv_weight(f32, true), type_);
+    });
+    if (p.has_input(2)) bias_ = packed_vector(p, 2, DType::kF32);
+    activation_ = conv.activation;
+    flops_ = 2.0 * static_cast<double>(pixels_ * conv.outputs) *
+             static_cast<double>(conv.side * conv.side * conv.channels);
+    for (int tap = 0; tap < conv.side * conv.side; ++tap) {
+      GroupedConv& part = parts_.emplace_back(conv);
+      part.weight = weight_->data();
+      part.activation = Activation::kNone;
+      part.f32_out = true;
+      part.first_tap = tap;
+      part.taps = 1;
+    }
+    p.request_scratch(parts_.size() * static_cast<std::size_t>(pixels_ * conv.outputs) * sizeof(float));
+  }
+
+  void launch(CudaRun& run) override {
+    auto* const sums = reinterpret_cast<float*>(run.scratch());
+    const std::int64_t outputs = parts_.front().outputs;
+    std::vector<GroupedConv> parts = parts_;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      parts[i].x = run.in(0).data;
+      parts[i].y = sums + static_cast<std::int64_t>(i) * pixels_ * outputs;
+    }
+    launch_conv_group(parts, type_, multiprocessors_, run.stream());
+    launch_part_sum(static_cast<int>(parts.size()), pixels_, outputs, activation_, sums, out_type_,
+                    run.out(0).data, bias_ ? bias_->as<float>() : nullptr, run.stream());
+  }
+  std::string detail() const override { return fmt::format("own, {} parts", parts_.size()); }
+  double flops() const override { return flops_; }
+
+ private:
+  DType type_, out_type_;
+  std::int64_t pixels_;
+  int multiprocessors_;
+  Activation activation_ = Activation::kNone;
+  double flops_ = 0;
+  std::vector<GroupedConv> parts_;
+  std::shared_ptr<const DeviceBuffer> weight_, bias_;
+};
+
 // A run on random numbers, for measurements.
 class BenchRun final : public CudaRun {
  public:
@@ -187,7 +238,7 @@ class BenchRun final : public CudaRun {
 
 // Of one photo, whatever the batch: what a photo gives must not depend on those beside it.
 std::string key_of(std::span<CudaPrepare* const> members) {
-  std::string out = fmt::format("group {}", name_of(members.front()->input(0).dtype));
+  std::string out = fmt::format("grouped {}", name_of(members.front()->input(0).dtype));
   for (const CudaPrepare* p : members) {
     GroupedConv conv = described(*p);
     conv.images /= photos_of(*p);
@@ -238,6 +289,34 @@ std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
     return measure_launches(run.stream(), [&] { steps[i]->launch(run); });
   });
   return std::move(steps[best]);
+}
+
+std::unique_ptr<CudaStep> conv_parts_step(CudaPrepare& p) {
+  constexpr std::int64_t kMostPixels = 300, kLeastInputs = 2048;  // pixels: of a photo
+  const Conv& op = p.op<Conv>();
+  const CudaValue &x = p.input(0), &y = p.output(0);
+  const Shape& weight = p.input(1).dims;
+  if (p.device().major != 9 || !is_half(x.dtype) || x.rows || p.has_input(3) || op.groups != 1 ||
+      weight[2] != 3 || weight[3] != 3 || op.dilation != std::vector<int>{1, 1} ||
+      op.stride[0] != op.stride[1] || op.stride[0] > 2 || y.dims[1] % 4 != 0 ||
+      y.dims[2] * y.dims[3] * y.dims[0] / photos_of(p) > kMostPixels || weight[1] * 9 < kLeastInputs)
+    return nullptr;
+  const auto pads = op.window(3, 3).pads_of(x.dims[2], x.dims[3]);
+  const std::int64_t stride = op.stride[0];
+  const GroupedConv conv{.images = x.dims[0],
+                         .height = x.dims[2],
+                         .width = x.dims[3],
+                         .channels = x.dims[1],
+                         .outputs = y.dims[1],
+                         .side = 3,
+                         .stride = op.stride[0],
+                         .top = pads[0],
+                         .left = pads[1],
+                         .activation = op.activation};
+  const bool same_size =
+      y.dims[2] == (x.dims[2] + stride - 1) / stride && y.dims[3] == (x.dims[3] + stride - 1) / stride;
+  if (!can_group(conv) || !same_size || pads[0] > 1 || pads[1] > 1) return nullptr;
+  return std::make_unique<PartsStep>(p, conv);
 }
 
 }  // namespace osprey

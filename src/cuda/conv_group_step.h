@@ -22,4 +22,8 @@ std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
                                           const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each,
                                           const std::function<std::size_t()>& scratch);
 
+// A convolution of a map so small that its tiles leave most of the device idle, and of long sums: those are
+// split by taps over the device, in a launch, and added up in another. Null for others, or on other devices.
+std::unique_ptr<CudaStep> conv_parts_step(CudaPrepare& prepare);
+
 }  // namespace osprey

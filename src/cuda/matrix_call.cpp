@@ -1,6 +1,7 @@
 #include "cuda/matrix_call.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "cuda/matrix_kernels.h"
 #include "cuda/measure.h"
@@ -10,7 +11,9 @@ namespace {
 
 constexpr const char* kNone = "none";  // remembered where no way exists
 constexpr const char* kEachPhoto = "each photo";
-constexpr int kMostMeasured = 24, kMostMeasuredForPhotos = 8;
+// Ways come with the most promising first: after so many that were slower than the best one, none is expected
+// to be faster.
+constexpr int kMostMeasured = 24, kMostMeasuredForPhotos = 8, kMostSlower = 8;
 constexpr std::size_t kAlignment = 256,
                       kOperandAlignment = 16;  // of workspaces; what libraries ask of operands
 
@@ -149,14 +152,18 @@ std::unique_ptr<MatrixCall> searched(CudaPrepare& p, const MatrixSearch& search)
   for (const MatrixWay& way : ways) names.push_back(way.name);
   std::unique_ptr<Bench> bench;
   std::vector<std::unique_ptr<MatrixCall>> calls(ways.size());
-  int measured = 0;
+  int measured = 0, slower = 0;
+  double least = std::numeric_limits<double>::infinity();
   const std::size_t first = tuner.choose(search.key, names, [&](std::size_t i) -> std::optional<double> {
-    if (measured == kMostMeasured) return std::nullopt;
+    if (measured == kMostMeasured || slower == kMostSlower) return std::nullopt;
     calls[i] = made(ways[i]);
     if (!calls[i]) return std::nullopt;
     ++measured;
     if (!bench) bench = std::make_unique<Bench>(search, p.stream());
-    return bench->seconds(*calls[i]);
+    const std::optional<double> seconds = bench->seconds(*calls[i]);
+    slower = seconds && *seconds < least ? 0 : slower + 1;
+    if (seconds) least = std::min(least, *seconds);
+    return seconds;
   });
   for (std::size_t k = 0; k < ways.size(); ++k) {
     const std::size_t i = (first + k) % ways.size();

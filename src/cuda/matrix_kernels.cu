@@ -150,6 +150,26 @@ __global__ void __launch_bounds__(kBlock) tap_sum_kernel(Lines lines, TapSumOfPa
   for_each_pack(lines, of_pack);
 }
 
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    part_sum_kernel(int count, std::int64_t packs, int packs_each, Activation activation,
+                    const float4* __restrict__ parts, const float4* __restrict__ bias, T* __restrict__ y) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kBlock + threadIdx.x;
+  if (i >= packs) return;
+  float4 sum = bias ? bias[i % packs_each] : float4{};
+#pragma unroll 4
+  for (int k = 0; k < count; ++k) {
+    const float4 part = parts[k * packs + i];
+    sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+  }
+  float v[4]{sum.x, sum.y, sum.z, sum.w};
+  activate_all<T>(activation, v);
+  Pack<T, 4> out;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) out.values[k] = narrow<T>(v[k]);
+  reinterpret_cast<Pack<T, 4>*>(y)[i] = out;
+}
+
 template <class T, int N>
 void start_epilogue(const Epilogue& e, void* y, const float* bias, const void* residual,
                     cudaStream_t stream) {
@@ -209,6 +229,19 @@ void launch_epilogue(const Epilogue& epilogue, DType type, void* y, const float*
       start_epilogue<T, 1>(e, y, bias, residual, stream);
   });
   cuda_check_launch("epilogue");
+}
+
+void launch_part_sum(int count, std::int64_t pixels, std::int64_t channels, Activation activation,
+                     const float* parts, DType type, void* y, const float* bias, cudaStream_t stream) {
+  const std::int64_t packs = pixels * channels / 4;
+  if (packs == 0) return;
+  with_float_type(type, [&](auto zero) {
+    using T = decltype(zero);
+    part_sum_kernel<T><<<blocks_for(packs), kBlock, 0, stream>>>(
+        count, packs, static_cast<int>(channels / 4), activation, reinterpret_cast<const float4*>(parts),
+        reinterpret_cast<const float4*>(bias), static_cast<T*>(y));
+  });
+  cuda_check_launch("sum of parts");
 }
 
 void launch_tap_sum(const TapSum& sum, DType taps_type, const void* taps, DType y_type, void* y,

@@ -28,6 +28,11 @@ struct Epilogue {
 void launch_epilogue(const Epilogue& epilogue, DType type, void* y, const float* bias, const void* residual,
                      cudaStream_t stream);
 
+// y = activation(bias + the sum of the parts), where parts is f32 [count, pixels, channels] and y is [pixels,
+// channels]. Bias (f32) may be null; channels are a multiple of 4.
+void launch_part_sum(int count, std::int64_t pixels, std::int64_t channels, Activation activation,
+                     const float* parts, DType type, void* y, const float* bias, cudaStream_t stream);
+
 // What a transposed convolution's taps give, summed where windows overlap:
 //   y[n, v, u, o] = activation(bias[o] + sum over (a, b) of taps[n, i, j, a, b, o])
 // with i * stride + a - pad = v, and likewise j, b, u. Bias (f32) may be null.

@@ -1,130 +1,168 @@
-// Two launches: sums of the channels, then blocks that each make the gates of a few channels and scale those.
+// Two launches: the channels' means, then blocks that each make the gates of a few channels and scale those.
 // Every block computes the hidden layer anew, which is quicker than another launch; where it is large, one
-// more launch computes it once.
+// more launch computes it once. Sums are split so that their loads are under way together.
 #include <algorithm>
 
 #include "cuda/activations.cuh"
-#include "cuda/channel_sums.cuh"
+#include "cuda/channel_means.cuh"
 #include "cuda/packed_weights.h"
 #include "ops/squeeze_excite.h"
 
 namespace osprey {
 namespace {
 
-constexpr int kWarps = kBlock / 32, kSliceChannels = 64;
+constexpr int kWarps = kBlock / 32, kSliceChannels = 64, kShares = kBlock / kSliceChannels;
 constexpr std::int64_t kMostShared = 48 << 10, kMostRepeated = 1 << 15;
 
 template <class T>
 struct Layers {
-  const T *squeeze, *expand;  // [hidden, channels], [channels, hidden]
+  const T *squeeze, *expand;  // [hidden, channels], [hidden, channels]
   const float *squeeze_bias, *expand_bias;
   int channels, hidden;
   Activation activation;
 };
 
-// The dot product of two rows, for all lanes of a warp.
-template <class T>
-__device__ float warp_dot(const T* weights, const float* x, int count) {
-  float sum = 0;
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x) % 32; i < count; i += 32)
-    sum = __fmaf_rn(widen(weights[i]), x[i], sum);
+// The dot products of a warp's rows of the first layer and `means`, in shared memory.
+template <class T, int N, class Store>
+__device__ void squeeze_rows(const Layers<T>& layers, const float* means, int first, int step,
+                             Store&& store) {
+  constexpr int kTogether = 4;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int base = first; base < layers.hidden; base += kTogether * step) {
+    float sums[kTogether] = {};
+#pragma unroll 2
+    for (int c = lane * N; c < layers.channels; c += 32 * N)
 #pragma unroll
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-  return sum;
+      for (int r = 0; r < kTogether; ++r) {
+        const int row = base + r * step;
+        if (row >= layers.hidden) continue;
+        const auto w = *reinterpret_cast<const Pack<T, N>*>(
+            layers.squeeze + static_cast<std::int64_t>(row) * layers.channels + c);
+#pragma unroll
+        for (int k = 0; k < N; ++k) sums[r] = __fmaf_rn(widen(w.values[k]), means[c + k], sums[r]);
+      }
+#pragma unroll
+    for (int r = 0; r < kTogether; ++r) {
+      const int row = base + r * step;
+#pragma unroll
+      for (int other = 16; other > 0; other /= 2) sums[r] += __shfl_xor_sync(0xffffffffu, sums[r], other);
+      if (row < layers.hidden && lane == 0)
+        store(row, activate(layers.activation, sums[r] + layers.squeeze_bias[row]));
+    }
+  }
 }
 
-// means[channels], in shared memory, from the sums; a barrier must follow.
-__device__ void load_means(float* means, const MapParts& parts, const float* sums, int n) {
-  for (int c = static_cast<int>(threadIdx.x); c < parts.channels; c += kBlock)
-    means[c] = mean_of(parts, sums, n, c);
-}
-
-template <class T>
-__device__ float hidden_of(const Layers<T>& layers, const float* means, int i) {
-  const float dot =
-      warp_dot(layers.squeeze + static_cast<std::int64_t>(i) * layers.channels, means, layers.channels);
-  return activate(layers.activation, dot + layers.squeeze_bias[i]);
+// To shared memory; a barrier must follow.
+__device__ void copy_floats(float* to, const float* from, int count) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kBlock) to[i] = from[i];
 }
 
 // An output of the first layer for each warp, an image for each blockIdx.y.
-template <class T>
+template <class T, int N>
 __global__ void __launch_bounds__(kBlock)
-    squeeze(MapParts parts, Layers<T> layers, const float* sums, float* hidden, const int* live) {
+    squeeze(Layers<T> layers, const float* all_means, float* all_hidden, const int* live) {
   extern __shared__ float means[];
   const int n = static_cast<int>(blockIdx.y);
   if (live && n >= *live) return;
-  load_means(means, parts, sums, n);
+  copy_floats(means, all_means + static_cast<std::int64_t>(n) * layers.channels, layers.channels);
   __syncthreads();
-  const int i = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / 32);
-  if (i >= layers.hidden) return;
-  const float value = hidden_of(layers, means, i);
-  if (threadIdx.x % 32 == 0) hidden[static_cast<std::int64_t>(n) * layers.hidden + i] = value;
+  float* const hidden = all_hidden + static_cast<std::int64_t>(n) * layers.hidden;
+  squeeze_rows<T, N>(layers, means, static_cast<int>(blockIdx.x * kWarps + threadIdx.x / 32),
+                     static_cast<int>(gridDim.x) * kWarps,
+                     [&](int row, float value) { hidden[row] = value; });
 }
 
 // kSliceChannels channels for each blockIdx.x, `strip` pixels for each blockIdx.y, an image for each
 // blockIdx.z. `given`: what squeeze() found, or null.
 template <class T, int N>
-__global__ void __launch_bounds__(kBlock)
-    excite(MapParts parts, Layers<T> layers, const float* sums, const float* given, const T* x, T* y,
-           int strip, const int* live) {
+__global__ void __launch_bounds__(kBlock) excite(Layers<T> layers, const float* all_means, const float* given,
+                                                 const T* x, T* y, int pixels, int strip, const int* live) {
   extern __shared__ float shared[];
-  __shared__ float gates[kSliceChannels];
+  __shared__ float sums[kShares][kSliceChannels], gates[kSliceChannels];
   float* const hidden = shared;                 // [layers.hidden]
   float* const means = shared + layers.hidden;  // [layers.channels], without `given`
-  const int n = static_cast<int>(blockIdx.z), warp = static_cast<int>(threadIdx.x) / 32;
+  const int n = static_cast<int>(blockIdx.z);
   if (live && n >= *live) return;
-  if (given) {
-    for (int i = static_cast<int>(threadIdx.x); i < layers.hidden; i += kBlock)
-      hidden[i] = given[static_cast<std::int64_t>(n) * layers.hidden + i];
-  } else {
-    load_means(means, parts, sums, n);
-    __syncthreads();
-    for (int i = warp; i < layers.hidden; i += kWarps) {
-      const float value = hidden_of(layers, means, i);
-      if (threadIdx.x % 32 == 0) hidden[i] = value;
-    }
-  }
-  __syncthreads();
   const int first = static_cast<int>(blockIdx.x) * kSliceChannels;
-  const int channels = min(kSliceChannels, layers.channels - first);
-  for (int c = warp; c < channels; c += kWarps) {
-    const float dot =
-        warp_dot(layers.expand + static_cast<std::int64_t>(first + c) * layers.hidden, hidden, layers.hidden);
-    if (threadIdx.x % 32 == 0) gates[c] = sigmoid(dot + layers.expand_bias[first + c]);
+  const int channels = min(kSliceChannels, layers.channels - first), packs = channels / N;
+  const int begin = static_cast<int>(blockIdx.y) * strip, end = min(begin + strip, pixels);
+  const std::int64_t map = (static_cast<std::int64_t>(n) * pixels + begin) * layers.channels + first;
+  const auto place = [&](int i) {
+    const int pixel = i / packs;
+    return map + static_cast<std::int64_t>(pixel) * layers.channels + (i - pixel * packs) * N;
+  };
+  const int all = (end - begin) * packs;
+  int i = static_cast<int>(threadIdx.x);
+  Pack<T, N> v{};  // read while the gates are made
+  if (i < all) v = *reinterpret_cast<const Pack<T, N>*>(x + place(i));
+  if (given) {
+    copy_floats(hidden, given + static_cast<std::int64_t>(n) * layers.hidden, layers.hidden);
+  } else {
+    copy_floats(means, all_means + static_cast<std::int64_t>(n) * layers.channels, layers.channels);
+    __syncthreads();
+    squeeze_rows<T, N>(layers, means, static_cast<int>(threadIdx.x) / 32, kWarps,
+                       [&](int row, float value) { hidden[row] = value; });
   }
   __syncthreads();
-  const int packs = channels / N, begin = static_cast<int>(blockIdx.y) * strip;
-  const int end = min(begin + strip, parts.pixels);
-  const std::int64_t map = static_cast<std::int64_t>(n) * parts.pixels * parts.channels + first;
-  for (int i = static_cast<int>(threadIdx.x); i < (end - begin) * packs; i += kBlock) {
-    const int pixel = i / packs, channel = (i - pixel * packs) * N;
-    const std::int64_t at = map + static_cast<std::int64_t>(begin + pixel) * parts.channels + channel;
-    auto v = *reinterpret_cast<const Pack<T, N>*>(x + at);
+  const int mine = static_cast<int>(threadIdx.x) % kSliceChannels,
+            share = static_cast<int>(threadIdx.x) / kSliceChannels;
+  float sum = 0;
+  if (mine < channels)
+#pragma unroll 8
+    for (int h = share; h < layers.hidden; h += kShares)
+      sum = __fmaf_rn(widen(layers.expand[static_cast<std::int64_t>(h) * layers.channels + first + mine]),
+                      hidden[h], sum);
+  sums[share][mine] = sum;
+  __syncthreads();
+  if (share == 0 && mine < channels) {
+#pragma unroll
+    for (int s = 1; s < kShares; ++s) sum += sums[s][mine];
+    gates[mine] = sigmoid(sum + layers.expand_bias[first + mine]);
+  }
+  __syncthreads();
+  while (i < all) {
+    const int channel = i % packs * N;
 #pragma unroll
     for (int k = 0; k < N; ++k) v.values[k] = narrow<T>(widen(v.values[k]) * gates[channel + k]);
-    *reinterpret_cast<Pack<T, N>*>(y + at) = v;
+    *reinterpret_cast<Pack<T, N>*>(y + place(i)) = v;
+    i += kBlock;
+    if (i < all) v = *reinterpret_cast<const Pack<T, N>*>(x + place(i));
   }
+}
+
+// [outputs, inputs] as [inputs, outputs].
+Tensor transposed(const Tensor& f32) {
+  const std::int64_t rows = f32.dim(0), columns = f32.dim(1);
+  Tensor out = Tensor::zeros(DType::kF32, {columns, rows});
+  const auto from = f32.values<float>();
+  const auto to = out.mutable_values<float>();
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c)
+      to[static_cast<std::size_t>(c * rows + r)] = from[static_cast<std::size_t>(r * columns + c)];
+  return out;
 }
 
 class SqueezeExciteStep final : public CudaStep {
  public:
   explicit SqueezeExciteStep(CudaPrepare& p)
       : activation_(p.op<SqueezeExcite>().activation),
-        parts_(parts_of(p.input(0).dims, p.input(0).dtype)),
+        means_(p, p.input(0).dims, p.input(0).dtype),
         hidden_(static_cast<int>(p.input(1).dims[0])) {
-    const std::int64_t images = p.input(0).dims[0], channels = parts_.channels;
-    check((channels + hidden_) * static_cast<std::int64_t>(sizeof(float)) <= kMostShared - 1024,
+    const MapParts& map = means_.parts();
+    const std::int64_t images = p.input(0).dims[0], channels = map.channels;
+    check((channels + hidden_) * static_cast<std::int64_t>(sizeof(float)) <= kMostShared - 2048,
           "squeeze_excite of {} channels", channels);
     separate_ = channels * hidden_ > kMostRepeated;
-    sums_ = images * parts_.count * channels;
-    p.request_scratch(static_cast<std::size_t>(sums_ + (separate_ ? images * hidden_ : 0)) * sizeof(float));
+    values_ = images * (channels + (separate_ ? hidden_ : 0));
+    p.request_scratch(static_cast<std::size_t>(values_) * sizeof(float) + means_.scratch_bytes());
     const std::int64_t slices = (channels + kSliceChannels - 1) / kSliceChannels;
     const std::int64_t wanted =
         4 * std::int64_t{p.device().multiprocessors} / std::max<std::int64_t>(slices * images, 1);
-    strips_ = std::clamp<std::int64_t>(wanted, 1, (parts_.pixels + 31) / 32);
+    strips_ = std::clamp<std::int64_t>(wanted, 1, (map.pixels + 31) / 32);
     const DType type = p.input(0).dtype;
-    for (const std::size_t i : {1u, 3u}) weights_.push_back(packed_vector(p, i, type));
+    weights_.push_back(packed_vector(p, 1, type));
+    weights_.push_back(packed_weight(p, 3, fmt::format("transposed {}", name_of(type)),
+                                     [&](const Tensor& f32) { return as_type(transposed(f32), type); }));
     for (const std::size_t i : {2u, 4u}) weights_.push_back(packed_vector(p, i, DType::kF32));
   }
 
@@ -138,35 +176,36 @@ class SqueezeExciteStep final : public CudaStep {
   template <class T>
   void launch_as(CudaRun& run) const {
     const CudaValue &x = run.in(0), &y = run.out(0);
-    auto* const sums = reinterpret_cast<float*>(run.scratch());
-    float* const hidden = separate_ ? sums + sums_ : nullptr;
+    const MapParts& map = means_.parts();
+    auto* const means = reinterpret_cast<float*>(run.scratch());
+    float* const hidden = separate_ ? means + x.dims[0] * map.channels : nullptr;
     const Layers<T> layers{weights_[0]->template as<T>(),
                            weights_[1]->template as<T>(),
                            weights_[2]->template as<float>(),
                            weights_[3]->template as<float>(),
-                           parts_.channels,
+                           map.channels,
                            hidden_,
                            activation_};
-    launch_sums<T>(parts_, x, sums, 1.f, run.stream());
+    means_.launch<T>(x, means, reinterpret_cast<std::byte*>(means + values_), run.stream());
     const auto images = static_cast<unsigned>(x.dims[0]);
-    const std::size_t means = static_cast<std::size_t>(parts_.channels) * sizeof(float),
-                      values = static_cast<std::size_t>(hidden_) * sizeof(float);
-    if (separate_)
-      squeeze<<<dim3(blocks_for(hidden_, kWarps), images), kBlock, means, run.stream()>>>(
-          parts_, layers, sums, hidden, x.rows);
-    const int strip = static_cast<int>((parts_.pixels + strips_ - 1) / strips_);
-    const dim3 grid(blocks_for(parts_.channels, kSliceChannels), blocks_for(parts_.pixels, strip), images);
-    with_pack<T>(parts_.channels, [&]<int N>() {
-      excite<T, N><<<grid, kBlock, values + (separate_ ? 0 : means), run.stream()>>>(
-          parts_, layers, sums, hidden, x.as<T>(), y.as<T>(), strip, x.rows);
+    const std::size_t means_bytes = static_cast<std::size_t>(map.channels) * sizeof(float),
+                      hidden_bytes = static_cast<std::size_t>(hidden_) * sizeof(float);
+    const int strip = static_cast<int>((map.pixels + strips_ - 1) / strips_);
+    const dim3 grid(blocks_for(map.channels, kSliceChannels), blocks_for(map.pixels, strip), images);
+    with_pack<T>(map.channels, [&]<int N>() {
+      if (separate_)
+        squeeze<T, N><<<dim3(blocks_for(hidden_, kWarps), images), kBlock, means_bytes, run.stream()>>>(
+            layers, means, hidden, x.rows);
+      excite<T, N><<<grid, kBlock, hidden_bytes + (separate_ ? 0 : means_bytes), run.stream()>>>(
+          layers, means, hidden, x.as<T>(), y.as<T>(), map.pixels, strip, x.rows);
     });
   }
 
   const Activation activation_;
-  const MapParts parts_;
+  const Means means_;
   const int hidden_;
   bool separate_ = false;
-  std::int64_t sums_ = 0, strips_ = 1;
+  std::int64_t values_ = 0, strips_ = 1;                      // values_: means and hidden ones
   std::vector<std::shared_ptr<const DeviceBuffer>> weights_;  // of the layers, then their biases
 };
 

@@ -90,19 +90,20 @@ __device__ void multiply(const std::byte* window, const uint2 (&weights)[kSteps]
 }
 
 // A lane has 8 neighbouring outputs (pack_weights) of pixels g and g + 8.
-template <class T, bool kRelu>
+template <class T, Activation kActivation>
 __device__ void store(const float (&sums)[kColumns][4], const float (&bias)[2 * kColumns], int pixel, T* y) {
   unsigned words[kColumns];
 #pragma unroll
   for (int j = 0; j < kColumns; ++j) {
     float low = sums[j][pixel * 2] + bias[2 * j], high = sums[j][pixel * 2 + 1] + bias[2 * j + 1];
-    if (kRelu) low = fmaxf(low, 0.0f), high = fmaxf(high, 0.0f);
+    if (kActivation != Activation::kNone) low = fmaxf(low, 0.0f), high = fmaxf(high, 0.0f);
+    if (kActivation == Activation::kRelu6) low = fminf(low, 6.0f), high = fminf(high, 6.0f);
     words[j] = packed<T>(low, high);
   }
   *reinterpret_cast<uint4*>(y) = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-template <class T, bool kRelu>
+template <class T, Activation kActivation>
 __global__ void __launch_bounds__(kThreads, kBlocksEach)
     convolve(Maps maps, const std::byte* x, const uint2* packed_weights, const float* all_bias, T* y) {
   __shared__ alignas(16) std::byte lines[2][kLines * kLineBytes];
@@ -147,8 +148,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach)
             ((static_cast<std::int64_t>(tile.image) * maps.out_height + out_row) * maps.out_width + column) *
                 maps.outputs +
             output;
-        if (column < maps.out_width) store<T, kRelu>(sums[r], bias, 0, pixels);
-        if (column + 8 < maps.out_width) store<T, kRelu>(sums[r], bias, 1, pixels + 8 * maps.outputs);
+        if (column < maps.out_width) store<T, kActivation>(sums[r], bias, 0, pixels);
+        if (column + 8 < maps.out_width) store<T, kActivation>(sums[r], bias, 1, pixels + 8 * maps.outputs);
       }
     }
     __syncthreads();
@@ -194,12 +195,13 @@ bool applies(const CudaPrepare& p) {
          x.dims[1] == kChannels && p.input(1).dims[2] == kWindow && p.input(1).dims[3] == kWindow &&
          op.groups == 1 && op.stride == two && op.dilation == one && op.padding == Padding::kExplicit &&
          op.pads == pads && x.dims[3] % 8 == 0 && y.dims[1] % kOutputs == 0 && !x.rows && !p.has_input(3) &&
-         (op.activation == Activation::kNone || op.activation == Activation::kRelu);
+         (op.activation == Activation::kNone || op.activation == Activation::kRelu ||
+          op.activation == Activation::kRelu6);
 }
 
 class StemConvStep final : public CudaStep {
  public:
-  explicit StemConvStep(CudaPrepare& p) : relu_(p.op<Conv>().activation == Activation::kRelu) {
+  explicit StemConvStep(CudaPrepare& p) : activation_(p.op<Conv>().activation) {
     const Shape &x = p.input(0).dims, &y = p.output(0).dims;
     const auto size = [](std::int64_t v) { return static_cast<int>(v); };
     maps_ = {size(x[0]),
@@ -226,7 +228,16 @@ class StemConvStep final : public CudaStep {
   void launch(CudaRun& run) override {
     with_float_type(run.in(0).dtype, [&](auto zero) {
       using T = decltype(zero);
-      if constexpr (sizeof(T) == 2) relu_ ? launch_as<T, true>(run) : launch_as<T, false>(run);
+      if constexpr (sizeof(T) == 2) {
+        switch (activation_) {
+          case Activation::kRelu:
+            return launch_as<T, Activation::kRelu>(run);
+          case Activation::kRelu6:
+            return launch_as<T, Activation::kRelu6>(run);
+          default:
+            return launch_as<T, Activation::kNone>(run);
+        }
+      }
     });
     cuda_check_launch("stem convolution");
   }
@@ -234,15 +245,15 @@ class StemConvStep final : public CudaStep {
   double flops() const override { return flops_; }
 
  private:
-  template <class T, bool kRelu>
+  template <class T, Activation kActivation>
   void launch_as(CudaRun& run) const {
     const dim3 grid(static_cast<unsigned>(blocks_), static_cast<unsigned>(maps_.outputs / kOutputs));
-    convolve<T, kRelu><<<grid, kThreads, 0, run.stream()>>>(maps_, run.in(0).data, weights_->as<uint2>(),
-                                                            bias_ ? bias_->as<float>() : nullptr,
-                                                            run.out(0).as<T>());
+    convolve<T, kActivation>
+        <<<grid, kThreads, 0, run.stream()>>>(maps_, run.in(0).data, weights_->as<uint2>(),
+                                              bias_ ? bias_->as<float>() : nullptr, run.out(0).as<T>());
   }
 
-  bool relu_;
+  Activation activation_;
   Maps maps_;
   int blocks_ = 0;
   double flops_ = 0;

@@ -69,7 +69,9 @@ std::unique_ptr<Executor> make_cuda(const std::shared_ptr<const Graph>& graph, c
     fail(ErrorCode::kDevice, "needs GPU {}, and this machine has {}, numbered from 0", device.index,
          devices.size());
   return make_cuda_executor(graph, {.device = device.index,
-                                    .tf32 = precision == "tf32",
+                                    // A layer that stays f32 between half ones does so for its range: tf32
+                                    // has f32's, and as many places as f16.
+                                    .tf32 = precision != "fp32",
                                     .graph = options.cuda_graph,
                                     .tuning_budget = options.tuning.budget,
                                     .tuning_cache = options.tuning.cache,

@@ -74,6 +74,15 @@ const std::vector<ConvCase>& conv_cases() {
        25},
       {"same 1x1", {.padding = Padding::kSame, .activation = Activation::kRelu6}, 32, 96, 1, 9, 7},
       {"relu6 after a residual", {.activation = Activation::kRelu6}, 32, 64, 1, 6, 7, true, true},
+      {"long sums of a small map", {.pads = same, .activation = Activation::kRelu}, 256, 72, 3, 7, 11},
+      {"long sums, stride 2",
+       {.stride = {2, 2}, .pads = same, .activation = Activation::kRelu6},
+       256,
+       256,
+       3,
+       25,
+       42},
+      {"long sums, stride 2, same", {.stride = {2, 2}, .padding = Padding::kSame}, 264, 64, 3, 20, 13, false},
       {"depthwise, two each", {.padding = Padding::kSame, .groups = 16}, 16, 32, 3, 6, 7},
       {"depthwise, odd channels", {.padding = Padding::kSame, .groups = 7}, 7, 7, 3, 6, 7},
       {"narrow groups", {.pads = same, .groups = 3}, 9, 12, 3, 6, 6},
@@ -130,7 +139,7 @@ TEST(CudaConv, Depthwise) {
   const std::pair<std::int64_t, std::int64_t> maps[]{{1, 1}, {2, 3}, {7, 5}, {16, 16}, {33, 47}};
   for (const int kernel : {3, 5})
     for (const int stride : {1, 2})
-      for (const std::int64_t channels : {4, 24, 96})
+      for (const std::int64_t channels : {4, 24, 140})
         for (const auto& [height, width] : maps)
           for (const DType type : {DType::kF32, DType::kF16, DType::kBF16})
             for (const Activation kind : {Activation::kNone, Activation::kRelu6, Activation::kSwish})

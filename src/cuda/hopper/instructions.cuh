@@ -140,10 +140,12 @@ struct WarpgroupProduct;
 #define OSPREY_NAMES_32_63                                                                                \
   ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56," \
   "%57,%58,%59,%60,%61,%62,%63"
-#define OSPREY_NAMES_64_119                                                                                  \
-  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,"    \
-  "%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111," \
-  "%112,%113,%114,%115,%116,%117,%118,%119"
+#define OSPREY_NAMES_64_95                                                                                \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88," \
+  "%89,%90,%91,%92,%93,%94,%95"
+#define OSPREY_NAMES_96_119                                                                                \
+  ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116," \
+  "%117,%118,%119"
 #define OSPREY_NAMES_120_127 ",%120,%121,%122,%123,%124,%125,%126,%127"
 #define OSPREY_PRODUCT_OF(TYPE, PTX_TYPE, COLUMNS, SUMS, NAMES, A, B, FRESH, ...)                           \
   template <>                                                                                               \
@@ -167,18 +169,23 @@ OSPREY_PRODUCT(64, 32, OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31, "%
                OSPREY_SUMS_32(0))
 OSPREY_PRODUCT(128, 64, OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63, "%64",
                "%65", "%66", OSPREY_SUMS_64(0))
+OSPREY_PRODUCT(192, 96,
+               OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63 OSPREY_NAMES_64_95,
+               "%96", "%97", "%98", OSPREY_SUMS_64(0), OSPREY_SUMS_32(64))
 OSPREY_PRODUCT(240, 120,
-               OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63 OSPREY_NAMES_64_119,
+               OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63 OSPREY_NAMES_64_95
+                   OSPREY_NAMES_96_119,
                "%120", "%121", "%122", OSPREY_SUMS_64(0), OSPREY_SUMS_32(64), OSPREY_SUMS_24(96))
 OSPREY_PRODUCT(256, 128,
-               OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63 OSPREY_NAMES_64_119
-                   OSPREY_NAMES_120_127,
+               OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63 OSPREY_NAMES_64_95
+                   OSPREY_NAMES_96_119 OSPREY_NAMES_120_127,
                "%128", "%129", "%130", OSPREY_SUMS_64(0), OSPREY_SUMS_64(64))
 
 #undef OSPREY_PRODUCT
 #undef OSPREY_PRODUCT_OF
 #undef OSPREY_NAMES_120_127
-#undef OSPREY_NAMES_64_119
+#undef OSPREY_NAMES_96_119
+#undef OSPREY_NAMES_64_95
 #undef OSPREY_NAMES_32_63
 #undef OSPREY_NAMES_24_31
 #undef OSPREY_NAMES_8_23
