@@ -12,6 +12,7 @@ namespace osprey {
 namespace {
 
 constexpr int kWarps = kBlock / 32, kSliceChannels = 64, kShares = kBlock / kSliceChannels;
+constexpr int kUnderWay = 4;  // packs that a thread has loads under way for
 constexpr std::int64_t kMostShared = 48 << 10, kMostRepeated = 1 << 15;
 
 template <class T>
@@ -31,7 +32,8 @@ __device__ void squeeze_rows(const Layers<T>& layers, const float* means, int fi
   for (int base = first; base < layers.hidden; base += kTogether * step) {
     float sums[kTogether] = {};
 #pragma unroll 2
-    for (int c = lane * N; c < layers.channels; c += 32 * N)
+    for (int c = lane * N; c < layers.channels; c += 32 * N) {
+      const auto mean = *reinterpret_cast<const Pack<float, N>*>(means + c);
 #pragma unroll
       for (int r = 0; r < kTogether; ++r) {
         const int row = base + r * step;
@@ -39,8 +41,9 @@ __device__ void squeeze_rows(const Layers<T>& layers, const float* means, int fi
         const auto w = *reinterpret_cast<const Pack<T, N>*>(
             layers.squeeze + static_cast<std::int64_t>(row) * layers.channels + c);
 #pragma unroll
-        for (int k = 0; k < N; ++k) sums[r] = __fmaf_rn(widen(w.values[k]), means[c + k], sums[r]);
+        for (int k = 0; k < N; ++k) sums[r] = __fmaf_rn(widen(w.values[k]), mean.values[k], sums[r]);
       }
+    }
 #pragma unroll
     for (int r = 0; r < kTogether; ++r) {
       const int row = base + r * step;
@@ -61,7 +64,8 @@ __device__ void copy_floats(float* to, const float* from, int count) {
 template <class T, int N>
 __global__ void __launch_bounds__(kBlock)
     squeeze(Layers<T> layers, const float* all_means, float* all_hidden, const int* live) {
-  extern __shared__ float means[];
+  extern __shared__ float4 memory[];
+  float* const means = reinterpret_cast<float*>(memory);
   const int n = static_cast<int>(blockIdx.y);
   if (live && n >= *live) return;
   copy_floats(means, all_means + static_cast<std::int64_t>(n) * layers.channels, layers.channels);
@@ -77,10 +81,10 @@ __global__ void __launch_bounds__(kBlock)
 template <class T, int N>
 __global__ void __launch_bounds__(kBlock) excite(Layers<T> layers, const float* all_means, const float* given,
                                                  const T* x, T* y, int pixels, int strip, const int* live) {
-  extern __shared__ float shared[];
+  extern __shared__ float4 memory[];
   __shared__ float sums[kShares][kSliceChannels], gates[kSliceChannels];
-  float* const hidden = shared;                 // [layers.hidden]
-  float* const means = shared + layers.hidden;  // [layers.channels], without `given`
+  float* const means = reinterpret_cast<float*>(memory);          // [layers.channels], without `given`
+  float* const hidden = given ? means : means + layers.channels;  // [layers.hidden]
   const int n = static_cast<int>(blockIdx.z);
   if (live && n >= *live) return;
   const int first = static_cast<int>(blockIdx.x) * kSliceChannels;
@@ -93,8 +97,13 @@ __global__ void __launch_bounds__(kBlock) excite(Layers<T> layers, const float* 
   };
   const int all = (end - begin) * packs;
   int i = static_cast<int>(threadIdx.x);
-  Pack<T, N> v{};  // read while the gates are made
-  if (i < all) v = *reinterpret_cast<const Pack<T, N>*>(x + place(i));
+  Pack<T, N> v[kUnderWay];  // the first are read while the gates are made
+  const auto read = [&] {
+#pragma unroll
+    for (int u = 0; u < kUnderWay; ++u)
+      if (i + u * kBlock < all) v[u] = *reinterpret_cast<const Pack<T, N>*>(x + place(i + u * kBlock));
+  };
+  read();
   if (given) {
     copy_floats(hidden, given + static_cast<std::int64_t>(n) * layers.hidden, layers.hidden);
   } else {
@@ -121,12 +130,17 @@ __global__ void __launch_bounds__(kBlock) excite(Layers<T> layers, const float* 
   }
   __syncthreads();
   while (i < all) {
-    const int channel = i % packs * N;
 #pragma unroll
-    for (int k = 0; k < N; ++k) v.values[k] = narrow<T>(widen(v.values[k]) * gates[channel + k]);
-    *reinterpret_cast<Pack<T, N>*>(y + place(i)) = v;
-    i += kBlock;
-    if (i < all) v = *reinterpret_cast<const Pack<T, N>*>(x + place(i));
+    for (int u = 0; u < kUnderWay; ++u) {
+      const int at = i + u * kBlock;
+      if (at >= all) break;
+      const int channel = at % packs * N;
+#pragma unroll
+      for (int k = 0; k < N; ++k) v[u].values[k] = narrow<T>(widen(v[u].values[k]) * gates[channel + k]);
+      *reinterpret_cast<Pack<T, N>*>(y + place(at)) = v[u];
+    }
+    i += kUnderWay * kBlock;
+    read();
   }
 }
 

@@ -74,15 +74,6 @@ const std::vector<ConvCase>& conv_cases() {
        25},
       {"same 1x1", {.padding = Padding::kSame, .activation = Activation::kRelu6}, 32, 96, 1, 9, 7},
       {"relu6 after a residual", {.activation = Activation::kRelu6}, 32, 64, 1, 6, 7, true, true},
-      {"long sums of a small map", {.pads = same, .activation = Activation::kRelu}, 256, 72, 3, 7, 11},
-      {"long sums, stride 2",
-       {.stride = {2, 2}, .pads = same, .activation = Activation::kRelu6},
-       256,
-       256,
-       3,
-       25,
-       42},
-      {"long sums, stride 2, same", {.stride = {2, 2}, .padding = Padding::kSame}, 264, 64, 3, 20, 13, false},
       {"depthwise, two each", {.padding = Padding::kSame, .groups = 16}, 16, 32, 3, 6, 7},
       {"depthwise, odd channels", {.padding = Padding::kSame, .groups = 7}, 7, 7, 3, 6, 7},
       {"narrow groups", {.pads = same, .groups = 3}, 9, 12, 3, 6, 6},
@@ -172,6 +163,25 @@ TEST(CudaConv, DepthwiseOfLargeMaps) {
                 321,
                 219},
                DType::kF16, 3, 0);
+}
+
+// Of so many inputs, on so small a map, that a sum is split.
+TEST(CudaConv, LongSumsOfSmallMaps) {
+  SKIP_WITHOUT_GPU();
+  const std::vector<int> same{1, 1, 1, 1}, two{2, 2};
+  const std::vector<ConvCase> cases{
+      {"long sums", {.pads = same, .activation = Activation::kRelu}, 256, 72, 3, 7, 11},
+      {"long sums, stride 2",
+       {.stride = two, .pads = same, .activation = Activation::kRelu6},
+       256,
+       256,
+       3,
+       25,
+       42},
+      {"long sums, stride 2, same", {.stride = two, .padding = Padding::kSame}, 264, 64, 3, 20, 13, false},
+      {"long sums, the most", {.stride = two, .padding = Padding::kSame}, 2048, 64, 3, 26, 46}};
+  for (const ConvCase& c : cases)
+    for (const DType type : {DType::kF16, DType::kBF16}) run_conv(c, type, 2, 0);
 }
 
 TEST(CudaConv, RowsOfABound) {

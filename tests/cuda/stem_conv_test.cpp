@@ -43,7 +43,7 @@ TEST(CudaStemConv, SmallWindows) {
   SKIP_WITHOUT_GPU();
   for (const Case& c : std::vector<Case>{{1, 64, 96, 32, true, Activation::kRelu6},
                                          {2, 33, 41, 48, true, Activation::kSwish},
-                                         {1, 1, 1, 8},
+                                         {1, 2, 1, 8},
                                          {3, 17, 135, 64, true, Activation::kSwish},
                                          {1, 40, 70, 128, false, Activation::kNone}}) {
     expect_as_on_cpu(c, {.stride = {2, 2}, .padding = Padding::kSame, .activation = c.activation}, 3);

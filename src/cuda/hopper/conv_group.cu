@@ -13,6 +13,9 @@
 #include <array>
 #include <functional>
 #include <iterator>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -374,7 +377,8 @@ Problem problem_of(const GroupedConv& c, DType type, int width) {
 // what is fastest.
 class Division {
  public:
-  Division(std::span<const GroupedConv> convs, int clusters) : convs_(convs), clusters_(clusters) {
+  Division(std::span<const GroupedConv> convs, int clusters)
+      : convs_(convs.begin(), convs.end()), clusters_(clusters) {
     const bool f32_out = convs.front().f32_out;
     const std::span<const int> all = f32_out ? std::span<const int>(kFloatWidths) : kHalfWidths;
     double least = 0;
@@ -458,10 +462,23 @@ class Division {
     return least;
   }
 
-  std::span<const GroupedConv> convs_;
+  std::vector<GroupedConv> convs_;
   int clusters_, widest_ = kWide;
   std::vector<int> widths_;
 };
+
+// Thinking of one takes as long as the convolutions: it is done once for the same ones.
+std::shared_ptr<const Division> division_of(std::span<const GroupedConv> convs, int clusters) {
+  std::vector<std::int64_t> key{clusters, convs.front().f32_out};
+  for (const GroupedConv& c : convs)
+    key.insert(key.end(), {out_pixels(c), c.channels, c.outputs, taps_of(c)});
+  static std::mutex mutex;
+  static std::map<std::vector<std::int64_t>, std::shared_ptr<const Division>> known;
+  const std::lock_guard lock(mutex);
+  auto& division = known[key];
+  if (!division) division = std::make_shared<const Division>(convs, clusters);
+  return division;
+}
 
 // The tiles of one launch, the longest first; those of neighbouring convolutions of one map stay near each
 // other.
@@ -495,7 +512,8 @@ void list_pairs(Plan& plan, const std::vector<double>& costs) {
 
 Plan plan_of(std::span<const GroupedConv> convs, DType type, int multiprocessors) {
   const int most = std::clamp(multiprocessors / kBlocks, 1, kMostClusters);
-  const Division division(convs, most);
+  const auto known = division_of(convs, most);
+  const Division& division = *known;
   std::vector<std::size_t> order(convs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
