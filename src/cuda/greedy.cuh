@@ -3,11 +3,12 @@
 //
 // The block holds a portion of the candidates, the best ones.
 //
-// Hard suppression sorts it and settles kSettled candidates at a time: all threads compare them with the
-// boxes kept so far and with each other, which leaves a bit a pair, and one warp goes through the bits. Where
-// scores decay, the order changes with every kept box: step by step the block finds the best of those left,
-// keeps it, and lets it decay the others, in one pass over the portion and one barrier. The portion then
-// stands in registers, unless decayed candidates have become too many for them.
+// Hard suppression sorts it, a candidate a thread, which is compared with the boxes kept so far. Of those
+// left the best kSettled are settled together: compared with each other, which leaves a bit a pair, through
+// whose bits one warp goes; then the others are compared with what was kept of them, and so on. Where scores
+// decay, the order changes with every kept box: step by step the block finds the best of those left, keeps
+// it, and lets it decay the others, in one pass over the portion and one barrier. The portion then stands in
+// registers, unless decayed candidates have become too many for them.
 //
 // When what is left of a portion is worse than a candidate outside it may be, the next portion is taken: from
 // the list that the last came from, or where that is at its end, from a new one.
@@ -21,11 +22,12 @@ namespace osprey::cuda {
 
 inline constexpr int kGreedyThreads = 1024, kGreedyWarps = kGreedyThreads / 32;
 inline constexpr int kHeldEach = 4, kHeld = kHeldEach * kGreedyThreads;  // candidates of a portion at most
-inline constexpr int kPortion = 3072;  // that it and a list have at least, if there are as many
-inline constexpr int kSorted = 1024, kLeastSorted = 768;             // the same of a portion that is sorted
+inline constexpr int kPortion = 3072;                   // that a list has at least, if there are as many
+inline constexpr int kTaken = 1024, kLeastTaken = 768;  // candidates taken into it at a time, and at least
 inline constexpr int kSettled = 128, kSettledWords = kSettled / 32;  // sorted candidates settled together
-inline constexpr int kListed = 16384;                                // of a list at most
-inline constexpr int kCounted = 256;  // groups that are counted in shared memory
+static_assert(kTaken <= kGreedyThreads);
+inline constexpr int kListed = 16384;  // of a list at most
+inline constexpr int kCounted = 256;   // groups that are counted in shared memory
 
 // What a run asks for.
 struct GreedyRules {
@@ -222,70 +224,82 @@ class Greedy {
 
   // What the threads of a block know of a batch.
   struct Batch {
-    bool live[kSettled];                       // beside the boxes kept before
+    int items[kSettled];                       // the best first
     unsigned better[kSettledWords][kSettled];  // bit i of word (w, j): 32 w + i, before j, suppresses j
     int found, kept;                           // of all batches so far
     bool complete;                             // nothing else can be kept
   };
 
-  // Of items in the order of their ranks.
+  // Of items in the order of their ranks, at most one a thread.
   __device__ bool keep_sorted(int& found) {
     __shared__ Batch batch;
-    for (int first = 0; first < items_; first += kSettled) {
-      compare_with_kept(first, batch);
-      compare_with_each_other(first, batch);
+    const int item = thread();
+    bool live = item < items_ && memory_.ranks[item] != 0;
+    const Corners box = live ? memory_.boxes[item] : Corners{};
+    const int group = live ? memory_.groups[item] : 0;
+    int compared = 0;  // of the kept boxes
+    while (true) {
+      live = left_beside_kept(live, box, group, compared);
+      compared = kept_;
+      int all = 0;
+      const int place = block_exclusive_sum(live, &all);
+      if (all == 0) return floor_ != 0;
+      if (live && place < kSettled) {
+        batch.items[place] = item;
+        live = false;
+      }
       __syncthreads();
-      if (warp_of_thread() == 0) settle(first, found, batch);
+      const int count = min(all, kSettled);
+      compare_with_each_other(count, batch);
+      __syncthreads();
+      if (warp_of_thread() == 0) settle(count, found, batch);
       __syncthreads();
       found = batch.found, kept_ = batch.kept;
       if (batch.complete) return false;
     }
-    return floor_ != 0;
   }
 
   __device__ bool suppresses(const Corners& kept, int kept_group, const Corners& box, int group) const {
     return (rules_.one_group || kept_group == group) && overlap_of(kept, box) > rules_.iou;
   }
 
-  // Neighbouring threads share a candidate.
-  __device__ void compare_with_kept(int first, Batch& batch) const {
-    constexpr int kSharing = kGreedyThreads / kSettled;
-    static_assert(kSharing <= 32);
-    const int j = thread() / kSharing, item = first + j;
-    bool gone = item >= items_ || memory_.ranks[item] == 0;
-    if (!gone) {
-      const Corners box = memory_.boxes[item];
-      const int group = memory_.groups[item];
-      for (int k = thread() % kSharing; k < kept_ && !gone; k += kSharing)
-        gone = suppresses(memory_.kept[k], memory_.kept_groups[k], box, group);
-    }
-    const unsigned all_gone = __ballot_sync(kAll, gone) >> (lane_of_thread() / kSharing * kSharing);
-    if (thread() % kSharing == 0) batch.live[j] = (all_gone & ((1u << kSharing) - 1)) == 0;
+  // Whether a thread's candidate is left beside the kept boxes from `first` on.
+  __device__ bool left_beside_kept(bool live, const Corners& box, int group, int first) const {
+    live = live && !is_full(group);
+    for (int k = first; k < kept_ && __any_sync(kAll, live); ++k)
+      live = live && !suppresses(memory_.kept[k], memory_.kept_groups[k], box, group);
+    return live;
   }
 
   // A warp a word, a bit a lane.
-  __device__ void compare_with_each_other(int first, Batch& batch) const {
+  __device__ void compare_with_each_other(int count, Batch& batch) const {
+#pragma unroll 4
     for (int word = warp_of_thread(); word < kSettledWords * kSettled; word += kGreedyWarps) {
       const int w = word / kSettled, j = word % kSettled;
-      if (w > j / 32 || first + j >= items_) continue;
-      const int i = w * 32 + lane_of_thread(), better = first + i, worse = first + j;
-      const bool hit = i < j && suppresses(memory_.boxes[better], memory_.groups[better],
-                                           memory_.boxes[worse], memory_.groups[worse]);
+      if (w > j / 32 || j >= count) continue;
+      const int i = w * 32 + lane_of_thread();
+      bool hit = false;
+      if (i < j) {
+        const int better = batch.items[i], worse = batch.items[j];
+        hit = suppresses(memory_.boxes[better], memory_.groups[better], memory_.boxes[worse],
+                         memory_.groups[worse]);
+      }
       const unsigned hits = __ballot_sync(kAll, hit);
       if (lane_of_thread() == 0) batch.better[w][j] = hits;
     }
   }
 
   // Keeps of the batch what nothing kept suppresses. By one warp, 32 candidates at a time.
-  __device__ void settle(int first, int found, Batch& batch) {
+  __device__ void settle(int count, int found, Batch& batch) {
     const int lane = lane_of_thread();
     const unsigned below = (1u << lane) - 1;
     int kept = kept_;
     unsigned kept_words[kSettledWords] = {};
 #pragma unroll
     for (int w = 0; w < kSettledWords; ++w) {
-      const int j = w * 32 + lane, item = first + j;
-      bool live = batch.live[j];
+      const int j = w * 32 + lane;
+      bool live = j < count;
+      const int item = live ? batch.items[j] : 0;
 #pragma unroll
       for (int v = 0; v < w; ++v) live = live && (batch.better[v][j] & kept_words[v]) == 0;
       const int group = live ? memory_.groups[item] : 0;
@@ -303,7 +317,7 @@ class Greedy {
         bool gone = better >> best & 1;
         if (rules_.max_per_group > 0) {
           const int of_best = __shfl_sync(kAll, group, best);
-          count(of_best);
+          add_to(of_best);
           gone = gone || (group == of_best && is_full(group));
         }
         left &= ~__ballot_sync(kAll, gone);
@@ -326,7 +340,7 @@ class Greedy {
     return rules_.max_per_group > 0 && memory_.of_group[group] >= rules_.max_per_group;
   }
   // One more of a group, by one warp.
-  __device__ void count(int group) const {
+  __device__ void add_to(int group) const {
     __syncwarp();
     if (lane_of_thread() == 0) ++memory_.of_group[group];
     __syncwarp();
@@ -404,17 +418,17 @@ class Greedy {
     items_ = next;
   }
 
-  // The same, sorted and in place of the items, which are at most kSorted.
+  // The same, sorted and in place of the items, which are at most kTaken.
   __device__ void load_sorted(Rank below) {
-    __shared__ Rank sorted[kSorted];
+    __shared__ Rank sorted[kTaken];
     const auto candidates = [&](auto&& f) {
       for (int i = thread(); i < listed_; i += kGreedyThreads)
         if (const Rank rank = memory_.listed[i]; rank < below) f(rank);
     };
-    items_ = collect(candidates, floor_, sorted, kSorted);
-    for (int i = items_ + thread(); i < kSorted; i += kGreedyThreads) sorted[i] = 0;
+    items_ = collect(candidates, floor_, sorted, kTaken);
+    for (int i = items_ + thread(); i < kTaken; i += kGreedyThreads) sorted[i] = 0;
     __syncthreads();
-    sort_descending(sorted, kSorted);
+    sort_descending(sorted, kTaken);
     for (int i = thread(); i < items_; i += kGreedyThreads) {
       Corners box{};
       const bool counts = source_.box(sorted[i], &box);
@@ -427,8 +441,6 @@ class Greedy {
 
   // The next portion: it joins the items where some of them may be left, that is where scores decay.
   __device__ void extend() {
-    const bool sorts = rules_.decay == 0;
-    const int least = sorts ? kLeastSorted : kPortion, most = sorts ? kSorted : kHeld;
     const Rank below = floor_;
     if (below <= listed_floor_) list(below);
     const auto candidates = [&](auto&& f) {
@@ -436,9 +448,10 @@ class Greedy {
         if (const Rank rank = memory_.listed[i]; rank < below) f(rank);
     };
     floor_ = listed_floor_;
-    if (listed_ > most)
-      if (const Rank bound = find_bound(candidates, least, most, histogram_); bound > floor_) floor_ = bound;
-    if (sorts)
+    if (listed_ > kTaken)
+      if (const Rank bound = find_bound(candidates, kLeastTaken, kTaken, histogram_); bound > floor_)
+        floor_ = bound;
+    if (rules_.decay == 0)
       load_sorted(below);
     else
       load(below);
