@@ -349,12 +349,8 @@ __device__ Tap tap(int i, int from, int to) {
           {kernel_at(first), kernel_at(first - 1), kernel_at(2 - first), kernel_at(3 - first)}};
 }
 
-// Rounded twice, as on the CPU.
-__device__ float fused(float a, float b, float c) {
-  return static_cast<float>(static_cast<double>(a) * static_cast<double>(b) + static_cast<double>(c));
-}
 __device__ float weighted(const float (&p)[kTaps], const float (&w)[kTaps]) {
-  return fused(p[0], w[0], p[1] * w[1]) + fused(p[2], w[2], p[3] * w[3]);
+  return __fmaf_rn(p[0], w[0], p[1] * w[1]) + __fmaf_rn(p[2], w[2], p[3] * w[3]);
 }
 
 // Four pixels of a row, `first` on, held inside it, as the 12 bytes of three words.

@@ -1,6 +1,8 @@
 // Masks of whole photos and their run lengths. Pixels are numbered down the columns, as runs are. A photo is
-// cut into strips of 32 columns, and these into segments of some rows. A lane walks down its column of a
-// segment: neighbouring lanes read neighbouring logits, and a lane blends those of a row of logits once.
+// cut into strips of 32 columns, and these into segments of some rows, a warp each. A lane walks down its
+// column of a segment, from one row of logits to the next: neighbouring lanes read neighbouring logits, a
+// lane blends those of a row once, and where both rows are clearly on one side of the threshold, so are the
+// pixels between.
 //
 //   count_changes  how often each segment differs from the pixel before, and where last; their sums for
 //   strips add_runs       one block adds up the strips write_runs     finds each segment's place in its strip
@@ -22,7 +24,7 @@ using namespace cuda;
 
 constexpr int kColumns = 32;       // of a strip
 constexpr int kLeastSegment = 64;  // rows
-constexpr int kMostSegment = 255;  // so that counts and rows are 8 bits
+constexpr int kMostSegment = 128;  // counts and rows are 8 bits
 constexpr int kMostSegments = 128;
 constexpr int kScanThreads = 1024;
 constexpr int kWarps = kBlock / 32;
@@ -49,7 +51,7 @@ struct Task {
   const GeometryRow* geometry;
   const int* live;
   const CudaParameters* parameters;
-  float threshold;  // unless the parameters say otherwise
+  float limit;  // for the op's threshold, unless the parameters say otherwise
   int map_height, map_width, bound;
   int strips, segments, segment;  // of a mask, at most; of a column; rows of a segment
   Changes* changes;               // [bound, strips, segments, kColumns]
@@ -81,10 +83,20 @@ struct Axis {
 
 __device__ float blend(float low, float high, float weight) { return low * (1 - weight) + high * weight; }
 
+// Sigmoids rise with their logits.
+float limit_of(float threshold) { return std::log(threshold / (1 - threshold)); }
+
+// What a warp knows of the rows of its segment, in shared memory.
+struct Rows {
+  int low;       // row of logits
+  float weight;  // of the next
+  int next;      // row of the segment that has another `low`, or its end; where `low` is first met
+};
+
 struct Mask {
   int height, width;  // of the photo
   const float* map;
-  int map_width;
+  int map_height, map_width;
   Axis x, y;
   float limit;
 
@@ -95,12 +107,12 @@ struct Mask {
       : height(static_cast<int>(g.height)),
         width(static_cast<int>(g.width)),
         map(logits),
+        map_height(task.map_height),
         map_width(task.map_width),
         x(task.map_width, width),
         y(task.map_height, height) {
     const float asked = task.parameters->mask_threshold;
-    const float threshold = isnan(asked) ? task.threshold : asked;
-    limit = log_rounded(threshold / (1 - threshold));  // sigmoids rise with their logits
+    limit = isnan(asked) ? task.limit : log_rounded(asked / (1 - asked));
   }
 
   __device__ int strips() const { return (width + kColumns - 1) / kColumns; }
@@ -114,10 +126,26 @@ struct Mask {
     return blend(across(column, row.low), across(column, row.high), row.weight) > limit;
   }
 
+  // The rows of a segment, by all lanes of a warp.
+  __device__ void prepare(int begin, int end, Rows* rows) const {
+    __syncwarp();
+    for (int i = lane_of_thread(); i < end - begin; i += 32) {
+      const Tap row = y(begin + i);
+      rows[i].low = row.low, rows[i].weight = row.weight;
+    }
+    __syncwarp();
+    for (int i = lane_of_thread(); i < end - begin; i += 32) {
+      int next = i + 1;
+      while (next < end - begin && rows[next].low == rows[i].low) ++next;
+      rows[i].next = next;
+    }
+    __syncwarp();
+  }
+
   // Calls change(row) for each pixel of rows [begin, end) of a column that differs from the one before it;
-  // outside the photo there is no mask.
+  // outside the photo there is no mask. `rows`: of prepare().
   template <class F>
-  __device__ void walk(int px, int begin, int end, F&& change) const {
+  __device__ void walk(int px, int begin, int end, const Rows* rows, F&& change) const {
     bool before = false;
     if (begin > 0)
       before = inside(px, begin - 1);
@@ -126,16 +154,26 @@ struct Mask {
     const Tap column = x(px);
     int held = -1;
     float low = 0, high = 0;
-    for (int py = begin; py < end; ++py) {
-      const Tap row = y(py);
-      if (row.low != held) {
-        low = row.low == held + 1 && held >= 0 ? high : across(column, row.low);
-        high = row.high == row.low ? low : across(column, row.high);
-        held = row.low;
-      }
-      const bool now = blend(low, high, row.weight) > limit;
-      if (now != before) change(py);
+    const auto turn = [&](bool now, int i) {
+      if (now != before) change(begin + i);
       before = now;
+    };
+    for (int i = 0; i < end - begin;) {
+      const int row = rows[i].low, next = rows[i].next;
+      low = held >= 0 && row == held + 1 ? high : across(column, row);
+      high = row + 1 < map_height ? across(column, row + 1) : low;
+      held = row;
+      // What a blend may round is less than this.
+      const float slack = 1e-6f * (fabsf(low) + fabsf(high));
+      const float least = fminf(low, high) - slack, most = fmaxf(low, high) + slack;
+      if (least > limit) {
+        turn(true, i);
+      } else if (most < limit) {
+        turn(false, i);
+      } else {
+        for (int k = i; k < next; ++k) turn(blend(low, high, rows[k].weight) > limit, k);
+      }
+      i = next;
     }
   }
 };
@@ -148,13 +186,16 @@ __global__ void __launch_bounds__(kBlock) count_changes(const __grid_constant__ 
   if (strip >= mask.strips()) return;
   __shared__ int runs;
   __shared__ unsigned last;
+  __shared__ Rows rows[kWarps][kMostSegment];
   if (threadIdx.x == 0) runs = 0, last = 0;
   __syncthreads();
   const int px = strip * kColumns + lane_of_thread();
   for (int s = warp_of_thread(); s < task.segments; s += kWarps) {
-    const int begin = s * task.segment, end = px < mask.width ? min(begin + task.segment, mask.height) : 0;
+    const int begin = s * task.segment, end = min(begin + task.segment, mask.height);
     int count = 0, latest = 0;
-    if (begin < end) mask.walk(px, begin, end, [&](int py) { ++count, latest = py; });
+    mask.prepare(begin, end, rows[warp_of_thread()]);
+    if (begin < end && px < mask.width)
+      mask.walk(px, begin, end, rows[warp_of_thread()], [&](int py) { ++count, latest = py; });
     task.changes_of(e, strip)[s * kColumns + lane_of_thread()] = {
         static_cast<std::uint8_t>(count), static_cast<std::uint8_t>(count > 0 ? latest - begin : 0)};
     if (count == 0) continue;
@@ -220,6 +261,7 @@ __global__ void __launch_bounds__(kScanThreads)
 __global__ void __launch_bounds__(kBlock) write_runs(const __grid_constant__ Task task, const int* ends,
                                                      unsigned* runs, const int* rows, int capacity) {
   extern __shared__ Summary places[];  // [segments, kColumns]: what comes before each segment
+  __shared__ Rows segment[kWarps][kMostSegment];
   const int strip = static_cast<int>(blockIdx.x), e = static_cast<int>(blockIdx.y);
   if (e >= task.count() || *rows > capacity) return;
   const Mask mask(task, e);
@@ -245,12 +287,15 @@ __global__ void __launch_bounds__(kBlock) write_runs(const __grid_constant__ Tas
   __syncthreads();
   unsigned* const mask_runs = runs + (e > 0 ? ends[e - 1] : 0);
   for (int s = warp_of_thread(); s < task.segments; s += kWarps) {
-    if (changes[s * kColumns + lane].count == 0) continue;
+    const bool any = changes[s * kColumns + lane].count > 0;
+    if (!__any_sync(kAll, any)) continue;
+    const int begin = s * task.segment, end = min(begin + task.segment, mask.height);
+    mask.prepare(begin, end, segment[warp_of_thread()]);
+    if (!any) continue;
     const Summary place = places[s * kColumns + lane];
     unsigned* run = mask_runs + place.runs;
     unsigned last = place.last;
-    const int begin = s * task.segment;
-    mask.walk(px, begin, min(begin + task.segment, mask.height), [&](int py) {
+    mask.walk(px, begin, end, segment[warp_of_thread()], [&](int py) {
       const unsigned at = static_cast<unsigned>(px) * height + static_cast<unsigned>(py);
       *run++ = at - last;
       last = at;
@@ -266,7 +311,7 @@ class ResizeMasksStep final : public CudaStep {
     task_.map_height = static_cast<int>(maps[1]);
     task_.map_width = static_cast<int>(maps[2]);
     task_.bound = static_cast<int>(p.input(1).dims[0]);
-    task_.threshold = p.op<ResizeMasks>().threshold;
+    task_.limit = limit_of(p.op<ResizeMasks>().threshold);
     task_.segment = std::max(kLeastSegment, (photos.max_height + kMostSegments - 1) / kMostSegments);
     require(task_.segment <= kMostSegment && task_.bound <= 65535,
             "{}: the GPU takes masks of up to {} rows, and up to 65535 of them", p.node().name,
