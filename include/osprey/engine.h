@@ -42,6 +42,24 @@ struct PassReport {
   std::size_t nodes_before = 0, nodes_after = 0;
 };
 
+// What an int8 build found of one layer's values. `limit`: of the integers, 0 where the values never came.
+struct Int8Layer {
+  std::string value, block;  // of the graph; the block of layers that it was judged with
+  std::string precision;     // "int8", "fp32"
+  float least = 0, largest = 0, limit = 0;
+  double saturated = 0;  // the share of values beyond the limit
+  double sqnr = 0;       // of rounding and saturating, in decibels
+};
+
+// What an int8 build did, and its detections beside those of fp32 on photos that calibration did not see.
+struct Int8Report {
+  std::vector<Int8Layer> layers;
+  std::vector<std::pair<std::string, double>> kept;  // blocks in fp32; the change of each alone in int8
+  std::vector<std::filesystem::path> photos;         // none: a cache was used without photos
+  std::vector<Detections> before, after;             // of each photo, in fp32 and in int8
+  double change = 0;                                 // 0: the same; 1: nothing alike
+};
+
 struct ImportReport {
   std::string family;                       // "detectron2"
   std::string description;                  // "GeneralizedRCNN R50-FPN, masks"
@@ -50,6 +68,7 @@ struct ImportReport {
   std::int64_t parameters = 0;              // numbers in them
   std::vector<PassReport> passes;           // of a build, in their order
   std::vector<std::string> remarks;         // what else a user should know of a build, one line each
+  std::optional<Int8Report> int8;           // of an int8 build
 };
 
 // Thresholds that can be set when building and changed for each run. Absent: the model's own.
@@ -92,6 +111,20 @@ struct CalibrationOptions {
   int batch = 8;  // photos between two writes of that file
 };
 
+// How much int8 may cost. Where a bound does not hold, the blocks of layers that change detections most stay
+// in fp32 until it does. Of the calibration photos up to 16, evenly spaced, are kept for that and for the
+// report: int8 is not calibrated on them.
+struct AccuracyOptions {
+  // Of int8's detections against fp32's: 1 - 2 * sum(min(score) * IoU) / sum(scores), over pairs of one class
+  // that overlap by half; 0: the same, 1: nothing alike.
+  std::optional<double> max_detection_change;
+  // Of AP (of boxes and masks) on those photos, at most 128, that are in the annotations, a COCO file.
+  std::optional<double> max_ap_drop;
+  std::filesystem::path annotations;
+  double search_seconds = 1800;  // after which more than one block at a time is kept
+  bool force = false;            // build even where hardly a detection of fp32's is left (a change above 0.5)
+};
+
 struct BuildOptions {
   std::string device = "cpu";  // "cpu", "cuda" or "cuda:N": which GPU is for tuning only, not for the engine
   Precision precision = Precision::kFp32;
@@ -101,7 +134,8 @@ struct BuildOptions {
   // of them are run, and a synthetic one always.
   std::vector<std::filesystem::path> calibration_photos;
   CalibrationOptions calibration;
-  int threads = 0;  // of calibration and of that check; 0: one for each core
+  AccuracyOptions accuracy;  // of int8
+  int threads = 0;           // of calibration and of that check; 0: one for each core
   Thresholds thresholds;
   std::vector<std::string> disabled_passes;  // for finding out which rewrite matters
   Progress progress;

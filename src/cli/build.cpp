@@ -4,6 +4,7 @@
 
 #include "cli/support/device_flags.h"
 #include "cli/support/inputs.h"
+#include "cli/support/int8_report.h"
 #include "cli/support/progress.h"
 #include "cli/support/source_flags.h"
 #include "cli/support/verb.h"
@@ -38,6 +39,29 @@ struct CalibrationFlags {
   }
 };
 
+struct AccuracyFlags {
+  AccuracyOptions values;
+  std::string report;
+
+  void declare(CLI::App& app) {
+    app.add_option("--max-detection-change", values.max_detection_change,
+                   "int8: keep blocks of layers in fp32 until detections change by no more than this against "
+                   "fp32's, on photos that it was not calibrated on; 0: not at all, 1: nothing alike");
+    app.add_option(
+        "--max-ap-drop", values.max_ap_drop,
+        "int8: keep blocks of layers in fp32 until AP falls by no more than this on the photos that "
+        "--calib-annotations names");
+    app.add_option("--calib-annotations", values.annotations, "int8: a COCO file of photos of --calib-input");
+    app.add_option("--search-seconds", values.search_seconds,
+                   "int8: after which blocks are kept by twos, fours, ...")
+        ->capture_default_str()
+        ->check(CLI::NonNegativeNumber);
+    app.add_flag("--force", values.force, "int8: build even if hardly a detection of fp32's is left");
+    app.add_option("--report", report,
+                   "int8: a folder for a table of layers and pictures of detections in fp32 and int8");
+  }
+};
+
 struct Options {
   SourceFlags source;
   ThresholdFlags thresholds;
@@ -45,6 +69,7 @@ struct Options {
   TuningFlags tuning;
   std::vector<std::string> disabled;
   CalibrationFlags calibration;
+  AccuracyFlags accuracy;
 };
 
 Precision parse_precision(const std::string& text) {
@@ -97,6 +122,7 @@ int build(const Options& o, const CommonOptions& common) {
                        .thresholds = o.thresholds.values,
                        .disabled_passes = o.disabled};
   options.calibration = o.calibration.values;
+  options.accuracy = o.accuracy.values;
   options.calibration.method = parse_method(o.calibration.method);
   if (!o.calibration.photos.empty())
     options.calibration_photos = spread(find_images(o.calibration.photos), o.calibration.count);
@@ -106,6 +132,8 @@ int build(const Options& o, const CommonOptions& common) {
     options.progress = [&](double fraction, const std::string& what) { bar.update(fraction, what); };
     report = build_engine(o.source.options(), options, o.output);
   }
+  if (report.int8 && !o.accuracy.report.empty())
+    write_int8_report(o.accuracy.report, *report.int8, Engine(o.output).labels());
   print_report(report, common.quiet, common.verbose);
   return 0;
 }
@@ -120,7 +148,7 @@ Verb build_verb() {
           "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml --device cuda --precision fp16 "
           "--calib-input photos/ -o m.osprey\n"
           "  osprey build model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml --precision int8 --calib-input "
-          "photos/ --calib-cache m.calib -o m.osprey\n"
+          "photos/ --calib-cache m.calib --max-detection-change 0.05 --report report -o m.osprey\n"
           "  osprey build model_final.pth --config config.yaml --set MODEL.ROI_HEADS.NUM_CLASSES=3 --labels "
           "names.txt -o m.osprey\n",
           [](CLI::App& app, const CommonOptions& common) {
@@ -137,6 +165,7 @@ Verb build_verb() {
                            "N or MIN,OPT,MAX: what tuning prepares for (N, OPT); every batch runs");
             o->tuning.declare(app);
             o->calibration.declare(app);
+            o->accuracy.declare(app);
             app.add_option("--disable-pass", o->disabled,
                            "Leave a rewrite out, by name (see `osprey ops --passes`)")
                 ->allow_extra_args(false);

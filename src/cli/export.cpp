@@ -29,10 +29,11 @@ int run_export(const Options& o, const CommonOptions& common) {
 }  // namespace
 
 Verb export_verb() {
-  return {"export", "Export a checkpoint or model to an ONNX file of standard ops",
+  return {"export", "Export a checkpoint, model or int8 engine to an ONNX file of standard ops",
           "  osprey export model.onnx --target onnxruntime -o detector.onnx\n"
           "  osprey export model_final.pkl --config mask_rcnn_R_50_FPN_3x.yaml --target onnxruntime -o "
-          "detector.onnx\n",
+          "detector.onnx\n"
+          "  osprey export int8.osprey --target onnxruntime -o quantised.onnx\n",
           [](CLI::App& app, const CommonOptions& common) {
             auto o = std::make_shared<Options>();
             o->source.declare(app);

@@ -3,9 +3,9 @@
 
 #include "arch/family/select.h"
 #include "core/error.h"
-#include "engine/calibration.h"
 #include "engine/devices.h"
 #include "engine/engine_file.h"
+#include "engine/int8.h"
 #include "engine/overflow.h"
 #include "engine/source.h"
 #include "engine/synthetic_photo.h"
@@ -135,19 +135,17 @@ OverflowReport check_overflow(Graph graph, const PassOptions& passes, const Buil
   });
 }
 
-// The graph that calibration runs: what the passes make of the model in fp32, with its own thresholds, so
-// that a cache outlives a change of them.
-Graph graph_to_calibrate(Graph graph, const PassOptions& passes) {
-  run_passes(graph, passes);
-  return graph;
-}
-
-// The scales of the layers that compute in integers.
-Quantization quantization(const Graph& imported, const PassOptions& passes, const BuildOptions& options,
-                          ImportReport& report) {
-  const Calibration calibration = calibrate(graph_to_calibrate(imported, passes), options);
-  report.remarks.insert(report.remarks.end(), calibration.remarks.begin(), calibration.remarks.end());
-  return quantization_of(calibration.found);
+// Calibration runs what the passes make of the model in fp32, with the model's own thresholds, so that a
+// cache outlives a change of them.
+void plan_int8_of(EngineData& engine, PassOptions& passes, const BuildOptions& options,
+                  ImportReport& report) {
+  Model wide = engine.model;
+  run_passes(wide.graph, passes);
+  Int8Plan plan = plan_int8(wide, options);
+  passes.quantization = std::move(plan.quantization);
+  report.int8 = std::move(plan.report);
+  report.remarks.insert(report.remarks.end(), plan.remarks.begin(), plan.remarks.end());
+  engine.model.metadata.merge(plan.metadata);
 }
 
 }  // namespace
@@ -163,8 +161,7 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
   PassOptions passes{.disabled = options.disabled_passes,
                      .precision = lowered_type(options.precision),
                      .exact_factors = exact_factors(device, options.precision)};
-  if (options.precision == Precision::kInt8)
-    passes.quantization = quantization(engine.model.graph, passes, options, report);
+  if (options.precision == Precision::kInt8) plan_int8_of(engine, passes, options, report);
   apply_thresholds(engine.model.graph, options.thresholds);
   if (options.precision == Precision::kFp16) {
     OverflowReport kept = check_overflow(engine.model.graph, passes, options);

@@ -97,7 +97,7 @@ PartialCalibration collect(const Graph& graph, const CalibrationKey& key, const 
 
 CalibrationCache limits_of(const Graph& graph, const PartialCalibration& collected,
                            CalibrationMethod method) {
-  CalibrationCache out{collected.key, {}};
+  CalibrationCache out{collected.key, {}, std::nullopt};
   for (const auto& [name, values] : collected.values) {
     CalibratedValue& v = out.values[name];
     if (values.count() == 0) continue;
@@ -107,8 +107,9 @@ CalibrationCache limits_of(const Graph& graph, const PartialCalibration& collect
           "on photos like those to come",
           name, values.least(), collected.key.photos.size() - collected.unreadable.size());
     const int levels = is_non_negative(graph, graph.find(name)) ? 255 : 127;
-    v = {values.least(), values.largest(), limit_of(values, method, levels), 0};
+    v = {values.least(), values.largest(), limit_of(values, method, levels), 0, 0};
     v.saturated = saturated_share(values, v.limit);
+    v.sqnr = signal_to_noise(values, v.limit, levels);
   }
   return out;
 }

@@ -57,6 +57,23 @@ CalibrationKey key_from(const Json& json) {
           json.at("photos").get<std::vector<std::string>>()};
 }
 
+Json to_json(const Int8Decision& decision) {
+  Json out = {{"bound", decision.bound}, {"kept", Json::array()}};
+  for (const Int8Decision::Kept& kept : decision.kept)
+    out["kept"].push_back({{"block", kept.block}, {"change", kept.change}});
+  out["photos"] = decision.photos;
+  out["change"] = decision.change;
+  if (decision.ap_drop) out["ap_drop"] = *decision.ap_drop;
+  return out;
+}
+
+Int8Decision decision_from(const Json& json) {
+  Int8Decision out{.bound = json.at("bound"), .photos = json.at("photos"), .change = json.at("change")};
+  for (const Json& kept : json.at("kept")) out.kept.push_back({kept.at("block"), kept.at("change")});
+  if (json.contains("ap_drop")) out.ap_drop = json["ap_drop"].get<double>();
+  return out;
+}
+
 // Reads a file of ours with `read`; whatever is wrong with it names the file.
 template <class Read>
 auto read_json(const std::filesystem::path& file, std::string_view format, Read read) {
@@ -158,21 +175,27 @@ std::string mismatch(const CalibrationKey& cached, const CalibrationKey& wanted)
 
 void write_cache(const std::filesystem::path& file, const CalibrationCache& cache) {
   Json json = to_json(cache.key, kFormat);
+  if (cache.decision) json["decision"] = to_json(*cache.decision);
   Json& values = json["values"] = Json::object();
   for (const auto& [name, v] : cache.values)
-    values[name] = {
-        {"least", v.least}, {"largest", v.largest}, {"limit", v.limit}, {"saturated", v.saturated}};
+    values[name] = {{"least", v.least},
+                    {"largest", v.largest},
+                    {"limit", v.limit},
+                    {"saturated", v.saturated},
+                    {"sqnr", v.sqnr}};
   write_file(file, json.dump(1) + "\n");
 }
 
 CalibrationCache read_cache(const std::filesystem::path& file) {
   return read_json(file, kFormat, [](const Json& json) {
-    CalibrationCache out{key_from(json), {}};
+    CalibrationCache out{key_from(json), {}, std::nullopt};
     for (const auto& [name, v] : json.at("values").items()) {
-      const CalibratedValue value{v.at("least"), v.at("largest"), v.at("limit"), v.at("saturated")};
+      const CalibratedValue value{v.at("least"), v.at("largest"), v.at("limit"), v.at("saturated"),
+                                  v.at("sqnr")};
       require(std::isfinite(value.limit) && value.limit >= 0, "the limit of {} is {}", name, value.limit);
       out.values[name] = value;
     }
+    if (json.contains("decision")) out.decision = decision_from(json["decision"]);
     return out;
   });
 }

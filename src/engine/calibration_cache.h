@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,11 +33,28 @@ struct CalibratedValue {
   float least = 0, largest = 0;
   float limit = 0;       // 0: the value never came
   double saturated = 0;  // the share of its values beyond the limit
+  double sqnr = 0;       // signal to noise of rounding and saturating, in decibels
+};
+
+// Which layers stay in floats, and what int8 then costs.
+struct Int8Decision {
+  std::string bound;  // that it was made for; empty: none
+  struct Kept {
+    std::string block;
+    double change = 0;  // of the detections, with this block alone in int8
+    bool operator==(const Kept&) const = default;
+  };
+  std::vector<Kept> kept;
+  std::size_t photos = 0;  // that int8 was compared with fp32 on
+  double change = 0;       // of the detections on them
+  std::optional<double> ap_drop;
+  bool operator==(const Int8Decision&) const = default;
 };
 
 struct CalibrationCache {
   CalibrationKey key;
   std::map<std::string, CalibratedValue> values;
+  std::optional<Int8Decision> decision;
 };
 
 void write_cache(const std::filesystem::path& file, const CalibrationCache& cache);

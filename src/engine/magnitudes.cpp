@@ -164,14 +164,29 @@ float limit_of(const Magnitudes& values, CalibrationMethod method, int levels) {
       return values.reach();
     case CalibrationMethod::kPercentile:
       return percentile(values);
-    case CalibrationMethod::kEntropy:
-      return best_limit(values, [&](std::size_t bins) { return divergence(values.bins(), bins, levels); });
+    case CalibrationMethod::kEntropy: {
+      // Zeros are exact in any scale, and after ReLU they would drown the rest.
+      std::vector<std::uint64_t> bins = values.bins();
+      bins[0] = bins[1];
+      return best_limit(values, [&](std::size_t used) { return divergence(bins, used, levels); });
+    }
     case CalibrationMethod::kMse:
       return best_limit(values, [&](std::size_t bins) {
         return squared_error(values, static_cast<double>(bins) * values.bin_width(), levels);
       });
   }
   fail(ErrorCode::kUsage, "there is no calibration method {}", static_cast<int>(method));
+}
+
+double signal_to_noise(const Magnitudes& values, float limit, int levels) {
+  constexpr double kMost = 200;
+  double signal = 0;
+  for (std::size_t i = 0; i < values.bins().size(); ++i) {
+    const double centre = (static_cast<double>(i) + 0.5) * values.bin_width();
+    signal += static_cast<double>(values.bins()[i]) * centre * centre;
+  }
+  const double noise = squared_error(values, double{limit}, levels);
+  return noise > 0 && signal > 0 ? std::min(10 * std::log10(signal / noise), kMost) : kMost;
 }
 
 double saturated_share(const Magnitudes& values, float limit) {

@@ -59,6 +59,10 @@ class Magnitudes {
 //   mse         the least mean squared error of rounding and saturating
 float limit_of(const Magnitudes& values, CalibrationMethod method, int levels);
 
+// The power of the values over that of the error when they are rounded to `levels` steps and saturate, in
+// decibels; at most 200, which stands for no error.
+double signal_to_noise(const Magnitudes& values, float limit, int levels);
+
 // The share of values beyond a limit.
 double saturated_share(const Magnitudes& values, float limit);
 

@@ -128,6 +128,14 @@ TEST(LimitOf, MseIsTheLeastError) {
   EXPECT_LT(chosen, 14);
 }
 
+// As after ReLU: the zeros say nothing about how far the others reach.
+TEST(LimitOf, EntropyDoesNotSeeZeros) {
+  Magnitudes plain = with_outlier(), zeros = with_outlier();
+  zeros.add(std::vector<float>(1000000, 0));
+  EXPECT_EQ(limit_of(zeros, CalibrationMethod::kEntropy, 255),
+            limit_of(plain, CalibrationMethod::kEntropy, 255));
+}
+
 TEST(LimitOf, EntropyCutsATailAndKeepsABlock) {
   const float cut = limit_of(with_outlier(), CalibrationMethod::kEntropy, 127);
   EXPECT_GT(cut, 2);
@@ -137,6 +145,17 @@ TEST(LimitOf, EntropyCutsATailAndKeepsABlock) {
   for (int i = 0; i < 100000; ++i) values.push_back(static_cast<float>(i) * 1e-4f);
   flat.add(values);
   EXPECT_NEAR(limit_of(flat, CalibrationMethod::kEntropy, 127), 10, 0.2);
+}
+
+// A step of s has an error of s^2 / 12 where values are spread evenly.
+TEST(SignalToNoise, IsThatOfRounding) {
+  Magnitudes flat;
+  std::vector<float> values;
+  for (int i = 0; i < 400000; ++i) values.push_back(static_cast<float>(i) * 1e-5f);
+  flat.add(values);
+  const double signal = 16.0 / 3, step = 4.0 / 127, noise = step * step / 12;
+  EXPECT_NEAR(signal_to_noise(flat, 4, 127), 10 * std::log10(signal / noise), 0.5);
+  EXPECT_LT(signal_to_noise(flat, 2, 127), 15);
 }
 
 }  // namespace

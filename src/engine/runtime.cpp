@@ -11,18 +11,22 @@ namespace osprey {
 
 std::shared_ptr<const LoadedEngine> LoadedEngine::open(const std::filesystem::path& file,
                                                        const EngineOptions& options) {
+  return of(read_engine(file), options, file.string());
+}
+
+std::shared_ptr<const LoadedEngine> LoadedEngine::of(EngineData data, const EngineOptions& options,
+                                                     const std::string& name) {
   std::shared_ptr<LoadedEngine> out(new LoadedEngine);
-  out->data_ = read_engine(file);
+  out->data_ = std::move(data);
   require(out->data_.device == "cpu" || out->data_.device == "cuda",
-          "{}: was built for '{}', a device that this Osprey does not know", file.string(),
-          out->data_.device);
+          "{}: was built for '{}', a device that this Osprey does not know", name, out->data_.device);
   out->device_ = parse_device(options.device.empty() ? out->data_.device : options.device);
   for (const Category& c : out->data_.model.categories) out->labels_.push_back(c.name);
   out->graph_ = std::make_shared<const Graph>(std::move(out->data_.model.graph));
-  for (const char* name : {"det_boxes", "det_rows", out->score_output()})
-    require(out->has_output(name), "{}: has no output '{}': it is no detector", file.string(), name);
+  for (const char* output : {"det_boxes", "det_rows", out->score_output()})
+    require(out->has_output(output), "{}: has no output '{}': it is no detector", name, output);
   out->executor_ = in_context(
-      file.string(), [&] { return make_executor(out->graph_, out->device_, out->data_.precision, options); });
+      name, [&] { return make_executor(out->graph_, out->device_, out->data_.precision, options); });
   return out;
 }
 

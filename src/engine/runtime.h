@@ -19,6 +19,9 @@ class LoadedEngine {
  public:
   static std::shared_ptr<const LoadedEngine> open(const std::filesystem::path& file,
                                                   const EngineOptions& options);
+  // One that no file holds; `name` stands in for the file in messages.
+  static std::shared_ptr<const LoadedEngine> of(EngineData data, const EngineOptions& options,
+                                                const std::string& name);
 
   const EngineData& data() const { return data_; }
   const Graph& graph() const { return *graph_; }

@@ -36,23 +36,36 @@ bool is_non_negative(Activation kind) {
   return kind == Activation::kRelu || kind == Activation::kRelu6 || kind == Activation::kSigmoid;
 }
 
-// A channel of zeros has the scale 1.
-std::vector<float> channel_scales(const Tensor& weight) {
+// What a layer's integers and scales are made of. The least of the scales of what it reads counts: layers may
+// share a weight.
+struct WeightSource {
+  std::function<Tensor()> weight, bias;  // without a bias: empty
+  float x_scale = 1;
+};
+
+// The largest of a channel is kLargestWeight. A channel that vanishes beside its bias has a larger scale: the
+// bias is to fit an i32 of steps x_scale * scale, as those who read exported layers have it.
+std::vector<float> channel_scales(const Tensor& weight, const WeightSource& source) {
+  constexpr float kLargestBias = 1 << 30;
   const auto values = weight.values<float>();
+  const Tensor bias = source.bias ? source.bias().to_f32() : Tensor();
   const auto channels = static_cast<std::size_t>(weight.dim(0));
   const std::size_t each = values.size() / channels;
-  std::vector<float> out(channels, 1);
+  std::vector<float> out(channels);
   for (std::size_t o = 0; o < channels; ++o) {
     float largest = 0;
     for (const float v : values.subspan(o * each, each)) largest = std::max(largest, std::abs(v));
-    if (largest > 0) out[o] = std::max(largest / kLargestWeight, std::numeric_limits<float>::min());
+    const float for_bias =
+        bias.empty() ? 0 : std::abs(bias.values<float>()[o]) / (source.x_scale * kLargestBias);
+    const float of_weights = largest > 0 ? largest / kLargestWeight : 1;
+    out[o] = std::max({of_weights, for_bias, std::numeric_limits<float>::min()});
   }
   return out;
 }
 
-Tensor integers(const Tensor& weight) {
-  const Tensor wide = weight.to_f32();
-  const std::vector<float> scales = channel_scales(wide);
+Tensor integers(const WeightSource& source) {
+  const Tensor wide = source.weight().to_f32();
+  const std::vector<float> scales = channel_scales(wide, source);
   const auto from = wide.values<float>();
   const std::size_t each = from.size() / scales.size();
   Tensor out = Tensor::zeros(DType::kI8, wide.shape());
@@ -63,9 +76,10 @@ Tensor integers(const Tensor& weight) {
   return out;
 }
 
-Tensor scale_tensor(const Tensor& weight) {
-  const std::vector<float> scales = channel_scales(weight.to_f32());
-  return Tensor::from<float>(std::span<const float>(scales), {weight.dim(0)});
+Tensor scale_tensor(const WeightSource& source) {
+  const Tensor wide = source.weight().to_f32();
+  const std::vector<float> scales = channel_scales(wide, source);
+  return Tensor::from<float>(std::span<const float>(scales), {wide.dim(0)});
 }
 
 StoredType stored_type(DType type) {
@@ -86,6 +100,11 @@ class Quantizer {
       if (const auto it = plan_.limits.find(graph_.value(id).name); it != plan_.limits.end())
         of.limit = std::max(of.limit, it->second);
       of.non_negative = of.non_negative && osprey::is_non_negative(graph_, id);
+    }
+    for (const Node& node : graph_.nodes()) {
+      if (!quantizes(node)) continue;
+      const auto [least, first] = least_x_scales_.try_emplace(node.inputs[1], scale(node.inputs[0]));
+      if (!first) least->second = std::min(least->second, scale(node.inputs[0]));
     }
     find_needs();
   }
@@ -182,29 +201,29 @@ class Quantizer {
       out.y_scale = scale(y);
       if (added != kNoValue) out.residual_scale = scale(added);
     }
-    const auto [weight, scales] = weights(node.inputs[1]);
-    std::vector<ValueId> inputs{integer(x), weight, scales,
-                                node.inputs.size() > 2 ? node.inputs[2] : kNoValue};
+    const ValueId bias = node.inputs.size() > 2 ? node.inputs[2] : kNoValue;
+    const auto [weight, scales] = weights(node.inputs[1], bias);
+    std::vector<ValueId> inputs{integer(x), weight, scales, bias};
     if (added != kNoValue) inputs.push_back(integers ? integer(added) : added);
     if (inputs.back() == kNoValue) inputs.pop_back();
     return {Op(out), node.name, std::move(inputs), node.outputs};
   }
 
-  // A weight's integers and scales, made once however many layers share it.
-  std::pair<ValueId, ValueId> weights(ValueId id) {
-    if (const auto done = weights_.find(id); done != weights_.end()) return done->second;
+  // A weight's integers and scales, made once however many layers share it with its bias.
+  std::pair<ValueId, ValueId> weights(ValueId id, ValueId bias) {
+    if (const auto done = weights_.find({id, bias}); done != weights_.end()) return done->second;
     const Value value = graph_.value(id);
+    const WeightSource source{graph_.weight(id)->load, bias == kNoValue ? nullptr : graph_.weight(bias)->load,
+                              least_x_scales_.at(id)};
+    const auto made = [&](Tensor (*make)(const WeightSource&)) -> std::function<Tensor()> {
+      if (!source.weight) return nullptr;  // of a graph from text
+      return [source, make] { return make(source); };
+    };
     const ValueId weight =
-        graph_.add_weight(value.name + "/i8", {DType::kI8, value.type.dims}, made_of(id, integers));
-    const ValueId scales = graph_.add_weight(value.name + "/scale", {DType::kF32, {value.type.dims[0]}},
-                                             made_of(id, scale_tensor));
-    return weights_[id] = {weight, scales};
-  }
-
-  std::function<Tensor()> made_of(ValueId weight, Tensor (*make)(const Tensor&)) const {
-    const auto load = graph_.weight(weight)->load;
-    if (!load) return nullptr;
-    return [load, make] { return make(load()); };
+        graph_.add_weight(value.name + "/i8", {DType::kI8, value.type.dims}, made(integers));
+    const ValueId scales =
+        graph_.add_weight(value.name + "/scale", {DType::kF32, {value.type.dims[0]}}, made(scale_tensor));
+    return weights_[{id, bias}] = {weight, scales};
   }
 
   // The value in 8 bits, quantised where it is first needed.
@@ -221,7 +240,8 @@ class Quantizer {
   std::map<ValueId, Class> classes_;
   std::vector<Need> needs_;
   std::map<ValueId, ValueId> integers_;
-  std::map<ValueId, std::pair<ValueId, ValueId>> weights_;
+  std::map<ValueId, float> least_x_scales_;  // of each weight
+  std::map<std::pair<ValueId, ValueId>, std::pair<ValueId, ValueId>> weights_;
 };
 
 }  // namespace

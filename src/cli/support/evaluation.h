@@ -8,15 +8,10 @@
 
 #include "cli/support/proposals.h"
 #include "engine/runtime.h"
+#include "eval/categories.h"
 #include "eval/coco_eval.h"
 
 namespace osprey {
-
-// The COCO category of each class of the engine: by name where all names are known to the annotations, or all
-// of theirs to the engine (its other classes, such as COCO's ids without pictures, keep their own ids); else
-// by position among their ids, as Detectron2 numbers its classes; an error where the counts differ.
-std::vector<std::int64_t> match_categories(const std::vector<Category>& classes,
-                                           const CocoAnnotations& truth);
 
 // For engines without classes: every annotation becomes one of this category, in the order in which COCO's
 // evaluator pools them.

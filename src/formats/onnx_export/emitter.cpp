@@ -44,6 +44,8 @@ std::string Emitter::constant(const std::vector<T>& values, Shape shape) {
 }
 template std::string Emitter::constant(const std::vector<float>&, Shape);
 template std::string Emitter::constant(const std::vector<std::int64_t>&, Shape);
+template std::string Emitter::constant(const std::vector<std::int8_t>&, Shape);
+template std::string Emitter::constant(const std::vector<std::uint8_t>&, Shape);
 
 const std::string& Emitter::name(ValueId id) const {
   const auto it = names_.find(id);

@@ -43,6 +43,11 @@ class Emitter {
     return constant(values, {static_cast<std::int64_t>(values.size())});
   }
 
+  std::string zero_point(DType type) {  // of i8 or u8
+    return type == DType::kI8 ? constant(std::vector<std::int8_t>{0}, {})
+                              : constant(std::vector<std::uint8_t>{0}, {});
+  }
+
   // The ONNX value that stands for one of the graph.
   const std::string& name(ValueId id) const;
   void bind(ValueId id, std::string name) { names_[id] = std::move(name); }

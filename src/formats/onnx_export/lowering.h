@@ -8,6 +8,7 @@
 
 #include "formats/onnx_export/emitter.h"
 #include "graph/box_rules.h"
+#include "graph/enums.h"
 
 namespace osprey {
 
@@ -17,6 +18,12 @@ using Lowering = void (*)(Emitter&, const Node&);
 Lowering find_lowering(std::string_view op);
 
 void lower_activate(Emitter& e, const Node& node);
+void lower_conv(Emitter& e, const Node& node);
+void lower_conv_transpose(Emitter& e, const Node& node);
+void lower_dequantize(Emitter& e, const Node& node);
+void lower_linear(Emitter& e, const Node& node);
+void lower_quantize(Emitter& e, const Node& node);
+void lower_quantized_conv(Emitter& e, const Node& node);
 void lower_scale(Emitter& e, const Node& node);
 void lower_scale_channels(Emitter& e, const Node& node);
 void lower_upsample(Emitter& e, const Node& node);
@@ -42,6 +49,10 @@ void lower_refine_boxes(Emitter& e, const Node& node);
 void lower_select_queries(Emitter& e, const Node& node);
 void lower_token_map(Emitter& e, const Node& node);
 void lower_tokens(Emitter& e, const Node& node);
+
+std::string emit_activation(Emitter& e, const std::string& x, Activation kind);
+// x with every pixel repeated `scale` times each way.
+std::string emit_repeat(Emitter& e, const std::string& x, int scale);
 
 // Boxes f32[M,4] moved by deltas f32[M,4], as ops/select_anchors.h says; max_log_scale 0: no limit.
 std::string emit_decode(Emitter& e, const std::string& boxes, const std::string& deltas,

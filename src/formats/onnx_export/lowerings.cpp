@@ -7,20 +7,26 @@
 namespace osprey {
 
 Lowering find_lowering(std::string_view op) {
-  static constexpr std::array<std::pair<std::string_view, Lowering>, 26> kTable{{
+  static constexpr std::array<std::pair<std::string_view, Lowering>, 32> kTable{{
       {"activate", lower_activate},
       {"attention", lower_attention},
       {"combine_rows", lower_combine_rows},
+      {"conv", lower_conv},
+      {"conv_transpose", lower_conv_transpose},
       {"decode_boxes", lower_decode_boxes},
       {"deformable_attention", lower_deformable_attention},
+      {"dequantize", lower_dequantize},
       {"detect_anchors", lower_detect_anchors},
       {"detect_queries", lower_detect_queries},
       {"gather_rows", lower_gather_rows},
       {"gelu", lower_gelu},
       {"layer_norm", lower_layer_norm},
+      {"linear", lower_linear},
       {"mask_boxes", lower_mask_boxes},
       {"mask_logits", lower_mask_logits},
       {"nms", lower_nms},
+      {"quantize", lower_quantize},
+      {"quantized_conv", lower_quantized_conv},
       {"refine_boxes", lower_refine_boxes},
       {"rescale_boxes", lower_rescale_boxes},
       {"roi_align", lower_roi_align},

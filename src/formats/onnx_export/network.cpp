@@ -8,6 +8,29 @@
 namespace osprey {
 namespace {
 
+Attributes resize_rule(Interpolation mode) {
+  const auto rule = [](const char* name, const char* coordinates) {
+    return Attributes{{"mode", std::string(name)},
+                      {"coordinate_transformation_mode", std::string(coordinates)}};
+  };
+  if (mode == Interpolation::kBilinear) return rule("linear", "half_pixel");
+  if (mode == Interpolation::kBilinearCorners) return rule("linear", "align_corners");
+  Attributes out = rule("nearest", "asymmetric");
+  out.push_back({"nearest_mode", std::string("floor")});
+  return out;
+}
+
+// What a weighted sum multiplies its maps by, as a vector.
+std::string emit_shares(Emitter& e, const Node& node, std::size_t maps, float epsilon) {
+  std::vector<std::string> weights;
+  for (std::size_t i = 0; i < maps; ++i) weights.push_back(e.add_axis(e.name(node.inputs[maps + i]), 0));
+  const std::string positive = e.op("Relu", {e.op("Concat", weights, {{"axis", std::int64_t{0}}})});
+  const std::string sum = e.op("Add", {e.op("ReduceSum", {positive}), e.number(epsilon)});
+  return e.op("Div", {positive, sum});
+}
+
+}  // namespace
+
 std::string emit_activation(Emitter& e, const std::string& x, Activation kind) {
   switch (kind) {
     case Activation::kNone:
@@ -24,34 +47,11 @@ std::string emit_activation(Emitter& e, const std::string& x, Activation kind) {
   return x;
 }
 
-Attributes resize_rule(Interpolation mode) {
-  const auto rule = [](const char* name, const char* coordinates) {
-    return Attributes{{"mode", std::string(name)},
-                      {"coordinate_transformation_mode", std::string(coordinates)}};
-  };
-  if (mode == Interpolation::kBilinear) return rule("linear", "half_pixel");
-  if (mode == Interpolation::kBilinearCorners) return rule("linear", "align_corners");
-  Attributes out = rule("nearest", "asymmetric");
-  out.push_back({"nearest_mode", std::string("floor")});
-  return out;
-}
-
 std::string emit_repeat(Emitter& e, const std::string& x, int scale) {
   if (scale == 1) return x;
   const auto s = static_cast<float>(scale);
   return e.op("Resize", {x, "", e.floats({1, 1, s, s})}, resize_rule(Interpolation::kNearest));
 }
-
-// What a weighted sum multiplies its maps by, as a vector.
-std::string emit_shares(Emitter& e, const Node& node, std::size_t maps, float epsilon) {
-  std::vector<std::string> weights;
-  for (std::size_t i = 0; i < maps; ++i) weights.push_back(e.add_axis(e.name(node.inputs[maps + i]), 0));
-  const std::string positive = e.op("Relu", {e.op("Concat", weights, {{"axis", std::int64_t{0}}})});
-  const std::string sum = e.op("Add", {e.op("ReduceSum", {positive}), e.number(epsilon)});
-  return e.op("Div", {positive, sum});
-}
-
-}  // namespace
 
 void lower_activate(Emitter& e, const Node& node) {
   e.bind(node.outputs[0], emit_activation(e, e.name(node.inputs[0]), node.op.as<Activate>()->kind));

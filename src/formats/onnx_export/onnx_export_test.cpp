@@ -204,18 +204,58 @@ TEST_F(OnnxExport, WhatIsNoDetectorIsRefusedAndNothingIsWritten) {
   EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
+// The text with a line before `sum`, which adds `added` in place of p2.
+std::string with_line(std::string text, const std::string& line, const std::string& added) {
+  text.insert(text.find("sum = add(up, p2)"), line);
+  return text.replace(text.find("add(up, p2)"), 11, "add(up, " + added + ")");
+}
+
 TEST_F(OnnxExport, AnOpWithoutASpellingIsNamed) {
-  std::string text = to_text(model_.graph);
-  const auto line = text.find("sum = add(up, p2)");
-  text.insert(line, "fused = conv(p2, score.weight, _, p2)\n");
-  text.replace(text.find("add(up, p2)"), 11, "add(up, fused)");
-  model_.graph = parse_graph(text);
+  model_.graph = parse_graph(with_line(to_text(model_.graph), "fused = cast(p2)\n", "fused"));
   try {
     exported();
-    ADD_FAILURE() << "a fused convolution was exported";
+    ADD_FAILURE() << "a cast was exported";
   } catch (const Error& e) {
-    EXPECT_THAT(e.what(), ::testing::HasSubstr("fused: conv cannot be exported"));
+    EXPECT_THAT(e.what(), ::testing::HasSubstr("fused: cast cannot be exported"));
   }
+}
+
+std::vector<std::string> types_of_layer(const onnx::ModelProto& model, const std::string& layer) {
+  std::vector<std::string> out;
+  for (const auto& node : model.graph().node())
+    if (node.name().starts_with(layer + "/")) out.push_back(node.op_type());
+  return out;
+}
+
+TEST_F(OnnxExport, WhatIsFusedIsWrittenOut) {
+  const std::string line = "fused = conv(p2, score.weight, _, p2) {activation='relu6'}\n";
+  model_.graph = parse_graph(with_line(to_text(model_.graph), line, "fused"));
+  EXPECT_THAT(types_of_layer(exported(), "fused"), ::testing::ElementsAre("Conv", "Add", "Clip"));
+}
+
+TEST_F(OnnxExport, IntegersAreQuantizedAndDequantizedAroundFloats) {
+  const std::string lines =
+      "weight w8: i8[2,2,1,1]\n"
+      "weight s8: f32[2] = 0.5 0.25\n";
+  std::string text = to_text(model_.graph);
+  text.insert(text.find("weight "), lines);
+  text = with_line(
+      text,
+      "q = quantize(p2) {scale=0.5}\n"
+      "r = quantized_conv(q, w8, s8, _, q) {to='u8', activation='relu', x_scale=0.5, y_scale=0.125, "
+      "residual_scale=0.5}\n"
+      "fused = dequantize(r) {scale=0.125}\n",
+      "fused");
+  model_.graph = parse_graph(text);
+  for (const Weight& w : model_.graph.weights())
+    if (model_.graph.value(w.value).name == "w8")
+      const_cast<Weight&>(w).load = [] { return Tensor::zeros(DType::kI8, {2, 2, 1, 1}); };
+  const onnx::ModelProto model = exported();
+  EXPECT_THAT(types_of_layer(model, "q"), ::testing::ElementsAre("QuantizeLinear"));
+  EXPECT_THAT(types_of_layer(model, "r"),
+              ::testing::ElementsAre("DequantizeLinear", "DequantizeLinear", "Conv", "DequantizeLinear",
+                                     "Add", "Relu", "QuantizeLinear"));
+  EXPECT_THAT(types_of_layer(model, "fused"), ::testing::ElementsAre("DequantizeLinear"));
 }
 
 }  // namespace

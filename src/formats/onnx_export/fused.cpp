@@ -1,0 +1,102 @@
+// Layers as an engine has them: what the passes have fused into them is written out again, and integers are
+// quantised and dequantised around layers of floats (Q/DQ), which ONNX Runtime and others fuse as they can.
+#include "formats/onnx_export/lowering.h"
+#include "ops/conv.h"
+#include "ops/conv_transpose.h"
+#include "ops/dequantize.h"
+#include "ops/linear.h"
+#include "ops/quantize.h"
+#include "ops/quantized_conv.h"
+
+namespace osprey {
+namespace {
+
+std::string input(const Emitter& e, const Node& node, std::size_t i) {
+  return i < node.inputs.size() && node.inputs[i] != kNoValue ? e.name(node.inputs[i]) : "";
+}
+
+std::vector<std::int64_t> wide(const std::vector<int>& list) { return {list.begin(), list.end()}; }
+
+// Of Conv and QuantizedConv.
+template <class T>
+Attributes window_attributes(const T& op) {
+  Attributes out{
+      {"strides", wide(op.stride)}, {"dilations", wide(op.dilation)}, {"group", std::int64_t{op.groups}}};
+  if (op.padding == Padding::kSame) {
+    out.push_back({"auto_pad", std::string("SAME_UPPER")});
+  } else {
+    out.push_back({"pads", wide(op.pads)});
+  }
+  return out;
+}
+
+std::string emit_quantized(Emitter& e, const std::string& x, float scale, DType type) {
+  return e.op("QuantizeLinear", {x, e.number(scale), e.zero_point(type)});
+}
+
+std::string emit_dequantized(Emitter& e, const std::string& x, float scale, DType type) {
+  return e.op("DequantizeLinear", {x, e.number(scale), e.zero_point(type)});
+}
+
+// Adds a residual, repeated `upsampling` times each way.
+std::string emit_residual(Emitter& e, const std::string& x, const std::string& residual, int upsampling) {
+  return e.op("Add", {x, emit_repeat(e, residual, upsampling)});
+}
+
+DType type_of(const Emitter& e, ValueId id) { return e.graph().value(id).type.dtype; }
+
+bool holds_integers(DType type) { return type == DType::kI8 || type == DType::kU8; }
+
+}  // namespace
+
+void lower_conv(Emitter& e, const Node& node) {
+  const Conv& op = *node.op.as<Conv>();
+  require(node.inputs.size() <= 4, "{}: conv cannot be exported with a normalisation inside", node.name);
+  std::string y =
+      e.op("Conv", {input(e, node, 0), input(e, node, 1), input(e, node, 2)}, window_attributes(op));
+  if (const std::string residual = input(e, node, 3); !residual.empty())
+    y = emit_residual(e, y, residual, op.residual_scale);
+  e.bind(node.outputs[0], emit_activation(e, y, op.activation));
+}
+
+void lower_conv_transpose(Emitter& e, const Node& node) {
+  const ConvTranspose& op = *node.op.as<ConvTranspose>();
+  const std::string y = e.op("ConvTranspose", {input(e, node, 0), input(e, node, 1), input(e, node, 2)},
+                             {{"strides", wide(op.stride)}, {"pads", wide(op.pads)}});
+  e.bind(node.outputs[0], emit_activation(e, y, op.activation));
+}
+
+void lower_linear(Emitter& e, const Node& node) {
+  const std::string y =
+      e.op("Gemm", {input(e, node, 0), input(e, node, 1), input(e, node, 2)}, {{"transB", std::int64_t{1}}});
+  e.bind(node.outputs[0], emit_activation(e, y, node.op.as<Linear>()->activation));
+}
+
+void lower_quantize(Emitter& e, const Node& node) {
+  const Quantize& op = *node.op.as<Quantize>();
+  e.bind(node.outputs[0], emit_quantized(e, e.name(node.inputs[0]), op.scale, dtype_of(op.to)));
+}
+
+void lower_dequantize(Emitter& e, const Node& node) {
+  const ValueId x = node.inputs[0];
+  e.bind(node.outputs[0], emit_dequantized(e, e.name(x), node.op.as<Dequantize>()->scale, type_of(e, x)));
+}
+
+void lower_quantized_conv(Emitter& e, const Node& node) {
+  const QuantizedConv& op = *node.op.as<QuantizedConv>();
+  const std::string x = emit_dequantized(e, input(e, node, 0), op.x_scale, type_of(e, node.inputs[0]));
+  // Zero points of all channels are 0, which is what their absence means.
+  const std::string weight =
+      e.op("DequantizeLinear", {input(e, node, 1), input(e, node, 2)}, {{"axis", std::int64_t{0}}});
+  std::string y = e.op("Conv", {x, weight, input(e, node, 3)}, window_attributes(op));
+  if (std::string residual = input(e, node, 4); !residual.empty()) {
+    const DType type = type_of(e, node.inputs[4]);
+    if (holds_integers(type)) residual = emit_dequantized(e, residual, op.residual_scale, type);
+    y = emit_residual(e, y, residual, op.residual_upsampling);
+  }
+  y = emit_activation(e, y, op.activation);
+  if (is_integer(op.to)) y = emit_quantized(e, y, op.y_scale, dtype_of(op.to));
+  e.bind(node.outputs[0], y);
+}
+
+}  // namespace osprey

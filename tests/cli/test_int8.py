@@ -1,0 +1,105 @@
+"""int8 as users build it: calibration, its cache, bounds, the report."""
+import json
+import os
+import shutil
+import tarfile
+import unittest
+from pathlib import Path
+
+from harness import BAD_INPUT, DEMO, SCENES, SOURCE, USAGE, CommandTest
+
+PKL, YAML = DEMO / "demo_mask_rcnn.pkl", DEMO / "demo_mask_rcnn.yaml"
+FIXTURES = Path(os.environ.get("OSPREY_FIXTURES", SOURCE.parent / "shared" / "fixtures"))
+SSD = FIXTURES / "tfod" / "real_ssd_mobilenet_v2_fpnlite_320"
+COCO = FIXTURES / "coco"
+
+
+class Int8(CommandTest):
+    def build(self, *options, name="m.osprey", expect=0):
+        return self.run_osprey("build", PKL, "--config", YAML, "--precision", "int8", *options, "-o", name, expect=expect)
+
+    def photos(self, count=3):
+        folder = self.folder / "photos"
+        folder.mkdir(exist_ok=True)
+        for scene in sorted(SCENES.glob("*.jpg"))[:count]:
+            shutil.copyfile(scene, folder / scene.name)
+        return folder
+
+    def test_two_calibrations_and_the_cache_give_the_same_bytes(self):
+        photos = self.photos()
+        for name in ("a", "b"):
+            self.build("--calib-input", photos, "--calib-cache", f"{name}.calib", name=f"{name}.osprey")
+        read = [(self.folder / name).read_bytes() for name in ("a.osprey", "b.osprey")]
+        self.assertEqual(*read)
+        self.assertEqual((self.folder / "a.calib").read_text(), (self.folder / "b.calib").read_text())
+        told = self.build("--calib-cache", "a.calib", name="c.osprey").err
+        self.assertIn("limits are those of a.calib", told)
+        self.assertEqual((self.folder / "c.osprey").read_bytes(), read[0])
+        self.assertEqual(sorted(p.name for p in self.folder.glob("*.partial")), [])
+        shown = self.run_osprey("inspect", "a.osprey").out
+        for words in ("in int8", "int8 calibration: percentile, 3 photos", "int8 layers: ", "int8 beside fp32: detections change by 0."):
+            self.assertIn(words, shown)
+
+    def test_it_detects_what_fp32_detects(self):
+        self.build("--calib-input", SCENES, name="m.osprey")
+        found = {}
+        for name, engine in (("fp32", self.engine()), ("int8", "m.osprey")):
+            out = self.run_osprey("eval", engine, "--images", SCENES, "--annotations", SCENES / "instances.json", "--json")
+            found[name] = out.json()["segm"]["stats"][0]
+        self.assertGreater(found["fp32"], 0.5)
+        self.assertGreater(found["int8"], found["fp32"] - 0.02, found)
+
+    def test_a_bound_keeps_blocks_in_fp32_and_is_remembered(self):
+        photos = self.photos(2)
+        options = ["--calib-input", photos, "--calib-cache", "m.calib", "--max-detection-change", "0.005"]
+        told = self.build(*options, "--report", "report").err
+        self.assertIn("int8 kept fp32: for detection change <= 0.005: ", told)
+        cache = json.loads((self.folder / "m.calib").read_text())
+        self.assertLessEqual(cache["decision"]["change"], 0.005)
+        kept = [k["block"] for k in cache["decision"]["kept"]]
+        self.assertTrue(kept)
+        changes = [k["change"] for k in cache["decision"]["kept"]]
+        self.assertEqual(changes, sorted(changes, reverse=True))
+        rows = [line.split("\t") for line in (self.folder / "report" / "layers.tsv").read_text().splitlines()]
+        self.assertEqual({row[1] for row in rows[1:] if row[2] == "fp32"}, set(kept))
+        self.assertEqual(len(list((self.folder / "report").glob("*.jpg"))), 2)
+        self.build("--calib-cache", "m.calib", "--max-detection-change", "0.005", name="again.osprey")
+        self.assertEqual((self.folder / "again.osprey").read_bytes(), (self.folder / "m.osprey").read_bytes())
+
+    def test_what_cannot_be_calibrated_is_refused(self):
+        photos = self.photos(1)
+        (self.folder / "bad").mkdir()
+        (self.folder / "bad" / "a.jpg").write_text("no picture")
+        for options, status, word in (([], USAGE, "--calib-input"),
+                                      (["--calib-input", "bad"], BAD_INPUT, "none of the 1 photos"),
+                                      (["--calib-input", photos, "--calib-method", "guess"], USAGE, "guess"),
+                                      (["--calib-input", photos, "--max-ap-drop", "0.1"], USAGE, "--calib-annotations"),
+                                      (["--calib-input", photos, "--max-detection-change", "2"], USAGE, "between 0 and 1"),
+                                      (["--calib-input", photos, "--device", "cuda"], USAGE, "quantized_conv")):
+            with self.subTest(word):
+                self.assertIn(word, self.build(*options, expect=status).err)
+        self.assertFalse((self.folder / "m.osprey").exists())
+
+    def test_a_cache_of_something_else_is_refused_with_the_reason(self):
+        self.build("--calib-input", self.photos(1), "--calib-cache", "m.calib")
+        self.assertIn("the method percentile instead of minmax",
+                      self.build("--calib-cache", "m.calib", "--calib-method", "minmax", expect=BAD_INPUT).err)
+        self.assertIn("other photos", self.build("--calib-input", self.photos(2), "--calib-cache", "m.calib", expect=BAD_INPUT).err)
+        self.assertIn("detection change", self.build("--calib-cache", "m.calib", "--max-detection-change", "0.1", expect=USAGE).err)
+
+
+@unittest.skipUnless(SSD.exists() and COCO.exists(), f"no fixtures at {FIXTURES}; set OSPREY_FIXTURES")
+class RealSsd(CommandTest):
+    def test_the_trained_ssd_keeps_its_ap(self):
+        with tarfile.open(SSD / "checkpoint.tar.xz") as archive:
+            archive.extractall(self.folder, filter="data") if hasattr(tarfile, "data_filter") else archive.extractall(self.folder)
+        source = next(self.folder.rglob("checkpoint")).parent
+        self.run_osprey("build", source, "--config", SSD / "pipeline.config", "--precision", "int8", "--calib-input",
+                        COCO / "train128" / "images", "-o", "m.osprey")
+        out = self.run_osprey("eval", "m.osprey", "--images", COCO / "val64" / "images", "--annotations",
+                              COCO / "val64" / "instances.json", "--json")
+        self.assertGreaterEqual(out.json()["bbox"]["stats"][0], 0.294)
+
+
+if __name__ == "__main__":
+    unittest.main()
