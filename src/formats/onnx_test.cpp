@@ -48,6 +48,10 @@ u = upsample(p) : f32[N,2,16*h,16*w]
 u4 = upsample(p) {mode='bilinear', scale=4} : f32[N,2,32*h,32*w]
 sum = add(u, r) : f32[N,2,16*h,16*w]
 six = activate(sum) {kind='relu6'} : f32[N,2,16*h,16*w]
+levels8 = quantize(six) {scale=0.5} : i8[N,2,16*h,16*w]
+kernel8 = quantize(score.weight) {scale=0.03125} : i8[2,2,1,1]
+sum8 = quantized_conv(levels8, kernel8, norm.scale, conv.bias, levels8) {activation='relu', to='u8', x_scale=0.5, y_scale=0.25, residual_scale=0.5} : u8[N,2,16*h,16*w]
+real8 = dequantize(sum8) {scale=0.25} : f32[N,2,16*h,16*w]
 padded = conv(six, depthwise.weight) {stride=[2, 2], padding='same', groups=2} : f32[N,2,8*h,8*w]
 largest = max_pool(six) {padding='same'} : f32[N,2,8*h,8*w]
 mean_same = average_pool(six) {padding='same'} : f32[N,2,8*h,8*w]
@@ -112,6 +116,7 @@ output det_boxes
 output mask_runs
 output keypoints
 output sized
+output real8
 output ends
 output around
 output whole
