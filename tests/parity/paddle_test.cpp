@@ -43,8 +43,8 @@ bool precedes_selection(const std::string& name) {
          name.starts_with("transformer.") || name == "enc_logits";
 }
 
-// Behind the backbone its rounding, amplified by random weights, comes to up to 3.4 % (NVIDIA H200): those
-// stages are told, and not held.
+// fp16's rounding, amplified by random weights, comes to up to 3.4 % behind the backbone (NVIDIA H200): those
+// stages leave their bound, which is printed, and are held to twice of it.
 bool is_held_in_fp16(const std::string& name) {
   return name.starts_with("input.") || name.starts_with("backbone.") || name.starts_with("neck.input_proj");
 }
@@ -122,10 +122,13 @@ void PaddleDetection::expect_stage(const std::string& name, const Tensor& got) c
   }
   std::printf("  %-32s %.1e, %.1e of the largest magnitude (bound %.1e + 1e-4 x)\n", name.c_str(), worst,
               worst / golden.magnitude(), atol);
-  if (is_fp16())
-    EXPECT_TRUE(!is_held_in_fp16(name) || worst <= kFp16Map * golden.magnitude()) << name;
-  else
+  if (is_fp16()) {
+    const double bound = kFp16Map * golden.magnitude();
+    if (worst > bound) std::printf("    OUT OF ITS BOUND in fp16 (docs/roadmap.md)\n");
+    EXPECT_LE(worst, is_held_in_fp16(name) ? bound : 2 * bound) << name;
+  } else {
     EXPECT_TRUE(within) << name << ": " << worst << " apart";
+  }
 }
 
 void PaddleDetection::expect_selection(const Tensor& rows) const {
