@@ -90,7 +90,7 @@ checked() {
 }
 memcheck() { checked memcheck "${1:-*-CudaConv.*:CudaConvTranspose.*:CudaLinear.*:*CudaExecutor*:*Jpeg.*:Tuner.*:CudaSchedule.*}"; }
 racecheck() {
-  local races='*ConvGroup.*:*DecodeKeypoints.*:*Nms.*:*Image.*:*PasteMasks.*:*RescaleBoxes.*:*RoiAlign.*:*Select*.*:*StemConv.*'
+  local races='*Attention.*:*ConvGroup.*:*DecodeKeypoints.*:*DetectQueries.*:*MaskBoxes.*:*MaskLogits.*:*Nms.*:*Image.*:*PasteMasks.*:*RescaleBoxes.*:*ResizeMasks.*:*RoiAlign.*:*Select*.*:*StemConv.*'
   races+=':*DetectAnchors.*:*Attention.*:*LayerNorm.*:*DetectQueries.*:*SelectQueries.*'
   checked racecheck "${1:-$races}"
 }
