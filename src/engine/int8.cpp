@@ -129,7 +129,7 @@ class Planner {
       out_.metadata["int8 kept fp32"] =
           fmt::format("for {}: {}", decision.bound, kept.empty() ? "nothing" : kept);
     if (decision.photos > 0) out_.metadata["int8 beside fp32"] = verdict(decision);
-    for (const auto& [key, value] : out_.metadata) out_.remarks.push_back(key + ": " + value);
+    for (const auto& [key, value] : out_.metadata) out_.remarks.push_back(fmt::format("{}: {}", key, value));
   }
 
   static std::string verdict(const Int8Decision& decision) {
