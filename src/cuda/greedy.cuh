@@ -22,12 +22,11 @@ namespace osprey::cuda {
 
 inline constexpr int kGreedyThreads = 1024, kGreedyWarps = kGreedyThreads / 32;
 inline constexpr int kHeldEach = 4, kHeld = kHeldEach * kGreedyThreads;  // candidates of a portion at most
-inline constexpr int kPortion = 3072;                   // that a list has at least, if there are as many
-inline constexpr int kTaken = 1024, kLeastTaken = 768;  // candidates taken into it at a time, and at least
+inline constexpr int kPortion = 3072;  // that a list has at least, if there are as many
+inline constexpr int kTaken = 1024;    // candidates that the first portion takes at most
 inline constexpr int kSettled = 128, kSettledWords = kSettled / 32;  // sorted candidates settled together
-static_assert(kTaken <= kGreedyThreads);
-inline constexpr int kListed = 16384;  // of a list at most
-inline constexpr int kCounted = 256;   // groups that are counted in shared memory
+inline constexpr int kListed = 16384;                                // of a list at most
+inline constexpr int kCounted = 256;  // groups that are counted in shared memory
 
 // What a run asks for.
 struct GreedyRules {
@@ -230,10 +229,17 @@ class Greedy {
     bool complete;                             // nothing else can be kept
   };
 
-  // Of items in the order of their ranks, at most one a thread.
+  // Of items in the order of their ranks.
   __device__ bool keep_sorted(int& found) {
+    for (int first = 0; first < items_; first += kGreedyThreads)
+      if (!keep_of_each_thread(first, found)) return false;
+    return floor_ != 0;
+  }
+
+  // The same of one item a thread. False: nothing else can be kept.
+  __device__ bool keep_of_each_thread(int first, int& found) {
     __shared__ Batch batch;
-    const int item = thread();
+    const int item = first + thread();
     bool live = item < items_ && memory_.ranks[item] != 0;
     const Corners box = live ? memory_.boxes[item] : Corners{};
     const int group = live ? memory_.groups[item] : 0;
@@ -243,7 +249,7 @@ class Greedy {
       compared = kept_;
       int all = 0;
       const int place = block_exclusive_sum(live, &all);
-      if (all == 0) return floor_ != 0;
+      if (all == 0) return true;
       if (live && place < kSettled) {
         batch.items[place] = item;
         live = false;
@@ -418,17 +424,18 @@ class Greedy {
     items_ = next;
   }
 
-  // The same, sorted and in place of the items, which are at most kTaken.
+  // The same, sorted and in place of the items.
   __device__ void load_sorted(Rank below) {
-    __shared__ Rank sorted[kTaken];
+    __shared__ Rank sorted[kHeld];
     const auto candidates = [&](auto&& f) {
       for (int i = thread(); i < listed_; i += kGreedyThreads)
         if (const Rank rank = memory_.listed[i]; rank < below) f(rank);
     };
-    items_ = collect(candidates, floor_, sorted, kTaken);
-    for (int i = items_ + thread(); i < kTaken; i += kGreedyThreads) sorted[i] = 0;
+    items_ = collect(candidates, floor_, sorted, kHeld);
+    const int size = items_ <= kTaken ? kTaken : kHeld;
+    for (int i = items_ + thread(); i < size; i += kGreedyThreads) sorted[i] = 0;
     __syncthreads();
-    sort_descending(sorted, kTaken);
+    sort_descending(sorted, size);
     for (int i = thread(); i < items_; i += kGreedyThreads) {
       Corners box{};
       const bool counts = source_.box(sorted[i], &box);
@@ -448,8 +455,10 @@ class Greedy {
         if (const Rank rank = memory_.listed[i]; rank < below) f(rank);
     };
     floor_ = listed_floor_;
-    if (listed_ > kTaken)
-      if (const Rank bound = find_bound(candidates, kLeastTaken, kTaken, histogram_); bound > floor_)
+    // The first portion is often the last; whoever needs more, needs many. Where scores decay it grows.
+    const int most = rules_.decay == 0 && below != ~Rank{0} ? kHeld : kTaken;
+    if (listed_ > most)
+      if (const Rank bound = find_bound(candidates, most / 4 * 3, most, histogram_); bound > floor_)
         floor_ = bound;
     if (rules_.decay == 0)
       load_sorted(below);

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kWarps = kBlock / 32, kSliceChannels = 64, kShares = kBlock / kSliceChannels;
 constexpr int kUnderWay = 4;  // packs that a thread has loads under way for
+constexpr int kEarly = 12;    // weights of a gate that a thread reads before it knows the hidden layer
 constexpr std::int64_t kMostShared = 48 << 10, kMostRepeated = 1 << 15;
 
 template <class T>
@@ -30,7 +31,12 @@ __device__ void squeeze_rows(const Layers<T>& layers, const float* means, int fi
   constexpr int kTogether = 4;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int base = first; base < layers.hidden; base += kTogether * step) {
-    float sums[kTogether] = {};
+    float sums[kTogether] = {}, bias[kTogether];
+#pragma unroll
+    for (int r = 0; r < kTogether; ++r) {
+      const int row = base + r * step;
+      bias[r] = row < layers.hidden ? layers.squeeze_bias[row] : 0;
+    }
 #pragma unroll 2
     for (int c = lane * N; c < layers.channels; c += 32 * N) {
       const auto mean = *reinterpret_cast<const Pack<float, N>*>(means + c);
@@ -49,8 +55,7 @@ __device__ void squeeze_rows(const Layers<T>& layers, const float* means, int fi
       const int row = base + r * step;
 #pragma unroll
       for (int other = 16; other > 0; other /= 2) sums[r] += __shfl_xor_sync(0xffffffffu, sums[r], other);
-      if (row < layers.hidden && lane == 0)
-        store(row, activate(layers.activation, sums[r] + layers.squeeze_bias[row]));
+      if (row < layers.hidden && lane == 0) store(row, activate(layers.activation, sums[r] + bias[r]));
     }
   }
 }
@@ -104,6 +109,17 @@ __global__ void __launch_bounds__(kBlock) excite(Layers<T> layers, const float* 
       if (i + u * kBlock < all) v[u] = *reinterpret_cast<const Pack<T, N>*>(x + place(i + u * kBlock));
   };
   read();
+  const int mine = static_cast<int>(threadIdx.x) % kSliceChannels,
+            share = static_cast<int>(threadIdx.x) / kSliceChannels;
+  const auto weight = [&](int h) {
+    return layers.expand[static_cast<std::int64_t>(h) * layers.channels + first + mine];
+  };
+  T early[kEarly];
+#pragma unroll
+  for (int e = 0; e < kEarly; ++e)
+    early[e] =
+        mine < channels && share + e * kShares < layers.hidden ? weight(share + e * kShares) : narrow<T>(0);
+  const float bias = mine < channels ? layers.expand_bias[first + mine] : 0;
   if (given) {
     copy_floats(hidden, given + static_cast<std::int64_t>(n) * layers.hidden, layers.hidden);
   } else {
@@ -113,20 +129,21 @@ __global__ void __launch_bounds__(kBlock) excite(Layers<T> layers, const float* 
                        [&](int row, float value) { hidden[row] = value; });
   }
   __syncthreads();
-  const int mine = static_cast<int>(threadIdx.x) % kSliceChannels,
-            share = static_cast<int>(threadIdx.x) / kSliceChannels;
   float sum = 0;
+#pragma unroll
+  for (int e = 0; e < kEarly; ++e)
+    if (const int h = share + e * kShares; h < layers.hidden)
+      sum = __fmaf_rn(widen(early[e]), hidden[h], sum);
   if (mine < channels)
 #pragma unroll 8
-    for (int h = share; h < layers.hidden; h += kShares)
-      sum = __fmaf_rn(widen(layers.expand[static_cast<std::int64_t>(h) * layers.channels + first + mine]),
-                      hidden[h], sum);
+    for (int h = share + kEarly * kShares; h < layers.hidden; h += kShares)
+      sum = __fmaf_rn(widen(weight(h)), hidden[h], sum);
   sums[share][mine] = sum;
   __syncthreads();
   if (share == 0 && mine < channels) {
 #pragma unroll
     for (int s = 1; s < kShares; ++s) sum += sums[s][mine];
-    gates[mine] = sigmoid(sum + layers.expand_bias[first + mine]);
+    gates[mine] = sigmoid(sum + bias);
   }
   __syncthreads();
   while (i < all) {
