@@ -79,7 +79,7 @@ class PaddleDetection : public testing::TestWithParam<PaddleCase> {
   using Overrides = std::vector<std::pair<std::string, std::string>>;
   // `source`: what of the case is imported; empty: its checkpoint. `config`: likewise, its own.
   fs::path build(const Overrides& overrides = {}, std::string source = {}, std::string config = {}) const {
-    const fs::path engine = scratch_.path() / "model.osprey";
+    fs::path engine = scratch_.path() / "model.osprey";
     if (source.empty()) source = case_.at("checkpoint_files").at(0);
     if (config.empty()) config = (folder() / case_.at("config").get<std::string>()).string();
     build_engine({.source = scratch_.path() / source, .config = config, .overrides = overrides},
