@@ -4,6 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
+case $what in
+  all | format | tidy) ;;
+  *) sed -n '2,3s/^# *//p' "$0" >&2; exit 2 ;;
+esac
 
 if [[ $what != tidy ]]; then
   git ls-files '*.h' '*.cpp' | xargs clang-format --dry-run -Werror
