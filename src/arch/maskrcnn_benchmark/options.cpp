@@ -163,7 +163,7 @@ PhotoInput input_options(const Config& config, int multiple, int height, int wid
 }
 
 std::vector<int> rpn_strides(const Config& config) {
-  const auto out = strides(config, "MODEL.RPN.ANCHOR_STRIDE");
+  auto out = strides(config, "MODEL.RPN.ANCHOR_STRIDE");
   if (!config.flag("MODEL.RPN.USE_FPN") && out.size() != 1)
     config.refuse("MODEL.RPN.ANCHOR_STRIDE", "without MODEL.RPN.USE_FPN there is one stride");
   return out;
