@@ -36,7 +36,7 @@ struct Job {
   const int* rows;
   int bound, images;
   float iou;
-  int max_detections, offset_limit;
+  int max_detections, offset_limit, max_per_group;
   bool last_stage, inclusive;
   const CudaParameters* parameters;
   int tiles;  // of 32 candidates, an image
@@ -321,6 +321,29 @@ __device__ void settle_rest(const Settling& s, int count) {
   }
 }
 
+// Takes from the kept those that max_per_group better ones of their group are kept beside. They suppress none
+// but worse ones of that group, which go as well. By all threads; `gone` is used anew.
+__device__ void limit_groups(const Job& job, Rows rows, unsigned* kept, unsigned* gone) {
+  const int tiles = (rows.size() + 31) / 32;
+  for (int t = static_cast<int>(threadIdx.x); t < tiles; t += kFinishThreads) gone[t] = 0;
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < rows.size(); i += kFinishThreads) {
+    if (!(kept[i / 32] >> i % 32 & 1)) continue;
+    const int group = job.groups[rows.begin + i];
+    const Rank mine = rank_of(job.scores[rows.begin + i], static_cast<unsigned>(i));
+    int better = 0;
+    for (int t = 0; t < tiles; ++t)
+      for (unsigned word = kept[t]; word != 0; word &= word - 1) {
+        const int other = 32 * t + __ffs(static_cast<int>(word)) - 1, row = rows.begin + other;
+        better += job.groups[row] == group && rank_of(job.scores[row], static_cast<unsigned>(other)) > mine;
+      }
+    if (better >= job.max_per_group) atomicOr(gone + i / 32, 1u << i % 32);
+  }
+  __syncthreads();
+  for (int t = static_cast<int>(threadIdx.x); t < tiles; t += kFinishThreads) kept[t] &= ~gone[t];
+  __syncthreads();
+}
+
 // The best of the candidates that compare() left, sorted; returns how many.
 __device__ int best_by_bits(const Job& job, int image, Rows rows, Rank* sorted, int* histogram) {
   __shared__ unsigned kept[kMostTiles], gone[kMostTiles];
@@ -337,6 +360,7 @@ __device__ int best_by_bits(const Job& job, int image, Rows rows, Rank* sorted, 
   __syncthreads();
   settle_first(s);
   settle_rest(s, rows.size());
+  if (job.max_per_group > 0) limit_groups(job, rows, kept, gone);
   const auto candidates = [&](auto&& f) {
     for (int i = static_cast<int>(threadIdx.x); i < rows.size(); i += kFinishThreads)
       if (kept[i / 32] >> i % 32 & 1)
@@ -378,6 +402,11 @@ __device__ int best_by_turns(const Job& job, Rows rows, Rank* batch, int* histog
       __syncthreads();
       if (!alive[i]) continue;
       const auto better = static_cast<int>(index_of(batch[i]));
+      if (job.max_per_group > 0) {
+        int same = 0;
+        for (int k = me; k < kept; k += kFinishThreads) same += job.groups[out[k]] == job.groups[better];
+        if (block_sum(same) >= job.max_per_group) continue;
+      }
       if (me == i) out[kept] = better;
       ++kept;
       if (me <= i || !lives) continue;
@@ -481,6 +510,7 @@ class NmsStep final : public CudaStep {
                 .iou = op_.iou,
                 .max_detections = op_.max_detections,
                 .offset_limit = op_.offset_limit,
+                .max_per_group = op_.max_per_group,
                 .last_stage = op_.stage == 2,
                 .inclusive = op_.inclusive,
                 .parameters = run->parameters(),
@@ -666,11 +696,11 @@ CudaKernel nms_cuda() {
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
             const auto& op = p.op<Nms>();
-            const bool multiclass = op.max_per_group > 0 || op.clip != KeptClip::kNone || op.group_first;
-            if (!multiclass) return std::make_unique<NmsStep>(p);
-            require(!op.inclusive,
-                    "{}: boxes that hold their last pixel go with no rule of TensorFlow's on the GPU",
+            const bool clips = op.clip != KeptClip::kNone || op.group_first;
+            require(!op.inclusive || !clips,
+                    "{}: boxes that hold their last pixel go with no clip of TensorFlow's on the GPU",
                     p.node().name);
+            if (!clips && (op.inclusive || op.max_per_group == 0)) return std::make_unique<NmsStep>(p);
             return std::make_unique<MulticlassStep>(p);
           },
           .selects_rows = true};

@@ -196,5 +196,22 @@ TEST(CudaNms, InclusiveBoxes) {
                    0, {.nms_iou = 0.0f});
 }
 
+// Of maskrcnn-benchmark's pyramids: so many proposals of a level, before the best of all.
+TEST(CudaNms, InclusiveBoxesOfLimitedGroups) {
+  SKIP_WITHOUT_GPU();
+  for (const auto& per_image : std::vector<std::vector<int>>{{0}, {1}, {400}, {5, 0, 700}})
+    for (const int limit : {1, 7, 50})
+      for (const float iou : {0.0f, 0.7f})
+        expect_as_on_cpu(random_candidates(per_image, 5, 7),
+                         {.iou = iou,
+                          .max_detections = 120,
+                          .offset_limit = 0,
+                          .max_per_group = limit,
+                          .stage = 1,
+                          .inclusive = true},
+                         static_cast<std::int64_t>(per_image.size()),
+                         fmt::format("{} candidates, iou {}, {} a group", per_image[0], iou, limit));
+}
+
 }  // namespace
 }  // namespace osprey
