@@ -196,7 +196,9 @@ void proposal_network(Net& net, const Building& b, const Features& levels) {
     if (b.config.flag(key))
       b.config.refuse(key, "a network of proposals alone (MODEL.RPN_ONLY) has no heads");
   const Proposals found = proposals(net, b, levels, true);
-  photo_outputs(net, {found.boxes, found.scores, kNoValue}, {}, b.input.geometry, /*clip=*/false);
+  // Probabilities, where other frameworks' proposals have logits: scores as any detector's.
+  photo_outputs(net, {found.boxes, net.stage("det_scores", found.scores), kNoValue}, {}, b.input.geometry,
+                /*clip=*/false);
 }
 
 enum class Kind : std::uint8_t { kRcnn, kRetinaNet, kProposals };

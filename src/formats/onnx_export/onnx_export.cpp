@@ -47,7 +47,8 @@ Ends find_ends(const Graph& graph) {
   const ValueId given = graph.find("proposal_boxes");
   const bool proposals = given != kNoValue && graph.is_output(given);
   out.boxes = proposals ? given : graph.find("det_boxes_net");
-  out.scores = graph.find(proposals ? "proposal_logits" : "det_scores");
+  const bool logits = proposals && graph.find("proposal_logits") != kNoValue;
+  out.scores = graph.find(logits ? "proposal_logits" : "det_scores");
   out.classes = graph.find("det_classes");
   require(out.normalize && out.resize && out.boxes != kNoValue && out.scores != kNoValue &&
               (proposals || out.classes != kNoValue),
