@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(kGreedyThreads) finish(const __grid_constant__
                           .decay = job.decay,
                           .most = wanted == -1 ? job.max_detections : min(max(wanted, 0), job.max_detections),
                           .max_per_group = job.max_per_class,
-                          .one_group = job.agnostic,
+                          .one_group = job.agnostic || job.classes == 1,
                           .clip = job.clip,
                           .height = g.clip_height,
                           .width = g.clip_width};

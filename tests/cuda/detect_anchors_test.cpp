@@ -92,6 +92,25 @@ TEST(CudaDetectAnchors, GoesOnBelowTheFirstPortion) {
   }
 }
 
+// TensorFlow's region proposals are of one class, but not agnostic: nothing else counts once that class has
+// its boxes, even where fewer are left of them since some are empty when clipped.
+TEST(CudaDetectAnchors, ProposalsOfOneClass) {
+  SKIP_WITHOUT_GPU();
+  DetectAnchors op = kRpnCase;
+  op.agnostic = false;
+  std::uint32_t seed = 600;
+  for (const int most : {1, 40, 300})
+    for (const float iou : {0.02f, 0.3f, 0.7f}) {
+      op.iou = iou, op.max_per_class = op.max_detections = most;
+      expect_as_on_cpu(random_case(op, {{40, 40}}, ++seed), fmt::format("iou {}, {} boxes", iou, most));
+      // Of a wide map the right part is beyond both images.
+      DetectAnchors unclipped = op;
+      unclipped.clip_anchors = false;
+      expect_as_on_cpu(random_case(unclipped, {{20, 80}}, ++seed),
+                       fmt::format("empty ones, iou {}, {} boxes", iou, most));
+    }
+}
+
 // More candidates of one score than a list holds.
 TEST(CudaDetectAnchors, EqualScores) {
   SKIP_WITHOUT_GPU();
