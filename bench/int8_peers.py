@@ -9,12 +9,11 @@ int8 is calibrated on the photos of --photos (shared/fixtures/coco/train128). Ac
 import argparse
 import os
 import pathlib
-import statistics
 import sys
 
 import measure
 from model_files import FIXTURES, WORK
-from tensorflow_peers import AROUND, Milliseconds, Osprey, cut_heads, network_extents, unpack
+from network_peers import AROUND, Osprey, build, cut_heads, export, network_extents, rows_of, start_peers, unpack
 
 # A case with its checkpoint, or a file; its config, where it is not found beside it; and a photo.
 MODELS = {
@@ -26,17 +25,11 @@ MODELS = {
 }
 
 
-def build(source, config, precision, photos, target):
-    command = [measure.program("osprey"), "build", source, "--precision", precision, "-o", target, "--quiet"]
-    command += ["--config", config] if config else []
-    command += ["--calib-input", photos, "--calib-cache", target.with_suffix(".calib"), "--force"] if precision == "int8" else []
-    measure.run_once(command)
+def build_engine(source, config, precision, photos, target):
+    options = ["--precision", precision, *(["--config", config] if config else [])]
+    options += ["--calib-input", photos, "--calib-cache", target.with_suffix(".calib"), "--force"] if precision == "int8" else []
+    build(source, target, options)
     return target
-
-
-def rows_of(title, part, figures, base):
-    return [[f"{title}: {part}, {name}", f"{statistics.median(ms):.1f}", f"{min(ms):.1f}",
-             f"{measure.median_of_ratios(ms, base):.2f} x"] for name, ms in figures.items()]
 
 
 def time_model(title, args):
@@ -45,17 +38,15 @@ def time_model(title, args):
     name, photo = pathlib.Path(source).stem, FIXTURES / photo
     if source.is_dir() and config:
         source = next(source.glob("model_final.*"))
-    engines = {p: build(source, config, p, args.photos, WORK / f"{name}-{p}.osprey") for p in ("fp32", "int8")}
+    engines = {p: build_engine(source, config, p, args.photos, WORK / f"{name}-{p}.osprey") for p in ("fp32", "int8")}
     ours = {p: Osprey(engine, photo, args.threads) for p, engine in engines.items()}
     workers = {f"osprey {p}": o for p, o in ours.items()}
     peers = {}
     if not config:  # a network of one size, whose heads are convolutions
         onnx, heads = WORK / f"{name}-int8.onnx", WORK / f"{name}-int8-heads.onnx"
-        measure.run_once([measure.program("osprey"), "export", engines["int8"], "--target", "onnxruntime", "-o", onnx, "--quiet"])
+        export(engines["int8"], onnx)
         cut_heads(onnx, heads)
-        peer = [sys.executable, pathlib.Path(__file__).with_name("tensorflow_peers.py"), "--threads", args.threads, "--extents",
-                network_extents(engines["int8"]), "--file", heads, "--worker"]
-        peers = {f"{p} int8": Milliseconds([*peer, p], args.threads) for p in ("openvino", "onnxruntime")}
+        peers = {f"{n} int8": p for n, p in start_peers(heads, network_extents(engines["int8"]), args.threads).items()}
     figures = measure.take_turns({**workers, **peers}, args.rounds)
     for peer in peers.values():
         peer.worker.close()

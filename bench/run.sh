@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures Osprey against its peers from PyPI, in a throw-away environment under build/, and writes a report.
-#   bench/run.sh                        every part: dense whole open eval tensorflow int8
+#   bench/run.sh                        every part: dense whole open eval tensorflow paddle int8
 #   bench/run.sh dense --rounds 5       one part, with its script's own options (--help lists them)
 #   bench/run.sh --record               and keep the reports in bench/results
 # OSPREY_BENCH_VENV names an environment that already has bench/requirements.txt.
@@ -8,8 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 parts=()
-while [[ "${1:-}" =~ ^(dense|whole|open|import|eval|tensorflow|int8)$ ]]; do parts+=("${1/import/open}"); shift; done
-((${#parts[@]})) || parts=(dense whole open eval tensorflow int8)
+while [[ "${1:-}" =~ ^(dense|whole|open|import|eval|tensorflow|paddle|int8)$ ]]; do parts+=("${1/import/open}"); shift; done
+((${#parts[@]})) || parts=(dense whole open eval tensorflow paddle int8)
 # import and open are one script.
 mapfile -t parts < <(printf '%s\n' "${parts[@]}" | awk '!seen[$0]++')
 
@@ -34,6 +34,7 @@ for part in "${parts[@]}"; do
     whole) script=(bench/whole_peers.py "$@") ;;
     open) script=(bench/open_import.py "$@") ;;
     tensorflow) script=(bench/tensorflow_peers.py "$@") ;;
+    paddle) script=(bench/paddle_peers.py "$@") ;;
     int8) script=(bench/int8_peers.py "$@") ;;
     eval) script=(bench/coco_eval.py --program build/release/bench/bench_coco_eval)
       [[ ${#parts[@]} == 1 && "${1:-}" != --record ]] && script+=("$@") ;;
