@@ -200,11 +200,11 @@ RoiPooler pooler_options(const Config& config, const std::string& head) {
 
 BoxHead box_head_options(const Config& config) {
   expect_text(config, "MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead");
-  const BoxHead out{.convs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_CONV", kMaxLayers),
-                    .conv_width = config.at_least(1, "MODEL.ROI_BOX_HEAD.CONV_DIM"),
-                    .batch_norm = batch_norm_option(config, "MODEL.ROI_BOX_HEAD.NORM"),
-                    .fcs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_FC", kMaxLayers),
-                    .fc_width = config.at_least(1, "MODEL.ROI_BOX_HEAD.FC_DIM")};
+  BoxHead out{.convs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_CONV", kMaxLayers),
+              .conv_width = config.at_least(1, "MODEL.ROI_BOX_HEAD.CONV_DIM"),
+              .batch_norm = batch_norm_option(config, "MODEL.ROI_BOX_HEAD.NORM"),
+              .fcs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_FC", kMaxLayers),
+              .fc_width = config.at_least(1, "MODEL.ROI_BOX_HEAD.FC_DIM")};
   if (out.convs + out.fcs == 0)
     config.refuse("MODEL.ROI_BOX_HEAD.NUM_FC", "a box head without layers is not");
   return out;
