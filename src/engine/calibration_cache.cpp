@@ -77,7 +77,7 @@ Int8Decision decision_from(const Json& json) {
 // Reads a file of ours with `read`; whatever is wrong with it names the file.
 template <class Read>
 auto read_json(const std::filesystem::path& file, std::string_view format, Read read) {
-  constexpr std::size_t kLimit = std::size_t{256} << 20;
+  constexpr std::size_t kLimit = std::size_t{64} << 20;
   return in_context(file.string(), [&] {
     try {
       const Json json = Json::parse(read_text(file, kLimit));
@@ -218,6 +218,10 @@ PartialCalibration read_partial(const std::filesystem::path& file) {
     PartialCalibration out{key_from(json), json.at("done"), json.at("unreadable"), {}};
     require(out.photos <= out.key.photos.size(), "{} photos are done of {}", out.photos,
             out.key.photos.size());
+    // A histogram may take a thousand times the room of its text.
+    constexpr std::size_t kMostValues = 10000;
+    require(json.at("values").size() <= kMostValues, "{} values are more than {}", json["values"].size(),
+            kMostValues);
     for (const auto& [name, v] : json.at("values").items())
       out.values[name] =
           Magnitudes::from({v.at("least"), v.at("largest"), v.at("exponent"), unpacked(v.at("bins"))});
