@@ -122,15 +122,16 @@ void fold_batch_norm(Graph& graph, const PassOptions& options) {
     if (fresh) {
       const Value weight_value = graph.value(conv.inputs[1]);
       const TensorType channels{DType::kF32, {weight_value.type.dims[0]}};
+      std::vector<ValueId>& inputs = folded->second.inputs;
       const auto add = [&](const std::string& name, const TensorType& type, Load made) {
-        folded->second.inputs.push_back(graph.add_weight(name, type, std::move(made)));
+        inputs.push_back(graph.add_weight(name, type, std::move(made)));
       };
       if (in_conv) {
-        folded->second.inputs = {conv.inputs[1]};
+        inputs = {conv.inputs[1]};
         add(conv.name + ".centre", channels, [bias, norm] { return centre(bias, norm); });
-        folded->second.inputs.push_back(kNoValue);  // no residual
+        inputs.push_back(kNoValue);  // no residual
         add(conv.name + ".factor", channels, [norm] { return factor_tensor(norm); });
-        folded->second.inputs.push_back(norm_node.inputs[2]);
+        inputs.push_back(norm_node.inputs[2]);
       } else {
         add(weight_value.name + "/folded", weight_value.type,
             [weight, norm] { return scaled_weight(weight, norm); });
