@@ -1,6 +1,7 @@
 #include "formats/onnx_ops.h"
 
 #include <algorithm>
+#include <array>
 
 #include "formats/source.h"
 #include "graph/op_table.h"
@@ -8,8 +9,15 @@
 namespace osprey {
 namespace {
 
-// A flag of ours that means nothing in fp32 and that ONNX has no word for travels in the node's doc_string.
-constexpr std::string_view kKeptFlag = "f32_out", kKeptText = "osprey: f32_out";
+// Flags of ours that say how to round, and that ONNX has no word for, travel in the node's doc_string. No op
+// has two of them.
+constexpr std::array<std::string_view, 2> kKeptFlags{"f32_out", "exact_factor"};
+
+std::string kept_text(std::string_view flag) { return fmt::format("osprey: {}", flag); }
+
+bool is_kept(std::string_view name) {
+  return std::find(kKeptFlags.begin(), kKeptFlags.end(), name) != kKeptFlags.end();
+}
 
 using Ints = std::vector<std::int64_t>;
 
@@ -89,7 +97,7 @@ bool fits(const OnnxSpelling& row, const Node& node) {
   if (row.op == "conv" && node.inputs.size() > 3) return false;
   const Attributes defaults = defaults_of(node.op.info());
   const auto is_free = [&](const Attribute& a) {
-    return a.name == kKeptFlag || a.name == row.scale ||
+    return is_kept(a.name) || a.name == row.scale ||
            std::any_of(row.renamed.begin(), row.renamed.end(),
                        [&](const auto& r) { return r.ours == a.name; });
   };
@@ -142,7 +150,9 @@ ReadNode read_standard(const OnnxSpelling& row, const onnx::NodeProto& node,
             printable(a.name()));
     ours.push_back({std::string(renamed->ours), value_of(a, find(defaults, renamed->ours))});
   }
-  if (node.doc_string() == kKeptText) ours.push_back({std::string(kKeptFlag), true});
+  for (const std::string_view flag : kKeptFlags)
+    if (node.doc_string() == kept_text(flag) && find(defaults, flag))
+      ours.push_back({std::string(flag), true});
   if (!row.scale.empty()) {
     require(node.input_size() == 3 && node.input(1).empty(), "{} needs x and its scales", row.onnx);
     ours.push_back({std::string(row.scale), scale_of(node.input(2))});
@@ -225,8 +235,9 @@ SpeltNode spell(const Node& node) {
   out.proto.set_op_type(std::string(row->onnx));
   for (const auto& r : row->renamed) set_attribute(out.proto, r.onnx, *find(attributes, r.ours));
   for (const Attribute& a : row->fixed) set_attribute(out.proto, a.name, a.value);
-  if (const AttributeValue* kept = find(attributes, kKeptFlag); kept && std::get<bool>(*kept))
-    out.proto.set_doc_string(std::string(kKeptText));
+  for (const std::string_view flag : kKeptFlags)
+    if (const AttributeValue* kept = find(attributes, flag); kept && std::get<bool>(*kept))
+      out.proto.set_doc_string(kept_text(flag));
   if (!row->scale.empty()) out.scale = std::get<std::int64_t>(*find(attributes, row->scale));
   return out;
 }

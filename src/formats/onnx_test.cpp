@@ -39,7 +39,7 @@ weight share.b: f32[] = 1.5
 resized, geometry = resize_image(photos, sizes) {shortest=256, longest=384, bgr=true} @input.resize : u8[N,rh,rw,3], f32[N,6]
 image = normalize_image(resized, geometry) {mean=[1.0, 2.0, 3.5], multiple=32} : f32[N,3,32*h,32*w]
 c = conv(image, conv.weight, conv.bias) {stride=[2, 2], pads=[1, 1, 1, 1]} @layer.conv : f32[N,2,16*h,16*w]
-n = batch_norm(c, norm.scale, conv.bias, norm.mean, norm.scale) {epsilon=0.001} : f32[N,2,16*h,16*w]
+n = batch_norm(c, norm.scale, conv.bias, norm.mean, norm.scale) {epsilon=0.001, exact_factor=true} : f32[N,2,16*h,16*w]
 r = activate(n) : f32[N,2,16*h,16*w]
 sigmoid = activate(r) {kind='sigmoid'} : f32[N,2,16*h,16*w]
 swish = activate(sigmoid) {kind='swish'} : f32[N,2,16*h,16*w]

@@ -22,11 +22,13 @@ weight score.weight: f32[2,2,1,1] = 1.0 2.0 3.0 4.0
 weight delta.weight: f32[4,2,1,1] = 1.0 2.0 3.0 4.0 5.0 6.0 7.0 8.0
 weight class.weight: f32[3,2] = 1.0 2.0 3.0 4.0 5.0 6.0
 weight mask.weight: f32[2,2,1,1] = 1.0 2.0 3.0 4.0
+weight norm: f32[2] = 1.0 2.0
 weight share.a: f32[] = 0.5
 weight share.b: f32[] = 1.5
 resized, geometry = resize_image(photos, sizes) {bgr=true}
 image = normalize_image(resized, geometry) {multiple=32}
-p2 = conv(image, conv.weight) {stride=[4, 4]}
+c2 = conv(image, conv.weight) {stride=[4, 4]}
+p2 = batch_norm(c2, norm, norm, norm, norm) {exact_factor=true}
 p3 = max_pool(p2) {kernel=[1, 1]}
 up = upsample(p3)
 sum = add(up, p2)
