@@ -3,12 +3,12 @@
 // and blocks write the runs, each from one change to the next, of the same chunks, which they find a second
 // time.
 #include <cfloat>
-#include <climits>
 #include <cmath>
 
 #include "cuda/block.cuh"
 #include "cuda/boxes.cuh"
 #include "cuda/kernel.h"
+#include "cuda/mask_runs.cuh"
 #include "cuda/numbers.cuh"
 #include "ops/paste_masks.h"
 
@@ -326,19 +326,7 @@ __global__ void __launch_bounds__(kScanThreads) add_runs(Task task, Summary* sum
       last_runs[e] = static_cast<unsigned>(mask.height) * static_cast<unsigned>(mask.width) - before.last;
     }
   }
-  __syncthreads();
-  std::int64_t total = 0;
-  for (int begin = 0; begin < count; begin += kScanThreads) {
-    const int e = begin + static_cast<int>(threadIdx.x);
-    const int own = e < count ? ends[e] : 0;
-    int sum;
-    const std::int64_t end = total + block_exclusive_sum(own, &sum) + own;
-    total += sum;
-    if (e >= count) continue;
-    ends[e] = static_cast<int>(end);
-    if (end <= capacity) runs[end - 1] = last_runs[e];
-  }
-  if (threadIdx.x == 0) *rows = static_cast<int>(min(total, std::int64_t{INT_MAX}));
+  close_masks(count, ends, last_runs, runs, rows, capacity);
 }
 
 // A thread a word of a column, in the order of the runs: each finds its place by a sum over the block, and

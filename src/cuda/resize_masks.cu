@@ -4,16 +4,15 @@
 // lane blends those of a row once, and where both rows are clearly on one side of the threshold, so are the
 // pixels between.
 //
-//   count_changes  how often each segment differs from the pixel before, and where last; their sums for
-//   strips add_runs       one block adds up the strips write_runs     finds each segment's place in its strip
-//   by a scan, and walks again down those that have any
-//                  change
-#include <climits>
+// In three steps: count_changes counts how often each segment differs from the pixel before, and where last, and
+// sums these for the strips; add_runs, one block, adds up the strips; and write_runs finds each segment's place in
+// its strip by a scan, and walks again down the segments that have any change.
 #include <cmath>
 
 #include "cuda/block.cuh"
 #include "cuda/boxes.cuh"
 #include "cuda/kernel.h"
+#include "cuda/mask_runs.cuh"
 #include "cuda/numbers.cuh"
 #include "ops/resize_masks.h"
 
@@ -243,19 +242,7 @@ __global__ void __launch_bounds__(kScanThreads)
       last_runs[e] = static_cast<unsigned>(mask.height) * static_cast<unsigned>(mask.width) - before.last;
     }
   }
-  __syncthreads();
-  std::int64_t total = 0;
-  for (int begin = 0; begin < count; begin += kScanThreads) {
-    const int e = begin + static_cast<int>(threadIdx.x);
-    const int own = e < count ? ends[e] : 0;
-    int sum;
-    const std::int64_t end = total + block_exclusive_sum(own, &sum) + own;
-    total += sum;
-    if (e >= count) continue;
-    ends[e] = static_cast<int>(end);
-    if (end <= capacity) runs[end - 1] = last_runs[e];
-  }
-  if (threadIdx.x == 0) *rows = static_cast<int>(min(total, std::int64_t{INT_MAX}));
+  close_masks(count, ends, last_runs, runs, rows, capacity);
 }
 
 __global__ void __launch_bounds__(kBlock) write_runs(const __grid_constant__ Task task, const int* ends,
