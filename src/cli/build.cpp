@@ -45,12 +45,13 @@ struct AccuracyFlags {
 
   void declare(CLI::App& app) {
     app.add_option("--max-detection-change", values.max_detection_change,
-                   "int8: keep blocks of layers in fp32 until detections change by no more than this against "
+                   "int8: keep blocks of layers in fp32 (on cuda in fp16) until detections change by no more "
+                   "than this against "
                    "fp32's, on photos that it was not calibrated on; 0: not at all, 1: nothing alike");
-    app.add_option(
-        "--max-ap-drop", values.max_ap_drop,
-        "int8: keep blocks of layers in fp32 until AP falls by no more than this on the photos that "
-        "--calib-annotations names");
+    app.add_option("--max-ap-drop", values.max_ap_drop,
+                   "int8: keep blocks of layers in fp32 (on cuda in fp16) until AP falls by no more than "
+                   "this on the photos that "
+                   "--calib-annotations names");
     app.add_option("--calib-annotations", values.annotations, "int8: a COCO file of photos of --calib-input");
     app.add_option("--search-seconds", values.search_seconds,
                    "int8: after which blocks are kept by twos, fours, ...")
@@ -158,8 +159,7 @@ Verb build_verb() {
             app.add_option("-o,--output", o->output, "The engine file to write")->required();
             app.add_option("--device", o->device, "cpu | cuda | cuda:N; a build for cuda needs no GPU")
                 ->capture_default_str();
-            app.add_option("--precision", o->precision,
-                           "fp32 | bf16; on the CPU also int8, on cuda tf32 | fp16")
+            app.add_option("--precision", o->precision, "fp32 | bf16 | int8; on cuda also tf32 | fp16")
                 ->capture_default_str();
             app.add_option("--batch", o->batch,
                            "N or MIN,OPT,MAX: what tuning prepares for (N, OPT); every batch runs");

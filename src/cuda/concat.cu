@@ -1,6 +1,7 @@
 // One launch for up to kMaps maps: a pack of the result looks up the map that it comes from.
 #include <algorithm>
 
+#include "cuda/integers.cuh"
 #include "cuda/packs.cuh"
 #include "ops/concat.h"
 
@@ -58,7 +59,7 @@ void launch(CudaRun& run, std::size_t inputs) {
 }
 
 void concat(CudaRun& run, std::size_t inputs) {
-  with_float_type(run.out(0).dtype, [&](auto zero) {
+  with_stored_type(run.out(0).dtype, [&](auto zero) {
     using T = decltype(zero);
     constexpr int kMost = 16 / static_cast<int>(sizeof(T));
     bool packed = true;
@@ -72,7 +73,7 @@ void concat(CudaRun& run, std::size_t inputs) {
 
 CudaKernel concat_cuda() {
   return {.op = &kOpInfo<Concat>,
-          .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
+          .dtypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kU8},
           .prepare = [](CudaPrepare& p) {
             return cuda_step([inputs = p.node().inputs.size()](CudaRun& run) { concat(run, inputs); });
           }};

@@ -4,8 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cuda/kernel.h"
-#include "cuda/numbers.cuh"
+#include "cuda/integers.cuh"
 #include "ops/max_pool.h"
 
 namespace osprey {
@@ -20,12 +19,26 @@ struct alignas(sizeof(T) * kLanes) Lanes {
   static __device__ Lanes least() {
     Lanes out;
 #pragma unroll
-    for (int k = 0; k < kLanes; ++k) out.v[k] = narrow<T>(-INFINITY);
+    for (int k = 0; k < kLanes; ++k) {
+      if constexpr (sizeof(T) == 1)
+        out.v[k] = std::numeric_limits<T>::min();
+      else
+        out.v[k] = narrow<T>(-INFINITY);
+    }
     return out;
   }
   // NaN gives way to numbers.
   __device__ void raise(const Lanes& other) {
-    if constexpr (sizeof(T) == 2 && kLanes % 2 == 0) {
+    if constexpr (sizeof(T) == 1 && kLanes % 4 == 0) {
+      auto* const to = reinterpret_cast<unsigned*>(v);
+      const auto* const from = reinterpret_cast<const unsigned*>(other.v);
+#pragma unroll
+      for (int k = 0; k < kLanes / 4; ++k)
+        to[k] = std::is_signed_v<T> ? __vmaxs4(to[k], from[k]) : __vmaxu4(to[k], from[k]);
+    } else if constexpr (sizeof(T) == 1) {
+#pragma unroll
+      for (int k = 0; k < kLanes; ++k) v[k] = max(v[k], other.v[k]);
+    } else if constexpr (sizeof(T) == 2 && kLanes % 2 == 0) {
       using Pair = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
       auto* const to = reinterpret_cast<Pair*>(v);
       const auto* const from = reinterpret_cast<const Pair*>(other.v);
@@ -129,10 +142,10 @@ void launch(const MaxPool& op, CudaRun& run) {
 
 CudaKernel max_pool_cuda() {
   return {.op = &kOpInfo<MaxPool>,
-          .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
+          .dtypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kU8},
           .prepare = [](CudaPrepare& p) {
             return cuda_step([op = p.op<MaxPool>()](CudaRun& run) {
-              with_float_type(run.in(0).dtype, [&](auto zero) {
+              with_stored_type(run.in(0).dtype, [&](auto zero) {
                 using T = decltype(zero);
                 constexpr int kLanes = 16 / static_cast<int>(sizeof(T));
                 run.in(0).dims[1] % kLanes == 0 ? launch<T, kLanes>(op, run) : launch<T, 1>(op, run);

@@ -10,6 +10,8 @@
 #include "backends/network_size.h"
 #include "core/parallel.h"
 #include "cuda/nvtx.h"
+#include "ops/normalize_image.h"
+#include "ops/resize_image.h"
 
 namespace osprey {
 namespace {
@@ -20,8 +22,19 @@ constexpr std::size_t kStagedAtOnce = std::size_t{4} << 20;  // bytes; less is n
 
 using Clock = std::chrono::steady_clock;
 
-bool is_map(const CudaValue& v) {
-  return v.dims.size() == 4 && (v.dtype == DType::kF32 || v.dtype == DType::kF16 || v.dtype == DType::kBF16);
+// Photos that were resized, or given as if they were: channels last in C order already.
+bool is_image(const Graph& graph, ValueId id) {
+  return std::any_of(graph.nodes().begin(), graph.nodes().end(), [&](const Node& node) {
+    return (node.op.as<ResizeImage>() && node.outputs[0] == id) ||
+           (node.op.as<NormalizeImage>() && node.inputs[0] == id);
+  });
+}
+
+// Floats, and the integers of layers.
+bool is_map(const Graph& graph, const CudaPlaced& v) {
+  const auto types = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kU8};
+  return v.value.dims.size() == 4 && std::ranges::find(types, v.value.dtype) != types.end() &&
+         !is_image(graph, v.id);
 }
 
 // Between channels last (device) and C order (host), of `dims` in C order.
@@ -258,7 +271,7 @@ void PlanCudaSession::upload_parameters(const RunParameters& p) {
 void PlanCudaSession::feed(ValueId id, const Tensor& value) {
   const CudaPlaced& placed = plan().values[static_cast<std::size_t>(id)];
   Tensor ordered = value;
-  if (is_map(placed.value)) {
+  if (is_map(shared_->graph(), placed)) {
     ordered = Tensor::zeros(value.dtype(), value.shape());
     permute(value.bytes().data(), ordered.mutable_data(), value.shape(), size_of(value.dtype()), true);
   }
@@ -457,7 +470,7 @@ Tensor PlanCudaSession::fetch(const CudaPlaced& placed) {
   if (raw.empty()) return raw;
   cuda_check(cudaMemcpy(raw.mutable_data(), placed.value.data, raw.bytes().size(), cudaMemcpyDeviceToHost),
              "reading a value");
-  if (is_map(placed.value)) {
+  if (is_map(shared_->graph(), placed)) {
     Tensor plain = Tensor::zeros(raw.dtype(), dims);
     permute(raw.bytes().data(), plain.mutable_data(), dims, size_of(raw.dtype()), false);
     return plain;
@@ -504,7 +517,7 @@ Tensor PlanCudaSession::output(const std::string& name) const {
   if (!dims.empty()) dims[0] = rows(v);
   const auto bytes = static_cast<std::size_t>(element_count(dims)) * size_of(v.value.dtype);
   const Bytes data{outputs_.data() + v.offset, bytes};
-  if (!is_map(v.value)) return Tensor::borrow(v.value.dtype, dims, data, nullptr);
+  if (!is_map(shared_->graph(), v)) return Tensor::borrow(v.value.dtype, dims, data, nullptr);
   Tensor plain = Tensor::zeros(v.value.dtype, dims);
   permute(data.data(), plain.mutable_data(), dims, size_of(v.value.dtype), false);
   return plain;

@@ -1,3 +1,4 @@
+#include "cuda/integers.cuh"
 #include "cuda/packs.cuh"
 #include "ops/upsample.h"
 
@@ -54,6 +55,11 @@ struct Enlarged {
       to = pixel(p, nearest(rows, p.row), nearest(columns, p.column));
       return;
     }
+    if constexpr (sizeof(T) > 1) to = blended(p);
+  }
+
+ private:
+  __device__ Pack<T, N> blended(const PackPlace& p) const {
     const Sample v = sample(rows, p.row), h = sample(columns, p.column);
     const Pack<T, N> a = pixel(p, v.low, h.low), b = pixel(p, v.low, h.high);
     const Pack<T, N> d = pixel(p, v.high, h.low), e = pixel(p, v.high, h.high);
@@ -65,14 +71,14 @@ struct Enlarged {
                   bottom = below + (widen(e.values[k]) - below) * h.weight;
       out.values[k] = narrow<T>(top + (bottom - top) * v.weight);
     }
-    to = out;
+    return out;
   }
 };
 
 void launch(const Upsample& op, CudaRun& run) {
   const CudaValue &x = run.in(0), &y = run.out(0);
   const bool corners = op.mode == Interpolation::kBilinearCorners;
-  with_float_type(x.dtype, [&](auto zero) {
+  with_stored_type(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     with_pack<T>(x.dims[1], [&]<int N>() {
       launch_packs<N>(
@@ -88,8 +94,10 @@ void launch(const Upsample& op, CudaRun& run) {
 
 CudaKernel upsample_cuda() {
   return {.op = &kOpInfo<Upsample>,
-          .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
+          .dtypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kU8},
           .prepare = [](CudaPrepare& p) {
+            const bool moves = p.op<Upsample>().mode == Interpolation::kNearest;
+            require(moves || size_of(p.input(0).dtype) > 1, "{}: integers are not blended", p.node().name);
             return cuda_step([op = p.op<Upsample>()](CudaRun& run) { launch(op, run); });
           }};
 }

@@ -103,7 +103,9 @@ ImportReport report_of(const Model& model) {
 
 namespace {
 
-DType lowered_type(Precision precision) {
+// Of the layers that do not compute in integers.
+DType lowered_type(const DeviceName& device, Precision precision) {
+  if (precision == Precision::kInt8) return device.cuda ? DType::kF16 : DType::kF32;
   return precision == Precision::kBf16   ? DType::kBF16
          : precision == Precision::kFp16 ? DType::kF16
                                          : DType::kF32;
@@ -127,6 +129,7 @@ std::vector<Image> photos_to_check(const Graph& graph, const std::vector<std::fi
 OverflowReport check_overflow(Graph graph, const PassOptions& passes, const BuildOptions& options) {
   PassOptions wide = passes;
   wide.precision = DType::kF32;
+  wide.quantization = {};
   run_passes(graph, wide);
   const std::vector<Image> photos = photos_to_check(graph, options.calibration_photos);
   const std::vector<ImageView> views(photos.begin(), photos.end());
@@ -139,8 +142,10 @@ OverflowReport check_overflow(Graph graph, const PassOptions& passes, const Buil
 // cache outlives a change of them.
 void plan_int8_of(EngineData& engine, PassOptions& passes, const BuildOptions& options,
                   ImportReport& report) {
+  PassOptions in_f32 = passes;
+  in_f32.precision = DType::kF32;
   Model wide = engine.model;
-  run_passes(wide.graph, passes);
+  run_passes(wide.graph, in_f32);
   Int8Plan plan = plan_int8(wide, options);
   passes.quantization = std::move(plan.quantization);
   report.int8 = std::move(plan.report);
@@ -159,11 +164,11 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
                     std::string(name_of(options.precision))};
   ImportReport report = report_of(engine.model);
   PassOptions passes{.disabled = options.disabled_passes,
-                     .precision = lowered_type(options.precision),
+                     .precision = lowered_type(device, options.precision),
                      .exact_factors = exact_factors(device, options.precision)};
   if (options.precision == Precision::kInt8) plan_int8_of(engine, passes, options, report);
   apply_thresholds(engine.model.graph, options.thresholds);
-  if (options.precision == Precision::kFp16) {
+  if (passes.precision == DType::kF16) {
     OverflowReport kept = check_overflow(engine.model.graph, passes, options);
     passes.keep_f32 = std::move(kept.values);
     report.remarks.insert(report.remarks.end(), kept.remarks.begin(), kept.remarks.end());

@@ -16,10 +16,17 @@
 namespace osprey {
 namespace {
 
+// Of fp16, and of int8 for a GPU, whose other layers are.
+bool computes_in_f16(const Graph& graph) {
+  return std::any_of(graph.values().begin(), graph.values().end(),
+                     [](const Value& v) { return v.type.dtype == DType::kF16; });
+}
+
 // What to do with an engine where no GPU can run it.
-std::string_view way_out(std::string_view precision) {
-  return precision == "fp16" ? "build it again with --device cpu, or run it on a machine with an NVIDIA GPU"
-                             : "run it with --device cpu, or on a machine with an NVIDIA GPU";
+std::string_view way_out(const Graph& graph) {
+  return computes_in_f16(graph)
+             ? "build it again with --device cpu, or run it on a machine with an NVIDIA GPU"
+             : "run it with --device cpu, or on a machine with an NVIDIA GPU";
 }
 
 }  // namespace
@@ -63,7 +70,7 @@ std::unique_ptr<Executor> make_cuda(const std::shared_ptr<const Graph>& graph, c
 #ifdef OSPREY_HAS_CUDA
   std::string why;
   const auto devices = cuda_devices(&why);
-  if (devices.empty()) fail(ErrorCode::kDevice, "needs an NVIDIA GPU: {}; {}", why, way_out(precision));
+  if (devices.empty()) fail(ErrorCode::kDevice, "needs an NVIDIA GPU: {}; {}", why, way_out(*graph));
   if (std::none_of(devices.begin(), devices.end(),
                    [&](const CudaDevice& d) { return d.index == device.index; }))
     fail(ErrorCode::kDevice, "needs GPU {}, and this machine has {}, numbered from 0", device.index,
@@ -77,19 +84,16 @@ std::unique_ptr<Executor> make_cuda(const std::shared_ptr<const Graph>& graph, c
                                     .tuning_cache = options.tuning.cache,
                                     .progress = options.progress});
 #else
-  (void)graph, (void)device, (void)options;
+  (void)precision, (void)device, (void)options;
   fail(ErrorCode::kDevice,
        "needs an NVIDIA GPU: this Osprey was built without CUDA (`osprey doctor` tells how to get it); {}",
-       way_out(precision));
+       way_out(*graph));
 #endif
 }
 
 }  // namespace
 
 void check_precision(const DeviceName& device, Precision precision) {
-  if (precision == Precision::kInt8 && device.cuda)
-    fail(ErrorCode::kUsage,
-         "precision int8: cuda has no quantized_conv yet; build with --precision fp16, or with --device cpu");
   const bool on_cpu =
       precision == Precision::kFp32 || precision == Precision::kBf16 || precision == Precision::kInt8;
   if (device.cuda || on_cpu) return;
@@ -106,10 +110,11 @@ void check_kernels([[maybe_unused]] const Graph& graph, [[maybe_unused]] const D
 std::unique_ptr<Executor> make_executor(const std::shared_ptr<const Graph>& graph, const DeviceName& device,
                                         std::string_view precision, const EngineOptions& options) {
   if (device.cuda) return make_cuda(graph, device, precision, options);
-  if (precision == "fp16")
+  if (precision == "fp16" || computes_in_f16(*graph))
     fail(ErrorCode::kUsage,
-         "was built in fp16, which the CPU does not compute in; build it again with --precision fp32 or bf16 "
-         "to run it there");
+         "was built in {}, with layers in fp16, which the CPU does not compute in; build it again with "
+         "--device cpu",
+         precision);
   return make_cpu_executor(graph, {.threads = options.threads});
 }
 

@@ -35,7 +35,7 @@ TEST(Devices, NamesAreReadAndWritten) {
 TEST(Devices, TheCpuRefusesPrecisionsThatItHasNot) {
   const DeviceName cpu, cuda{.cuda = true};
   for (const Precision p : {Precision::kFp32, Precision::kBf16, Precision::kInt8}) check_precision(cpu, p);
-  EXPECT_EQ(code_of([&] { check_precision(cuda, Precision::kInt8); }), ErrorCode::kUsage);
+  check_precision(cuda, Precision::kInt8);
   for (const Precision p : {Precision::kTf32, Precision::kFp16}) {
     EXPECT_EQ(code_of([&] { check_precision(cpu, p); }), ErrorCode::kUsage);
     check_precision(cuda, p);

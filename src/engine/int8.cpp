@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "core/error.h"
 #include "engine/accuracy.h"
 #include "engine/calibration.h"
+#include "engine/devices.h"
 #include "engine/mixed_precision.h"
 
 namespace osprey {
@@ -13,6 +15,18 @@ namespace {
 
 // Above it, what is detected has little to do with what fp32 detects.
 constexpr double kLost = 0.5;
+
+// Of layers over so few channels the units of a GPU that multiply integers would mostly see padding: it has
+// faster ones for floats.
+constexpr std::int64_t kFewChannels = 4;
+
+std::set<std::string> stems(const Graph& graph) {
+  std::set<std::string> out;
+  for (const Node& node : graph.nodes())
+    if (is_quantizable(graph, node) && graph.value(node.inputs[0]).type.dims[1].constant() <= kFewChannels)
+      out.insert(graph.value(node.outputs[0]).name);
+  return out;
+}
 
 void check_bounds(const AccuracyOptions& o) {
   if (o.max_ap_drop.has_value() != !o.annotations.empty())
@@ -29,6 +43,7 @@ class Planner {
   Planner(const Model& model, const BuildOptions& options)
       : model_(model), options_(options), photos_(split_photos(options.calibration_photos)) {
     check_bounds(options.accuracy);
+    if (parse_device(options.device).cuda) floats_ = Precision::kFp16;
     if (!options_.calibration_photos.empty()) options_.calibration_photos = photos_.calibration;
   }
 
@@ -37,6 +52,7 @@ class Planner {
     out_.remarks = std::move(calibration.remarks);
     CalibrationCache& found = calibration.found;
     Quantization plan = quantization_of(found);
+    if (floats_ == Precision::kFp16) plan.kept = stems(model_.graph);
     if (!photos_.check.empty()) start_check();
     const Int8Decision decision = decide(plan, found.decision);
     out_.quantization = without(plan, model_.graph, decision.kept);
@@ -105,14 +121,15 @@ class Planner {
       for (const std::string& value : block.values) {
         const auto it = found.values.find(value);
         const CalibratedValue v = it == found.values.end() ? CalibratedValue{} : it->second;
-        report.layers.push_back({.value = value,
-                                 .block = block.name,
-                                 .precision = out_.quantization.kept.contains(value) ? "fp32" : "int8",
-                                 .least = v.least,
-                                 .largest = v.largest,
-                                 .limit = v.limit,
-                                 .saturated = v.saturated,
-                                 .sqnr = v.sqnr});
+        report.layers.push_back(
+            {.value = value,
+             .block = block.name,
+             .precision = out_.quantization.kept.contains(value) ? std::string(name_of(floats_)) : "int8",
+             .least = v.least,
+             .largest = v.largest,
+             .limit = v.limit,
+             .saturated = v.saturated,
+             .sqnr = v.sqnr});
       }
     }
     std::string kept;
@@ -126,7 +143,7 @@ class Planner {
         fmt::format("{}, {} photos", found.key.method, found.key.photos.size());
     out_.metadata["int8 layers"] = fmt::format("{} of {}", in_int8, report.layers.size());
     if (!decision.bound.empty())
-      out_.metadata["int8 kept fp32"] =
+      out_.metadata[fmt::format("int8 kept {}", name_of(floats_))] =
           fmt::format("for {}: {}", decision.bound, kept.empty() ? "nothing" : kept);
     if (decision.photos > 0) out_.metadata["int8 beside fp32"] = verdict(decision);
     for (const auto& [key, value] : out_.metadata) out_.remarks.push_back(fmt::format("{}: {}", key, value));
@@ -143,6 +160,7 @@ class Planner {
   const Model& model_;
   BuildOptions options_;
   PhotoSplit photos_;
+  Precision floats_ = Precision::kFp32;  // of the layers that are not in int8
   std::optional<AccuracyCheck> check_;
   Int8Plan out_;
 };

@@ -9,6 +9,7 @@
 #include "ops/linear.h"
 #include "ops/normalize_image.h"
 #include "passes/keep_f32.h"
+#include "passes/narrowed.h"
 #include "passes/pass.h"
 
 namespace osprey {
@@ -27,10 +28,12 @@ FloatType float_type(DType type) {
   }
 }
 
-Tensor narrowed(const Tensor& in, DType to) {
-  const Tensor wide = in.to_f32();
-  Tensor out = Tensor::zeros(to, wide.shape());
-  const auto from = wide.values<float>();
+}  // namespace
+
+Tensor Narrowed::operator()() const {
+  const Tensor f32 = wide().to_f32();
+  Tensor out = Tensor::zeros(to, f32.shape());
+  const auto from = f32.values<float>();
   if (to == DType::kBF16) {
     const auto v = out.mutable_values<BFloat16>();
     for (std::size_t i = 0; i < from.size(); ++i) v[i] = to_bfloat16(from[i]);
@@ -40,6 +43,8 @@ Tensor narrowed(const Tensor& in, DType to) {
   }
   return out;
 }
+
+namespace {
 
 bool has_weight(const Node& node) {
   return node.op.as<Conv>() || node.op.as<ConvTranspose>() || node.op.as<Linear>();
@@ -57,7 +62,7 @@ void narrow_weights(Graph& graph, DType to, const std::vector<std::string>& kept
     if (!done.contains(id)) {
       const Value value = graph.value(id);
       done[id] = graph.add_weight(fmt::format("{}/{}", value.name, name_of(to)), {to, value.type.dims},
-                                  [load = weight->load, to] { return narrowed(load(), to); });
+                                  Narrowed{weight->load, to});
     }
     graph.mutable_nodes()[i].inputs[1] = done[id];
   }

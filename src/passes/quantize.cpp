@@ -18,6 +18,7 @@
 #include "ops/quantize.h"
 #include "ops/quantized_conv.h"
 #include "ops/upsample.h"
+#include "passes/narrowed.h"
 #include "passes/pass.h"
 
 namespace osprey {
@@ -80,6 +81,11 @@ Tensor scale_tensor(const WeightSource& source) {
   const Tensor wide = source.weight().to_f32();
   const std::vector<float> scales = channel_scales(wide, source);
   return Tensor::from<float>(std::span<const float>(scales), {wide.dim(0)});
+}
+
+std::function<Tensor()> widest(const std::function<Tensor()>& load) {
+  const Narrowed* narrow = load.target<Narrowed>();
+  return narrow ? narrow->wide : load;
 }
 
 StoredType stored_type(DType type) {
@@ -213,8 +219,8 @@ class Quantizer {
   std::pair<ValueId, ValueId> weights(ValueId id, ValueId bias) {
     if (const auto done = weights_.find({id, bias}); done != weights_.end()) return done->second;
     const Value value = graph_.value(id);
-    const WeightSource source{graph_.weight(id)->load, bias == kNoValue ? nullptr : graph_.weight(bias)->load,
-                              least_x_scales_.at(id)};
+    const WeightSource source{widest(graph_.weight(id)->load),
+                              bias == kNoValue ? nullptr : graph_.weight(bias)->load, least_x_scales_.at(id)};
     const auto made = [&](Tensor (*make)(const WeightSource&)) -> std::function<Tensor()> {
       if (!source.weight) return nullptr;  // of a graph from text
       return [source, make] { return make(source); };

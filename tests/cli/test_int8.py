@@ -40,6 +40,19 @@ class Int8(CommandTest):
         for words in ("in int8", "int8 calibration: percentile, 3 photos", "int8 layers: ", "int8 beside fp32: detections change by 0."):
             self.assertIn(words, shown)
 
+    def test_for_a_gpu_the_other_layers_are_fp16(self):
+        photos = self.photos()
+        for name in ("a", "b"):
+            told = self.build("--calib-input", photos, "--calib-cache", "m.calib", "--max-detection-change", "0.005",
+                              "--device", "cuda", name=f"{name}.osprey").err
+            self.assertIn("int8 kept fp16: for detection change <= 0.005: ", told)
+        self.assertEqual((self.folder / "a.osprey").read_bytes(), (self.folder / "b.osprey").read_bytes())
+        shown = self.run_osprey("inspect", "a.osprey", "--layers").out
+        for words in ("quantized_conv(", "to='f16'", "to='f16'} @input.normalize"):
+            self.assertIn(words, shown)
+        refused = self.run_osprey("infer", "a.osprey", photos, "-o", "out", "--device", "cpu", expect=USAGE)
+        self.assertIn("layers in fp16", refused.err)
+
     def test_it_detects_what_fp32_detects(self):
         self.build("--calib-input", SCENES, name="m.osprey")
         found = {}
@@ -74,8 +87,7 @@ class Int8(CommandTest):
                                       (["--calib-input", "bad"], BAD_INPUT, "none of the 1 photos"),
                                       (["--calib-input", photos, "--calib-method", "guess"], USAGE, "guess"),
                                       (["--calib-input", photos, "--max-ap-drop", "0.1"], USAGE, "--calib-annotations"),
-                                      (["--calib-input", photos, "--max-detection-change", "2"], USAGE, "between 0 and 1"),
-                                      (["--calib-input", photos, "--device", "cuda"], USAGE, "quantized_conv")):
+                                      (["--calib-input", photos, "--max-detection-change", "2"], USAGE, "between 0 and 1")):
             with self.subTest(word):
                 self.assertIn(word, self.build(*options, expect=status).err)
         self.assertFalse((self.folder / "m.osprey").exists())

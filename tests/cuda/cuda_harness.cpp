@@ -15,9 +15,11 @@
 #include "cuda/device_buffer.h"
 #include "cuda/executor.h"
 #include "cuda/tuner.h"
+#include "ops/dequantize.h"
 #include "ops/flatten.h"
 #include "ops/normalize_image.h"
 #include "ops/paste_masks.h"
+#include "ops/quantized_conv.h"
 #include "ops/resize_image.h"
 #include "ops/resize_masks.h"
 
@@ -73,10 +75,10 @@ class GuardedDevice {
 bool takes_image(const Op& op, std::size_t input) { return op.as<NormalizeImage>() && input == 0; }
 bool gives_image(const Op& op) { return op.as<ResizeImage>() != nullptr; }
 
-// 4-D floats between C order and channels last.
+// 4-D maps between C order and channels last.
 std::vector<std::byte> reordered(Bytes from, DType dtype, const Shape& dims, bool to_channels_last) {
   std::vector<std::byte> out(from.begin(), from.end());
-  if (dims.size() != 4 || !is_float(dtype)) return out;
+  if (dims.size() != 4 || !(is_float(dtype) || dtype == DType::kI8 || dtype == DType::kU8)) return out;
   const std::size_t size = size_of(dtype);
   const auto count = static_cast<std::size_t>(element_count(dims));
   const auto channels = static_cast<std::size_t>(dims[1]),
@@ -541,6 +543,12 @@ double time_cuda(const KernelCase& test, int launches, int runs) {
 
 std::vector<Tensor> run_oracle(const KernelCase& test) {
   KernelCase wide = test;
+  if (const auto* op = test.op.as<QuantizedConv>(); op && op->to == StoredType::kF16) {
+    QuantizedConv in_f32 = *op;
+    in_f32.to = StoredType::kF32;
+    wide.op = in_f32;
+  }
+  if (const auto* op = test.op.as<Dequantize>()) wide.op = Dequantize{.scale = op->scale};
   for (KernelInput& in : wide.inputs)
     if (is_float(in.data.dtype()) && !(in.data.shape().empty() && in.data.empty()))
       in.data = in.data.to_f32();

@@ -1,6 +1,6 @@
-// The kernels that keep shapes: activate, add, batch_norm, cast, mean, scale, scale_channels, softmax,
-// squeeze_excite, weighted_sum; and those that only move or average pixels: upsample, average_pool, concat,
-// flatten, global_average_pool.
+// The kernels that keep shapes: activate, add, batch_norm, cast, dequantize, mean, quantize, scale,
+// scale_channels, softmax, squeeze_excite, weighted_sum; and those that only move or average pixels:
+// upsample, average_pool, concat, flatten, global_average_pool.
 #include <cmath>
 
 #include "cuda/cuda_harness.h"
@@ -10,9 +10,11 @@
 #include "ops/batch_norm.h"
 #include "ops/cast.h"
 #include "ops/concat.h"
+#include "ops/dequantize.h"
 #include "ops/flatten.h"
 #include "ops/global_average_pool.h"
 #include "ops/mean.h"
+#include "ops/quantize.h"
 #include "ops/scale.h"
 #include "ops/scale_channels.h"
 #include "ops/softmax.h"
@@ -242,6 +244,68 @@ TEST(CudaElementwise, WeightedSum) {
   expect_as_on_cpu(case_of(WeightedSum{.normalize = false, .activation = Activation::kSwish},
                            {{1, 64, 9, 7}, {1, 64, 9, 7}, {1, 64, 9, 7}}, DType::kF16, 2, 0),
                    one_unit(DType::kF16), "plain sum");
+}
+
+// All integers there are, and as many more as the shape has room for.
+Tensor integers(DType type, Shape shape) {
+  Tensor out = Tensor::zeros(type, std::move(shape));
+  for (std::size_t i = 0; i < static_cast<std::size_t>(out.size()); ++i)
+    reinterpret_cast<std::uint8_t*>(out.mutable_data())[i] = static_cast<std::uint8_t>(i * 37 + i / 256);
+  return out;
+}
+const std::vector<DType> kIntegers{DType::kI8, DType::kU8};
+
+TEST(CudaElementwise, Quantize) {
+  SKIP_WITHOUT_GPU();
+  const float special[]{NAN, INFINITY, -INFINITY, -0.0f, 0.25f, 0.75f, 1.25f, -0.25f, 63.75f, 6e4f};
+  for (const Shape& shape : kMaps)
+    for (const RowsOf rows : kRows)
+      for (const DType type : kAll)
+        for (const float scale : {0.5f, 0.013f})
+          for (const IntegerType to : {IntegerType::kI8, IntegerType::kU8}) {
+            Shape dims = shape;
+            dims[0] = rows.live;
+            Tensor x = random_tensor(dims, -3, 3, 5);
+            const auto values = x.mutable_values<float>();
+            std::copy_n(special, std::min(values.size(), std::size(special)), values.begin());
+            expect_as_on_cpu(
+                {.op = Quantize{.to = to, .scale = scale}, .inputs = {{rounded_to(x, type), {}, rows.bound}}},
+                0, fmt::format("{} of {}", to_string(shape), name_of(type)));
+          }
+}
+
+TEST(CudaElementwise, Dequantize) {
+  SKIP_WITHOUT_GPU();
+  for (const Shape& shape : kMaps)
+    for (const RowsOf rows : kRows)
+      for (const DType type : kIntegers)
+        for (const FloatType to : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
+          Shape dims = shape;
+          dims[0] = rows.live;
+          expect_as_on_cpu(
+              {.op = Dequantize{.to = to, .scale = 0.3f}, .inputs = {{integers(type, dims), {}, rows.bound}}},
+              0, fmt::format("{} of {}", to_string(shape), name_of(type)));
+        }
+}
+
+TEST(CudaElementwise, IntegersAreMoved) {
+  SKIP_WITHOUT_GPU();
+  for (const DType type : kIntegers)
+    for (const RowsOf rows : kRows) {
+      for (const Shape& shape : kMaps)
+        for (const Upsample& op : {Upsample{.scale = 2}, Upsample{.height = 9, .width = 5}})
+          expect_as_on_cpu(
+              {.op = op,
+               .inputs = {{integers(type, {rows.live, shape[1], shape[2], shape[3]}), {}, rows.bound}}},
+              0, fmt::format("{} of {}", to_string(shape), name_of(type)));
+      for (const std::vector<std::int64_t>& channels :
+           {std::vector<std::int64_t>{3, 5}, {16, 48}, {24, 8, 1}}) {
+        KernelCase test{.op = Concat{}, .inputs = {}};
+        for (const std::int64_t c : channels)
+          test.inputs.push_back({integers(type, {rows.live, c, 7, 5}), {}, rows.bound});
+        expect_as_on_cpu(test, 0, fmt::format("{} maps, {}", channels.size(), name_of(type)));
+      }
+    }
 }
 
 // The CPU casts to fewer types, so the reference is core/dtype.h's rounding.
