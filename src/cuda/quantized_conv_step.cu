@@ -25,6 +25,13 @@ using namespace cuda;
 
 constexpr int kChunk = 16, kRowChunks = 4, kRow = kChunk * kRowChunks;  // bytes of a row of a stage
 constexpr int kStages = 4;
+
+// Outputs in whose order a lane's sums of a pixel are neighbours: those of a warp, or what 16 bytes of each
+// of four lanes hold.
+constexpr int group_of(int warp_outputs, std::size_t bytes_each) {
+  return std::min(warp_outputs, 64 / static_cast<int>(bytes_each));
+}
+
 constexpr int kMostPadding = 128;  // what outputs are padded to at most
 
 struct Problem {
@@ -58,20 +65,17 @@ struct Pixel {
 // --- The epilogue
 // --------------------------------------------------------------------------------------------
 
-// kCount neighbours of a pixel of `outputs`, of which `there` exist: up to 16 bytes at once where that many
-// divide a pixel, one by one otherwise.
-template <class T, int kCount>
+// kCount neighbours of a pixel of `outputs`, of which `there` exist, in the largest pieces that divide a
+// pixel.
+template <int kCount, int kEach = kCount, class T>
 __device__ void copy_neighbours(const T* from, T* to, int outputs, int there) {
-  constexpr int kEach = std::min(kCount, 16 / static_cast<int>(sizeof(T)));
-  using Piece = Vector<T, kEach>;
-  if (outputs % kEach == 0) {
+  if (kEach == 1 || outputs % kEach == 0) {
+    using Piece = Vector<T, kEach>;
 #pragma unroll
     for (int k = 0; k < kCount; k += kEach)
       if (k < there) *reinterpret_cast<Piece*>(to + k) = *reinterpret_cast<const Piece*>(from + k);
-  } else {
-#pragma unroll
-    for (int k = 0; k < kCount; ++k)
-      if (k < there) to[k] = from[k];
+  } else if constexpr (kEach > 1) {
+    copy_neighbours<kCount, kEach / 2>(from, to, outputs, there);
   }
 }
 
@@ -96,7 +100,7 @@ __device__ inline std::int64_t residual_at(const Problem& p, int pixel) {
 template <class T, int kCount>
 __device__ void add_residual(const Problem& p, std::int64_t at, int there, float scale, float (&v)[kCount]) {
   alignas(16) T r[kCount] = {};
-  copy_neighbours<T, kCount>(static_cast<const T*>(p.residual) + at, r, p.outputs, there);
+  copy_neighbours<kCount>(static_cast<const T*>(p.residual) + at, r, p.outputs, there);
 #pragma unroll
   for (int k = 0; k < kCount; ++k) v[k] = __fmaf_rn(number(r[k]), scale, v[k]);
 }
@@ -144,21 +148,22 @@ __device__ void finish(const Problem& p, const int (&sums)[kCount], int pixel, i
     else
       y[k] = narrow<T>(v[k]);
   }
-  copy_neighbours<T, kCount>(y, static_cast<T*>(p.y) + static_cast<std::int64_t>(pixel) * p.outputs + output,
-                             p.outputs, there);
+  copy_neighbours<kCount>(y, static_cast<T*>(p.y) + static_cast<std::int64_t>(pixel) * p.outputs + output,
+                          p.outputs, there);
 }
 
-template <int kCount>
-__device__ void finish(const Problem& p, const int (&sums)[kCount], int pixel, int output) {
-  switch (p.to) {
+// finish.template operator()<T>() with the type of the result.
+template <class F>
+__device__ void with_result(DType type, F finish) {
+  switch (type) {
     case DType::kI8:
-      return finish<std::int8_t>(p, sums, pixel, output);
+      return finish.template operator()<std::int8_t>();
     case DType::kU8:
-      return finish<std::uint8_t>(p, sums, pixel, output);
+      return finish.template operator()<std::uint8_t>();
     case DType::kF16:
-      return finish<__half>(p, sums, pixel, output);
+      return finish.template operator()<__half>();
     default:
-      return finish<float>(p, sums, pixel, output);
+      return finish.template operator()<float>();
   }
 }
 
@@ -261,6 +266,24 @@ struct WarpSums {
       }
     }
   }
+
+  template <class Y>
+  __device__ void finish_all(const Problem& p, int first_pixel, int end, int first_output) const {
+    constexpr int kGroup = group_of(T::kWarpOutputs, sizeof(Y)), kNeighbours = kGroup / 4;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < 2 * kDown; ++i) {
+      const int pixel = first_pixel + 8 * i + lane / 4;
+      if (pixel >= end) return;
+#pragma unroll
+      for (int j = 0; j < kAcross; j += kGroup / 8) {
+        int neighbours[kNeighbours];
+#pragma unroll
+        for (int k = 0; k < kNeighbours; ++k) neighbours[k] = tiles[i / 2][j + k / 2][i % 2 * 2 + k % 2];
+        finish<Y>(p, neighbours, pixel, first_output + 8 * j + lane % 4 * kNeighbours);
+      }
+    }
+  }
 };
 
 template <class X, class T, int kBytes>
@@ -300,7 +323,7 @@ __global__ void __launch_bounds__(T::kThreads) multiply(const __grid_constant__ 
   };
 
   for (int step = 0; step < kStages - 1; ++step) copy(step);
-  const int warp = thread / 32, lane = thread % 32;
+  const int warp = thread / 32;
   const int warp_pixel = warp / T::kWarpsAcross * T::kWarpPixels,
             warp_output = warp % T::kWarpsAcross * T::kWarpOutputs;
   WarpSums<T> sums;
@@ -311,17 +334,9 @@ __global__ void __launch_bounds__(T::kThreads) multiply(const __grid_constant__ 
     sums.template add<X>(stages + step % kStages * T::kStageBytes, warp_pixel, warp_output);
   }
 
-  constexpr int kNeighbours = T::kWarpOutputs / 4;
-  const int output = first_output + warp_output + lane % 4 * kNeighbours;
-#pragma unroll
-  for (int i = 0; i < 2 * WarpSums<T>::kDown; ++i) {
-    const int pixel = first_pixel + warp_pixel + 8 * i + lane / 4;
-    if (pixel >= end) break;
-    int neighbours[kNeighbours];
-#pragma unroll
-    for (int k = 0; k < kNeighbours; ++k) neighbours[k] = sums.tiles[i / 2][k / 2][i % 2 * 2 + k % 2];
-    finish(p, neighbours, pixel, output);
-  }
+  with_result(p.to, [&]<class Y>() {
+    sums.template finish_all<Y>(p, first_pixel + warp_pixel, end, first_output + warp_output);
+  });
 }
 
 // --- Of groups, a thread for each sum
@@ -347,7 +362,7 @@ __global__ void convolve(const __grid_constant__ Problem p) {
       const X* const from = image + (y * p.width + x) * p.channels + first;
       for (int k = 0; k < p.channels_each; ++k) sums[0] += static_cast<int>(from[k]) * weight[k];
     }
-  finish(p, sums, pixel, output);
+  with_result(p.to, [&]<class Y>() { finish<Y>(p, sums, pixel, output); });
 }
 
 // --- On the host
@@ -374,7 +389,7 @@ void launch_convolve(const Problem& p, unsigned blocks, cudaStream_t stream) {
 
 // A way to compute it.
 struct Variant {
-  int pixels, outputs, group;  // outputs: of a tile; group: of a warp
+  int pixels, outputs, warp_outputs;  // of a tile, and of a warp of it
   Launch of_i8, of_u8;
 };
 
@@ -388,9 +403,10 @@ using Large = Tile<128, 128, 32, 64>;
 using Tall = Tile<128, 64, 32, 64>;
 using Small = Tile<64, 64, 16, 64>;
 using Narrow = Tile<128, 32, 32, 32>;
+using Tiny = Tile<32, 32, 16, 32>;
 
-constexpr std::array<Variant, 4> kOf16Bytes{variant<Large, 16>(), variant<Tall, 16>(), variant<Small, 16>(),
-                                            variant<Narrow, 16>()};
+constexpr std::array<Variant, 5> kOf16Bytes{variant<Large, 16>(), variant<Tall, 16>(), variant<Small, 16>(),
+                                            variant<Narrow, 16>(), variant<Tiny, 16>()};
 constexpr std::array<Variant, 1> kOf8Bytes{variant<Narrow, 8>()};
 constexpr std::array<Variant, 1> kOfBytes{variant<Small, 1>()};
 
@@ -417,21 +433,21 @@ std::span<const Variant> variants_for(std::int64_t channels) {
 
 std::int64_t padded(std::int64_t count, std::int64_t to) { return (count + to - 1) / to * to; }
 
-// Which output a row of the packed weight is: lane 4 g + t of a warp has columns 2t and 2t + 1 of each of its
-// tiles of 8, which are to be its neighbours.
+// Which output a row of the packed weight is: lane 4 g + t of a warp has columns 2t and 2t + 1 of each tile
+// of 8, which are to be its neighbours.
 std::int64_t output_of(std::int64_t row, int group) {
   const std::int64_t in_group = row % group, tile = in_group / 8, t = in_group % 8 / 2, e = in_group % 2;
   return row - in_group + t * (group / 4) + 2 * tile + e;
 }
 
 // From [O,C,kh,kw] to rows of taps of padded channels.
-std::vector<std::int8_t> packed(const Tensor& weight, const Variant& v, std::int64_t row_bytes) {
+std::vector<std::int8_t> packed(const Tensor& weight, const Variant& v, int group, std::int64_t row_bytes) {
   const std::int64_t outputs = weight.dim(0), channels = weight.dim(1), taps = weight.dim(2) * weight.dim(3);
   const std::int64_t rows = padded(outputs, v.outputs), each = padded(channels, kChunk);
   const auto from = weight.values<std::int8_t>();
   std::vector<std::int8_t> out(static_cast<std::size_t>(rows * row_bytes));
   for (std::int64_t row = 0; row < rows; ++row) {
-    const std::int64_t output = output_of(row, v.group);
+    const std::int64_t output = output_of(row, group);
     if (output >= outputs) continue;
     for (std::int64_t c = 0; c < channels; ++c)
       for (std::int64_t tap = 0; tap < taps; ++tap)
@@ -546,9 +562,10 @@ class QuantizedConvStep final : public CudaStep {
     problem_.output_tiles = (problem_.outputs + v.outputs - 1) / v.outputs;
     launch_ = is_signed_ ? v.of_i8 : v.of_u8;
     detail_ = fmt::format("own {}x{}", v.pixels, v.outputs);
+    const int group = group_of(v.warp_outputs, size_of(problem_.to));
     weight_ = p.shared(
-        fmt::format("quantized_conv {} {} {}", v.outputs, v.group, p.node().inputs[kWeight]),
-        [&] { return on_device(packed(p.weight(kWeight), v, std::int64_t{problem_.steps} * kRow)); });
+        fmt::format("quantized_conv {} {} {}", v.outputs, group, p.node().inputs[kWeight]),
+        [&] { return on_device(packed(p.weight(kWeight), v, group, std::int64_t{problem_.steps} * kRow)); });
   }
 
   void compute_plainly(CudaPrepare& p, std::int64_t pixels) {

@@ -9,6 +9,8 @@
 #include "engine/calibration.h"
 #include "engine/devices.h"
 #include "engine/mixed_precision.h"
+#include "ops/conv.h"
+#include "ops/conv_transpose.h"
 
 namespace osprey {
 namespace {
@@ -16,15 +18,21 @@ namespace {
 // Above it, what is detected has little to do with what fp32 detects.
 constexpr double kLost = 0.5;
 
-// Of layers over so few channels the units of a GPU that multiply integers would mostly see padding: it has
-// faster ones for floats.
-constexpr std::int64_t kFewChannels = 4;
-
-std::set<std::string> stems(const Graph& graph) {
+// The layers that a GPU computes sooner in floats: over so few channels that the units that multiply integers
+// would mostly see padding, and of one pixel over what a transposed convolution made, which would first have
+// to be quantised, and takes longer than the layer.
+std::set<std::string> sooner_in_floats(const Graph& graph) {
+  constexpr std::int64_t kFewChannels = 4;
   std::set<std::string> out;
-  for (const Node& node : graph.nodes())
-    if (is_quantizable(graph, node) && graph.value(node.inputs[0]).type.dims[1].constant() <= kFewChannels)
-      out.insert(graph.value(node.outputs[0]).name);
+  for (const Node& node : graph.nodes()) {
+    if (!is_quantizable(graph, node)) continue;
+    const auto& weight = graph.value(node.inputs[1]).type.dims;
+    const Node* maker = graph.producer(node.inputs[0]);
+    const bool after_transposed =
+        maker && maker->op.as<ConvTranspose>() && weight[2].constant() == 1 && weight[3].constant() == 1;
+    const bool stem = weight[1].constant() <= kFewChannels && node.op.as<Conv>()->groups == 1;
+    if (stem || after_transposed) out.insert(graph.value(node.outputs[0]).name);
+  }
   return out;
 }
 
@@ -52,7 +60,7 @@ class Planner {
     out_.remarks = std::move(calibration.remarks);
     CalibrationCache& found = calibration.found;
     Quantization plan = quantization_of(found);
-    if (floats_ == Precision::kFp16) plan.kept = stems(model_.graph);
+    if (floats_ == Precision::kFp16) plan.kept = sooner_in_floats(model_.graph);
     if (!photos_.check.empty()) start_check();
     const Int8Decision decision = decide(plan, found.decision);
     out_.quantization = without(plan, model_.graph, decision.kept);
