@@ -137,6 +137,7 @@ struct BuildOptions {
   AccuracyOptions accuracy;  // of int8
   int threads = 0;           // of calibration and of that check; 0: one for each core
   Thresholds thresholds;
+  std::optional<int> num_queries;            // as EngineOptions has it; the engine keeps no more
   std::vector<std::string> disabled_passes;  // for finding out which rewrite matters
   Progress progress;
 };
@@ -174,7 +175,9 @@ struct EngineOptions {
   std::string device;      // "cpu", "cuda" or "cuda:N"; empty: what the engine was built for
   TuningOptions tuning;    // for sizes of images that were not tuned before
   bool cuda_graph = true;  // false: a GPU is given one kernel after the other, which is slower
-  Progress progress;       // of tuning
+  // Of a DETR: only so many queries are selected and decoded, at most those that the engine was built with.
+  std::optional<int> num_queries;
+  Progress progress;  // of tuning
 };
 
 // An engine file, opened and checked. Copies share it; safe to use from several threads.

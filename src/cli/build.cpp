@@ -1,6 +1,7 @@
 // osprey build: a checkpoint or model becomes an engine file.
 #include <algorithm>
 #include <charconv>
+#include <optional>
 
 #include "cli/support/device_flags.h"
 #include "cli/support/inputs.h"
@@ -67,6 +68,7 @@ struct Options {
   SourceFlags source;
   ThresholdFlags thresholds;
   std::string output, device = "cpu", precision = "fp32", batch;
+  std::optional<int> num_queries;
   TuningFlags tuning;
   std::vector<std::string> disabled;
   CalibrationFlags calibration;
@@ -121,6 +123,7 @@ int build(const Options& o, const CommonOptions& common) {
                        .tuning_batch = parse_batch(o.batch),
                        .threads = common.threads,
                        .thresholds = o.thresholds.values,
+                       .num_queries = o.num_queries,
                        .disabled_passes = o.disabled};
   options.calibration = o.calibration.values;
   options.accuracy = o.accuracy.values;
@@ -163,6 +166,8 @@ Verb build_verb() {
                 ->capture_default_str();
             app.add_option("--batch", o->batch,
                            "N or MIN,OPT,MAX: what tuning prepares for (N, OPT); every batch runs");
+            app.add_option("--num-queries", o->num_queries,
+                           "DETRs: queries that are selected and decoded; default, and most: the config's");
             o->tuning.declare(app);
             o->calibration.declare(app);
             o->accuracy.declare(app);

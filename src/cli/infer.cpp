@@ -238,6 +238,7 @@ Verb infer_verb() {
       "  osprey infer m.osprey photo.jpg -o out\n"
       "  osprey infer m.osprey photos/ --score-threshold 0.5 -o out\n"
       "  osprey infer m.osprey 'photos/*.png' --format json,coco --batch 4 -o out\n"
+      "  osprey infer rtdetr.osprey photo.jpg --num-queries 100 -o out\n"
       "  osprey infer m.osprey photo.jpg --dump res2,p3,rpn_logits_p3 --dump-to stages.npz -o out\n",
       [](CLI::App& app, const CommonOptions& common) {
         auto o = std::make_shared<Options>();

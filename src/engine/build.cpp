@@ -3,10 +3,12 @@
 
 #include "arch/family/select.h"
 #include "core/error.h"
+#include "engine/change_op.h"
 #include "engine/devices.h"
 #include "engine/engine_file.h"
 #include "engine/int8.h"
 #include "engine/overflow.h"
+#include "engine/queries.h"
 #include "engine/source.h"
 #include "engine/synthetic_photo.h"
 #include "engine/tune.h"
@@ -22,15 +24,6 @@
 
 namespace osprey {
 namespace {
-
-template <class T, class Change>
-void change_op(Node& node, Change change) {
-  if (const T* op = node.op.as<T>()) {
-    T copy = *op;
-    change(copy);
-    node.op = Op(std::move(copy));
-  }
-}
 
 // Detections that are anchors by raw score, as a proposal network's are: their scores are logits.
 bool is_raw_detector(const SelectAnchors& op) { return op.stage == 2 && op.activation == Activation::kNone; }
@@ -168,6 +161,7 @@ ImportReport build_engine(const SourceOptions& source, const BuildOptions& optio
                      .exact_factors = exact_factors(device, options.precision)};
   if (options.precision == Precision::kInt8) plan_int8_of(engine, passes, options, report);
   apply_thresholds(engine.model.graph, options.thresholds);
+  if (options.num_queries) limit_queries(engine.model.graph, *options.num_queries);
   if (passes.precision == DType::kF16) {
     OverflowReport kept = check_overflow(engine.model.graph, passes, options);
     passes.keep_f32 = std::move(kept.values);

@@ -6,6 +6,7 @@
 #include "backends/image_dims.h"
 #include "core/error.h"
 #include "engine/proposals.h"
+#include "engine/queries.h"
 
 namespace osprey {
 
@@ -22,6 +23,8 @@ std::shared_ptr<const LoadedEngine> LoadedEngine::of(EngineData data, const Engi
           "{}: was built for '{}', a device that this Osprey does not know", name, out->data_.device);
   out->device_ = parse_device(options.device.empty() ? out->data_.device : options.device);
   for (const Category& c : out->data_.model.categories) out->labels_.push_back(c.name);
+  if (options.num_queries)
+    in_context(name, [&] { limit_queries(out->data_.model.graph, *options.num_queries); });
   out->graph_ = std::make_shared<const Graph>(std::move(out->data_.model.graph));
   for (const char* output : {"det_boxes", "det_rows", out->score_output()})
     require(out->has_output(output), "{}: has no output '{}': it is no detector", name, output);

@@ -127,6 +127,11 @@ class Infer(CommandTest):
         smaller = self.infer("photo.jpg", "--mask-threshold", "0.9")["images"][0]["detections"]
         self.assertNotEqual([d["mask"] for d in smaller], [d["mask"] for d in everything])
 
+    def test_num_queries_are_those_of_a_detr(self):
+        for verb in (("infer", self.engine(), self.photo(), "-o", "out"),
+                     ("build", DEMO / "demo_mask_rcnn.pkl", "--config", DEMO / "demo_mask_rcnn.yaml", "-o", "fewer.osprey")):
+            self.assertIn("selects no queries", self.run_osprey(*verb, "--num-queries", "5", expect=USAGE).err)
+
     def test_detection_type(self):
         self.run_osprey("infer", self.engine(), self.photo(), "--detection-type", "bbox", "-o", "boxes")
         self.run_osprey("infer", self.engine(), self.photo(), "--detection_type", "segmentation", "-o", "masks")

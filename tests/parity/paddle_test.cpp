@@ -3,6 +3,7 @@
 // (fixtures/paddle/*/case.json: 20 times what float32 is from float64), detections and masks to the engine's
 // own bounds for fp32. The measured figures are printed.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include <gmock/gmock.h>
@@ -195,6 +196,18 @@ void PaddleDetection::expect_mask(std::size_t row, const Rle& got) const {
       << "mask " << row << ": " << all - common << " pixels differ";
 }
 
+// To the bit.
+void expect_equal(const Detections& got, const Detections& wanted) {
+  ASSERT_THAT(got.items, SizeIs(wanted.items.size()));
+  for (std::size_t i = 0; i < got.items.size(); ++i) {
+    const Detection &a = got.items[i], &b = wanted.items[i];
+    EXPECT_TRUE(a.score == b.score && a.class_index == b.class_index && a.box.x0 == b.box.x0 &&
+                a.box.y0 == b.box.y0 && a.box.x1 == b.box.x1 && a.box.y1 == b.box.y1)
+        << "detection " << i;
+    EXPECT_TRUE(a.mask == b.mask) << "mask " << i;
+  }
+}
+
 TEST_P(PaddleDetection, EveryStageAndDetection) {
   std::vector<std::string> stages;
   for (const std::string& name : golden_->stage_names())
@@ -243,6 +256,20 @@ TEST_P(PaddleDetection, FewerQueries) {
       << "num_top_queries counts pairs of a query and a class";
 }
 
+// When the engine is built, or when it is opened: the same graph, so the same detections.
+TEST_P(PaddleDetection, FewerQueriesWhenOpened) {
+  const int fewer = static_cast<int>(golden_->doubles("enc.topk_index").size() / 3);
+  const fs::path all = build();
+  const auto opened = LoadedEngine::open(all, {.num_queries = fewer});
+  const auto built = LoadedEngine::open(build({{transformer() + ".num_queries", std::to_string(fewer)}}), {});
+  EXPECT_EQ(to_text(opened->graph()), to_text(built->graph()));
+  const Image picture = photo();
+  const std::array<ImageView, 2> views{picture, picture};
+  const auto got = DetectionSession(opened).detect(views, {}),
+             wanted = DetectionSession(built).detect(views, {});
+  for (std::size_t n = 0; n < views.size(); ++n) expect_equal(got[n], wanted[n]);
+}
+
 // When the engine is built, or when it runs.
 TEST_P(PaddleDetection, FewerDetections) {
   if (GetParam().device != "cpu") GTEST_SKIP() << "to the bit on the CPU";
@@ -256,12 +283,7 @@ TEST_P(PaddleDetection, FewerDetections) {
   const Detections run =
       session.detect({&view, 1}, {.parameters = {.max_detections = static_cast<int>(fewer)}}).front();
   ASSERT_THAT(run.items, SizeIs(fewer));
-  for (std::size_t i = 0; i < fewer; ++i) {
-    const Detection &a = built.detections.items[i], &b = run.items[i];
-    EXPECT_TRUE(a.score == b.score && a.class_index == b.class_index && a.box.x0 == b.box.x0 &&
-                a.box.y0 == b.box.y0 && a.box.x1 == b.box.x1 && a.box.y1 == b.box.y1)
-        << "detection " << i;
-  }
+  expect_equal(run, built.detections);
 }
 
 // The table of official configs says what the framework's files say.

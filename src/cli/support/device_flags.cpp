@@ -13,6 +13,8 @@ void TuningFlags::declare(CLI::App& app) {
 
 void DeviceFlags::declare(CLI::App& app) {
   app.add_option("--device", device, "cpu | cuda | cuda:N; default: what the engine was built for");
+  app.add_option("--num-queries", num_queries,
+                 "DETRs: queries that are selected and decoded; default, and most: those of the build");
   tuning.declare(app);
 }
 
@@ -20,6 +22,7 @@ EngineOptions DeviceFlags::options(const CommonOptions& common, ProgressBar& bar
   return {.threads = common.threads,
           .device = device,
           .tuning = tuning.values,
+          .num_queries = num_queries,
           .progress = [&bar](double done, const std::string& what) { bar.update(done, what); }};
 }
 

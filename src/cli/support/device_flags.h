@@ -1,6 +1,7 @@
-// The flags of verbs that open engines: --device, and how a GPU's implementations are chosen.
+// The flags of verbs that open engines: --device, --num-queries, and how a GPU's implementations are chosen.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -18,9 +19,10 @@ struct TuningFlags {
   void declare(CLI::App& app);
 };
 
-// --device, and the above.
+// --device, --num-queries, and the above.
 struct DeviceFlags {
   std::string device;
+  std::optional<int> num_queries;
   TuningFlags tuning;
 
   void declare(CLI::App& app);
