@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "cuda/bench_run.h"
 #include "cuda/depthwise_conv.h"
 #include "cuda/hopper/conv_group.h"
 #include "cuda/matrix_call.h"
@@ -200,40 +201,6 @@ class PartsStep final : public CudaStep {
   double flops_ = 0;
   std::vector<GroupedConv> parts_;
   std::shared_ptr<const DeviceBuffer> weight_, bias_;
-};
-
-// A run on random numbers, for measurements.
-class BenchRun final : public CudaRun {
- public:
-  BenchRun(std::span<CudaPrepare* const> members, std::size_t scratch)
-      : scratch_(scratch), stream_(members.front()->stream()) {
-    for (CudaPrepare* p : members) {
-      for (std::size_t i = 0; i < p->node().inputs.size(); ++i)
-        ins_.push_back(i == 0 ? filled(p->input(0)) : CudaValue{});  // weights are the steps' own
-      outs_.push_back(filled(p->output(0)));
-    }
-  }
-  const CudaValue& in(std::size_t i) const override { return ins_.at(i); }
-  const CudaValue& out(std::size_t i) const override { return outs_.at(i); }
-  bool has_input(std::size_t i) const override { return ins_.at(i).data != nullptr; }
-  std::byte* scratch() const override { return scratch_.data(); }
-  cudaStream_t stream() const override { return stream_; }
-  const CudaPhotos& photos() const override { return photos_; }
-  const CudaParameters* parameters() const override { return nullptr; }
-
- private:
-  CudaValue filled(CudaValue value) {
-    buffers_.emplace_back(value.bytes());
-    value.data = buffers_.back().data();
-    fill_random(value.data, value.dtype, element_count(value.dims), stream_);
-    return value;
-  }
-
-  std::vector<CudaValue> ins_, outs_;
-  std::vector<DeviceBuffer> buffers_;
-  DeviceBuffer scratch_;
-  cudaStream_t stream_;
-  CudaPhotos photos_;
 };
 
 // Of one photo, whatever the batch: what a photo gives must not depend on those beside it.

@@ -32,7 +32,7 @@ constexpr int group_of(int warp_outputs, std::size_t bytes_each) {
   return std::min(warp_outputs, 64 / static_cast<int>(bytes_each));
 }
 
-constexpr int kMostPadding = 128;  // what outputs are padded to at most
+constexpr int kOutputPadding = 128;  // outputs are padded to, whatever the tile
 
 struct Problem {
   const void *x, *residual;
@@ -389,13 +389,18 @@ void launch_convolve(const Problem& p, unsigned blocks, cudaStream_t stream) {
 
 // A way to compute it.
 struct Variant {
+  std::string_view name;
   int pixels, outputs, warp_outputs;  // of a tile, and of a warp of it
   Launch of_i8, of_u8;
 };
 
 template <class T, int kBytes>
-constexpr Variant variant() {
-  return {T::kPixels, T::kOutputs, T::kWarpOutputs, launch_multiply<std::int8_t, T, kBytes>,
+constexpr Variant variant(std::string_view name) {
+  return {name,
+          T::kPixels,
+          T::kOutputs,
+          T::kWarpOutputs,
+          launch_multiply<std::int8_t, T, kBytes>,
           launch_multiply<std::uint8_t, T, kBytes>};
 }
 
@@ -405,30 +410,37 @@ using Small = Tile<64, 64, 16, 64>;
 using Narrow = Tile<128, 32, 32, 32>;
 using Tiny = Tile<32, 32, 16, 32>;
 
-constexpr std::array<Variant, 5> kOf16Bytes{variant<Large, 16>(), variant<Tall, 16>(), variant<Small, 16>(),
-                                            variant<Narrow, 16>(), variant<Tiny, 16>()};
-constexpr std::array<Variant, 1> kOf8Bytes{variant<Narrow, 8>()};
-constexpr std::array<Variant, 1> kOfBytes{variant<Small, 1>()};
+constexpr std::array kOf16Bytes{variant<Large, 16>("own 128x128"), variant<Tall, 16>("own 128x64"),
+                                variant<Small, 16>("own 64x64"), variant<Narrow, 16>("own 128x32"),
+                                variant<Tiny, 16>("own 32x32")};
+constexpr std::array kOf8Bytes{variant<Narrow, 8>("own 128x32, 8 bytes")};
+constexpr std::array kOfBytes{variant<Small, 1>("own 64x64, bytes")};
 
 std::int64_t blocks_of(const Variant& v, std::int64_t pixels, std::int64_t outputs) {
   return (pixels + v.pixels - 1) / v.pixels * ((outputs + v.outputs - 1) / v.outputs);
-}
-
-// The least work of the busiest multiprocessor: sums, and what is copied for them.
-const Variant& fastest(std::span<const Variant> variants, std::int64_t pixels, std::int64_t outputs,
-                       int multiprocessors) {
-  const auto cost = [&](const Variant& v) {
-    const std::int64_t rounds = (blocks_of(v, pixels, outputs) + multiprocessors - 1) / multiprocessors;
-    return static_cast<double>(rounds * v.pixels * v.outputs) * (1 + 32.0 / v.pixels + 32.0 / v.outputs);
-  };
-  return *std::min_element(variants.begin(), variants.end(),
-                           [&](const Variant& a, const Variant& b) { return cost(a) < cost(b); });
 }
 
 std::span<const Variant> variants_for(std::int64_t channels) {
   if (channels % 16 == 0) return kOf16Bytes;
   if (channels % 8 == 0) return kOf8Bytes;
   return kOfBytes;
+}
+
+// The work of the busiest multiprocessor: sums, and what is copied for them.
+double work_of(const Variant& v, std::int64_t pixels, std::int64_t outputs, int multiprocessors) {
+  const std::int64_t rounds = (blocks_of(v, pixels, outputs) + multiprocessors - 1) / multiprocessors;
+  return static_cast<double>(rounds * v.pixels * v.outputs) * (1 + 32.0 / v.pixels + 32.0 / v.outputs);
+}
+
+// Those that take it, the most promising first.
+std::vector<const Variant*> variants_of(const CudaPrepare& p) {
+  const Shape& y = p.output(0).dims;
+  std::vector<const Variant*> out;
+  for (const Variant& v : variants_for(p.input(0).dims[1])) out.push_back(&v);
+  std::ranges::stable_sort(out, {}, [&](const Variant* v) {
+    return work_of(*v, y[0] * y[2] * y[3], y[1], p.device().multiprocessors);
+  });
+  return out;
 }
 
 std::int64_t padded(std::int64_t count, std::int64_t to) { return (count + to - 1) / to * to; }
@@ -441,9 +453,9 @@ std::int64_t output_of(std::int64_t row, int group) {
 }
 
 // From [O,C,kh,kw] to rows of taps of padded channels.
-std::vector<std::int8_t> packed(const Tensor& weight, const Variant& v, int group, std::int64_t row_bytes) {
+std::vector<std::int8_t> packed(const Tensor& weight, int group, std::int64_t row_bytes) {
   const std::int64_t outputs = weight.dim(0), channels = weight.dim(1), taps = weight.dim(2) * weight.dim(3);
-  const std::int64_t rows = padded(outputs, v.outputs), each = padded(channels, kChunk);
+  const std::int64_t rows = padded(outputs, kOutputPadding), each = padded(channels, kChunk);
   const auto from = weight.values<std::int8_t>();
   std::vector<std::int8_t> out(static_cast<std::size_t>(rows * row_bytes));
   for (std::int64_t row = 0; row < rows; ++row) {
@@ -477,7 +489,7 @@ DeviceBuffer on_device(const std::vector<T>& values) {
 
 // Input `i`, f32 of the outputs, each times `factor`, and zeros for those that pad them.
 std::shared_ptr<const DeviceBuffer> padded_vector(const CudaPrepare& p, std::size_t i, float factor) {
-  const auto outputs = static_cast<std::size_t>(padded(p.output(0).dims[1], kMostPadding));
+  const auto outputs = static_cast<std::size_t>(padded(p.output(0).dims[1], kOutputPadding));
   const int id = p.has_input(i) ? p.node().inputs[i] : kNoValue;
   return p.shared(fmt::format("quantized_conv vector {} {:a} {}", id, factor, outputs), [&] {
     std::vector<float> out(outputs);
@@ -492,7 +504,8 @@ std::shared_ptr<const DeviceBuffer> padded_vector(const CudaPrepare& p, std::siz
 
 class QuantizedConvStep final : public CudaStep {
  public:
-  explicit QuantizedConvStep(CudaPrepare& p) {
+  // `variant`: null: the plain kernel.
+  QuantizedConvStep(CudaPrepare& p, const Variant* variant) {
     const QuantizedConv& op = p.op<QuantizedConv>();
     const Shape &x = p.input(kX).dims, &y = p.output(0).dims, &weight = p.input(kWeight).dims;
     const std::int64_t pixels = y[0] * y[2] * y[3];
@@ -504,8 +517,8 @@ class QuantizedConvStep final : public CudaStep {
     bias_ = padded_vector(p, kBias, 1);
     problem_.scale = scale_->as<const float>();
     problem_.bias = bias_->as<const float>();
-    if (op.groups == 1)
-      find_tiles(p, pixels);
+    if (variant)
+      multiply_tiles(p, *variant, pixels);
     else
       compute_plainly(p, pixels);
     problem_.weight = weight_->as<const std::int8_t>();
@@ -555,17 +568,15 @@ class QuantizedConvStep final : public CudaStep {
     return out;
   }
 
-  void find_tiles(CudaPrepare& p, std::int64_t pixels) {
-    const Variant& v =
-        fastest(variants_for(problem_.channels), pixels, problem_.outputs, p.device().multiprocessors);
+  void multiply_tiles(CudaPrepare& p, const Variant& v, std::int64_t pixels) {
     blocks_ = blocks_of(v, pixels, problem_.outputs);
     problem_.output_tiles = (problem_.outputs + v.outputs - 1) / v.outputs;
     launch_ = is_signed_ ? v.of_i8 : v.of_u8;
-    detail_ = fmt::format("own {}x{}", v.pixels, v.outputs);
+    detail_ = v.name;
     const int group = group_of(v.warp_outputs, size_of(problem_.to));
-    weight_ = p.shared(
-        fmt::format("quantized_conv {} {} {}", v.outputs, group, p.node().inputs[kWeight]),
-        [&] { return on_device(packed(p.weight(kWeight), v, group, std::int64_t{problem_.steps} * kRow)); });
+    weight_ = p.shared(fmt::format("quantized_conv {} {}", group, p.node().inputs[kWeight]), [&] {
+      return on_device(packed(p.weight(kWeight), group, std::int64_t{problem_.steps} * kRow));
+    });
   }
 
   void compute_plainly(CudaPrepare& p, std::int64_t pixels) {
@@ -587,8 +598,17 @@ class QuantizedConvStep final : public CudaStep {
 
 }  // namespace
 
-std::unique_ptr<CudaStep> quantized_matrix_step(CudaPrepare& p) {
-  return std::make_unique<QuantizedConvStep>(p);
+std::vector<std::string> quantized_matrix_ways(const CudaPrepare& p) {
+  if (p.op<QuantizedConv>().groups != 1) return {"own, plain"};
+  std::vector<std::string> out;
+  for (const Variant* v : variants_of(p)) out.emplace_back(v->name);
+  return out;
+}
+
+std::unique_ptr<CudaStep> quantized_matrix_step(CudaPrepare& p, const std::string& way) {
+  for (const Variant* v : variants_of(p))
+    if (v->name == way) return std::make_unique<QuantizedConvStep>(p, v);
+  return std::make_unique<QuantizedConvStep>(p, nullptr);
 }
 
 }  // namespace osprey

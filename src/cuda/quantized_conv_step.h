@@ -3,11 +3,16 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "cuda/kernel.h"
 
 namespace osprey {
 
-std::unique_ptr<CudaStep> quantized_matrix_step(CudaPrepare& prepare);
+// The names of ways to compute it, the most promising first; the results are the same.
+std::vector<std::string> quantized_matrix_ways(const CudaPrepare& prepare);
+
+std::unique_ptr<CudaStep> quantized_matrix_step(CudaPrepare& prepare, const std::string& way);
 
 }  // namespace osprey
