@@ -7,6 +7,7 @@
 #include "ops/linear.h"
 #include "ops/quantize.h"
 #include "ops/quantized_conv.h"
+#include "ops/squeeze_excite.h"
 
 namespace osprey {
 namespace {
@@ -51,9 +52,13 @@ bool holds_integers(DType type) { return type == DType::kI8 || type == DType::kU
 
 void lower_conv(Emitter& e, const Node& node) {
   const Conv& op = *node.op.as<Conv>();
-  require(node.inputs.size() <= 4, "{}: conv cannot be exported with a normalisation inside", node.name);
   std::string y =
       e.op("Conv", {input(e, node, 0), input(e, node, 1), input(e, node, 2)}, window_attributes(op));
+  const auto of_maps = [&](std::size_t i) { return e.op("Unsqueeze", {input(e, node, i), e.ints({1, 2})}); };
+  if (!input(e, node, 4).empty()) {
+    const std::string factor = of_maps(4), offset = of_maps(5);
+    y = e.op("Add", {e.op("Mul", {y, factor}), offset});
+  }
   if (const std::string residual = input(e, node, 3); !residual.empty())
     y = emit_residual(e, y, residual, op.residual_scale);
   e.bind(node.outputs[0], emit_activation(e, y, op.activation));
@@ -70,6 +75,20 @@ void lower_linear(Emitter& e, const Node& node) {
   const std::string y =
       e.op("Gemm", {input(e, node, 0), input(e, node, 1), input(e, node, 2)}, {{"transB", std::int64_t{1}}});
   e.bind(node.outputs[0], emit_activation(e, y, node.op.as<Linear>()->activation));
+}
+
+void lower_squeeze_excite(Emitter& e, const Node& node) {
+  const std::string x = input(e, node, 0);
+  const auto layer = [&](const std::string& of, std::size_t weight, Activation activation) {
+    const std::string y =
+        e.op("Gemm", {of, input(e, node, weight), input(e, node, weight + 1)}, {{"transB", std::int64_t{1}}});
+    return emit_activation(e, y, activation);
+  };
+  const std::string means =
+      e.op("ReduceMean", {x}, {{"axes", std::vector<std::int64_t>{2, 3}}, {"keepdims", std::int64_t{0}}});
+  const std::string hidden = layer(means, 1, node.op.as<SqueezeExcite>()->activation);
+  const std::string gates = layer(hidden, 3, Activation::kSigmoid);
+  e.bind(node.outputs[0], e.op("Mul", {x, e.op("Unsqueeze", {gates, e.ints({2, 3})})}));
 }
 
 void lower_quantize(Emitter& e, const Node& node) {

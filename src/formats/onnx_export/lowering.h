@@ -26,6 +26,7 @@ void lower_quantize(Emitter& e, const Node& node);
 void lower_quantized_conv(Emitter& e, const Node& node);
 void lower_scale(Emitter& e, const Node& node);
 void lower_scale_channels(Emitter& e, const Node& node);
+void lower_squeeze_excite(Emitter& e, const Node& node);
 void lower_upsample(Emitter& e, const Node& node);
 void lower_weighted_sum(Emitter& e, const Node& node);
 void lower_select_anchors(Emitter& e, const Node& node);

@@ -7,7 +7,7 @@
 namespace osprey {
 
 Lowering find_lowering(std::string_view op) {
-  static constexpr std::array<std::pair<std::string_view, Lowering>, 32> kTable{{
+  static constexpr std::array<std::pair<std::string_view, Lowering>, 33> kTable{{
       {"activate", lower_activate},
       {"attention", lower_attention},
       {"combine_rows", lower_combine_rows},
@@ -36,6 +36,7 @@ Lowering find_lowering(std::string_view op) {
       {"select_boxes", lower_select_boxes},
       {"select_class", lower_select_class},
       {"select_queries", lower_select_queries},
+      {"squeeze_excite", lower_squeeze_excite},
       {"token_map", lower_token_map},
       {"tokens", lower_tokens},
       {"upsample", lower_upsample},

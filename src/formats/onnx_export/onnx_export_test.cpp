@@ -235,6 +235,25 @@ TEST_F(OnnxExport, WhatIsFusedIsWrittenOut) {
   EXPECT_THAT(types_of_layer(exported(), "fused"), ::testing::ElementsAre("Conv", "Add", "Clip"));
 }
 
+TEST_F(OnnxExport, ANormInsideAConvIsWrittenOut) {
+  const std::string line = "fused = conv(p2, score.weight, _, p2, norm, norm)\n";
+  model_.graph = parse_graph(with_line(to_text(model_.graph), line, "fused"));
+  EXPECT_THAT(types_of_layer(exported(), "fused"),
+              ::testing::ElementsAre("Conv", "Unsqueeze", "Unsqueeze", "Mul", "Add", "Add"));
+}
+
+TEST_F(OnnxExport, SqueezeAndExcitationIsWrittenOut) {
+  const std::string line =
+      "fused = squeeze_excite(p2, squeeze.weight, squeeze.bias, expand.weight, norm) {activation='relu'}\n";
+  std::string text = to_text(model_.graph);
+  text.insert(text.find("weight "),
+              "weight squeeze.weight: f32[1,2] = 1.0 2.0\nweight squeeze.bias: f32[1] = 1.0\n"
+              "weight expand.weight: f32[2,1] = 1.0 2.0\n");
+  model_.graph = parse_graph(with_line(text, line, "fused"));
+  EXPECT_THAT(types_of_layer(exported(), "fused"),
+              ::testing::ElementsAre("ReduceMean", "Gemm", "Relu", "Gemm", "Sigmoid", "Unsqueeze", "Mul"));
+}
+
 TEST_F(OnnxExport, IntegersAreQuantizedAndDequantizedAroundFloats) {
   const std::string lines =
       "weight w8: i8[2,2,1,1]\n"
