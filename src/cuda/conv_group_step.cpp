@@ -11,8 +11,10 @@
 #include "cuda/matrix_kernels.h"
 #include "cuda/measure.h"
 #include "cuda/packed_weights.h"
+#include "cuda/quantized_hopper_step.h"
 #include "cuda/tuner.h"
 #include "ops/conv.h"
+#include "ops/quantized_conv.h"
 
 namespace osprey {
 namespace {
@@ -217,6 +219,7 @@ std::string key_of(std::span<CudaPrepare* const> members) {
 }  // namespace
 
 std::string conv_group_key(const Graph& graph, const Node& node, const CudaDevice& device) {
+  if (node.op.as<QuantizedConv>()) return quantized_group_key(graph, node, device);
   const Conv* op = node.op.as<Conv>();
   if (!op || node.inputs.size() > 4 || (node.inputs.size() > 3 && node.inputs[3] != kNoValue) ||
       !graph.weight(node.inputs[1]))
@@ -238,6 +241,10 @@ std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
                                           const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each,
                                           const std::function<std::size_t()>& scratch) {
   const CudaPrepare& first = *members.front();
+  if (first.node().op.as<QuantizedConv>()) {
+    if (auto own = quantized_group_step(members)) return own;
+    return std::make_unique<EachStep>(members, each);
+  }
   if (is_depthwise_step(first.op<Conv>(), first.input(1).dims, first.input(0).dims[1]))
     return depthwise_conv_step(members);
   const std::vector<std::string> names{"own", "each"};

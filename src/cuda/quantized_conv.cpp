@@ -8,6 +8,7 @@
 #include "cuda/bench_run.h"
 #include "cuda/measure.h"
 #include "cuda/quantized_conv_step.h"
+#include "cuda/quantized_hopper_step.h"
 #include "cuda/tuner.h"
 
 namespace osprey {
@@ -47,7 +48,8 @@ std::unique_ptr<CudaStep> fastest(CudaPrepare& p) {
 
 CudaKernel quantized_conv_cuda() {
   return {.op = &kOpInfo<QuantizedConv>, .dtypes = {DType::kI8, DType::kU8}, .prepare = [](CudaPrepare& p) {
-            return fastest(p);
+            auto hopper = quantized_hopper_step(p);
+            return hopper ? std::move(hopper) : fastest(p);
           }};
 }
 

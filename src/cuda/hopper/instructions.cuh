@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include <cuda.h>
 #include <cuda_bf16.h>
@@ -113,7 +114,8 @@ __device__ inline std::uint64_t matrix_descriptor(const void* rows) {
   return (std::uint64_t{1} << 62) | (std::uint64_t{1024 >> 4} << 32) | (std::uint64_t{1} << 16) |
          ((shared_address(rows) & 0x3ffffu) >> 4);
 }
-inline constexpr std::uint64_t kDescriptorStep = 32 >> 4;  // 16 numbers along a row
+inline constexpr int kProductBytes = 32;  // of a row, a product's depth
+inline constexpr std::uint64_t kDescriptorStep = kProductBytes >> 4;
 
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -122,74 +124,94 @@ __device__ void await_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// d = a b^T, added to d unless `fresh`: 64 rows of a, kColumns rows of b, 16 deep. Warp w has rows 16 w to
-// 16 w + 15; lane 4 g + t of it has of row g columns 8 j + 2 t and + 1 in d[4 j], d[4 j + 1], and of row g +
-// 8 in d[4 j + 2], d[4 j + 3].
+// d = a b^T, added to d unless `fresh`: 64 rows of a, kColumns rows of b, 32 bytes deep: 16 halves, summed in
+// f32, or 32 integers, a's of T and b's signed, summed in i32. Warp w has rows 16 w to 16 w + 15; lane 4 g +
+// t of it has of row g columns 8 j + 2 t and + 1 in d[4 j], d[4 j + 1], and of row g + 8 in d[4 j + 2], d[4 j
+// + 3].
 template <class T, int kColumns>
 struct WarpgroupProduct;
 
 // Operands of the instruction: the sums by number, then both matrices and the predicate.
-#define OSPREY_SUMS_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define OSPREY_SUMS_8(i) OSPREY_SUMS_4(i), OSPREY_SUMS_4(i + 4)
-#define OSPREY_SUMS_24(i) OSPREY_SUMS_8(i), OSPREY_SUMS_8(i + 8), OSPREY_SUMS_8(i + 16)
-#define OSPREY_SUMS_32(i) OSPREY_SUMS_24(i), OSPREY_SUMS_8(i + 24)
-#define OSPREY_SUMS_64(i) OSPREY_SUMS_32(i), OSPREY_SUMS_32(i + 32)
-#define OSPREY_NAMES_0_7 "%0,%1,%2,%3,%4,%5,%6,%7"
-#define OSPREY_NAMES_8_23 ",%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
-#define OSPREY_NAMES_24_31 ",%24,%25,%26,%27,%28,%29,%30,%31"
-#define OSPREY_NAMES_32_63                                                                                \
-  ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56," \
-  "%57,%58,%59,%60,%61,%62,%63"
-#define OSPREY_NAMES_64_95                                                                                \
-  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88," \
-  "%89,%90,%91,%92,%93,%94,%95"
-#define OSPREY_NAMES_96_119                                                                                \
+#define OSPREY_SUMS_4(c, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3])
+#define OSPREY_SUMS_8(c, i) OSPREY_SUMS_4(c, i), OSPREY_SUMS_4(c, i + 4)
+#define OSPREY_SUMS_24(c, i) OSPREY_SUMS_8(c, i), OSPREY_SUMS_8(c, i + 8), OSPREY_SUMS_8(c, i + 16)
+#define OSPREY_SUMS_32(c, i) OSPREY_SUMS_24(c, i), OSPREY_SUMS_8(c, i + 24)
+#define OSPREY_SUMS_64(c, i) OSPREY_SUMS_32(c, i), OSPREY_SUMS_32(c, i + 32)
+#define OSPREY_ALL_16(c) OSPREY_SUMS_8(c, 0)
+#define OSPREY_ALL_48(c) OSPREY_SUMS_24(c, 0)
+#define OSPREY_ALL_64(c) OSPREY_SUMS_32(c, 0)
+#define OSPREY_ALL_128(c) OSPREY_SUMS_64(c, 0)
+#define OSPREY_ALL_192(c) OSPREY_SUMS_64(c, 0), OSPREY_SUMS_32(c, 64)
+#define OSPREY_ALL_240(c) OSPREY_ALL_192(c), OSPREY_SUMS_24(c, 96)
+#define OSPREY_ALL_256(c) OSPREY_SUMS_64(c, 0), OSPREY_SUMS_64(c, 64)
+#define OSPREY_NAMES_16 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define OSPREY_NAMES_48 OSPREY_NAMES_16 ",%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
+#define OSPREY_NAMES_64 OSPREY_NAMES_48 ",%24,%25,%26,%27,%28,%29,%30,%31"
+#define OSPREY_NAMES_128                                                                              \
+  OSPREY_NAMES_64                                                                                     \
+  ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55," \
+  "%56,%57,%58,%59,%60,%61,%62,%63"
+#define OSPREY_NAMES_192                                                                              \
+  OSPREY_NAMES_128                                                                                    \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87," \
+  "%88,%89,%90,%91,%92,%93,%94,%95"
+#define OSPREY_NAMES_240                                                                                   \
+  OSPREY_NAMES_192                                                                                         \
   ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116," \
   "%117,%118,%119"
-#define OSPREY_NAMES_120_127 ",%120,%121,%122,%123,%124,%125,%126,%127"
-#define OSPREY_PRODUCT_OF(TYPE, PTX_TYPE, COLUMNS, SUMS, NAMES, A, B, FRESH, ...)                           \
-  template <>                                                                                               \
-  struct WarpgroupProduct<TYPE, COLUMNS> {                                                                  \
-    static __device__ void add(float (&d)[SUMS], std::uint64_t a, std::uint64_t b, bool fresh) {            \
-      asm volatile("{\n.reg .pred more;\nsetp.eq.b32 more, " FRESH                                          \
-                   ", 0;\n"                                                                                 \
-                   "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." PTX_TYPE "." PTX_TYPE " {" NAMES \
-                   "}, " A ", " B ", more, 1, 1, 0, 0;\n}"                                                  \
-                   : __VA_ARGS__                                                                            \
-                   : "l"(a), "l"(b), "r"(static_cast<int>(fresh)));                                         \
-    }                                                                                                       \
+#define OSPREY_NAMES_256 OSPREY_NAMES_240 ",%120,%121,%122,%123,%124,%125,%126,%127"
+#define OSPREY_FLOAT(v) "+f"(v)
+#define OSPREY_INT(v) "+r"(v)
+#define OSPREY_PRODUCT_OF(TYPE, SUM, OPERAND, TYPES, TAIL, COLUMNS, A, B, FRESH)                      \
+  template <>                                                                                         \
+  struct WarpgroupProduct<TYPE, COLUMNS> {                                                            \
+    static __device__ void add(SUM (&d)[COLUMNS / 2], std::uint64_t a, std::uint64_t b, bool fresh) { \
+      asm volatile("{\n.reg .pred more;\nsetp.eq.b32 more, " FRESH                                    \
+                   ", 0;\n"                                                                           \
+                   "wgmma.mma_async.sync.aligned.m64n" #COLUMNS TYPES " {" OSPREY_NAMES_##COLUMNS     \
+                   "}, " A ", " B ", more" TAIL ";\n}"                                                \
+                   : OSPREY_ALL_##COLUMNS(OPERAND)                                                    \
+                   : "l"(a), "l"(b), "r"(static_cast<int>(fresh)));                                   \
+    }                                                                                                 \
   };
-#define OSPREY_PRODUCT(COLUMNS, SUMS, NAMES, A, B, FRESH, ...)                     \
-  OSPREY_PRODUCT_OF(__half, "f16", COLUMNS, SUMS, NAMES, A, B, FRESH, __VA_ARGS__) \
-  OSPREY_PRODUCT_OF(__nv_bfloat16, "bf16", COLUMNS, SUMS, NAMES, A, B, FRESH, __VA_ARGS__)
+#define OSPREY_HALF_PRODUCT(COLUMNS, A, B, FRESH)                                                           \
+  OSPREY_PRODUCT_OF(__half, float, OSPREY_FLOAT, "k16.f32.f16.f16", ", 1, 1, 0, 0", COLUMNS, A, B, FRESH)   \
+  OSPREY_PRODUCT_OF(__nv_bfloat16, float, OSPREY_FLOAT, "k16.f32.bf16.bf16", ", 1, 1, 0, 0", COLUMNS, A, B, \
+                    FRESH)
+#define OSPREY_INTEGER_PRODUCT(COLUMNS, A, B, FRESH)                                          \
+  OSPREY_PRODUCT_OF(std::uint8_t, int, OSPREY_INT, "k32.s32.u8.s8", "", COLUMNS, A, B, FRESH) \
+  OSPREY_PRODUCT_OF(std::int8_t, int, OSPREY_INT, "k32.s32.s8.s8", "", COLUMNS, A, B, FRESH)
 
-OSPREY_PRODUCT(16, 8, OSPREY_NAMES_0_7, "%8", "%9", "%10", OSPREY_SUMS_8(0))
-OSPREY_PRODUCT(48, 24, OSPREY_NAMES_0_7 OSPREY_NAMES_8_23, "%24", "%25", "%26", OSPREY_SUMS_24(0))
-OSPREY_PRODUCT(64, 32, OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31, "%32", "%33", "%34",
-               OSPREY_SUMS_32(0))
-OSPREY_PRODUCT(128, 64, OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63, "%64",
-               "%65", "%66", OSPREY_SUMS_64(0))
-OSPREY_PRODUCT(192, 96,
-               OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63 OSPREY_NAMES_64_95,
-               "%96", "%97", "%98", OSPREY_SUMS_64(0), OSPREY_SUMS_32(64))
-OSPREY_PRODUCT(240, 120,
-               OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63 OSPREY_NAMES_64_95
-                   OSPREY_NAMES_96_119,
-               "%120", "%121", "%122", OSPREY_SUMS_64(0), OSPREY_SUMS_32(64), OSPREY_SUMS_24(96))
-OSPREY_PRODUCT(256, 128,
-               OSPREY_NAMES_0_7 OSPREY_NAMES_8_23 OSPREY_NAMES_24_31 OSPREY_NAMES_32_63 OSPREY_NAMES_64_95
-                   OSPREY_NAMES_96_119 OSPREY_NAMES_120_127,
-               "%128", "%129", "%130", OSPREY_SUMS_64(0), OSPREY_SUMS_64(64))
+OSPREY_HALF_PRODUCT(16, "%8", "%9", "%10")
+OSPREY_HALF_PRODUCT(48, "%24", "%25", "%26")
+OSPREY_HALF_PRODUCT(64, "%32", "%33", "%34")
+OSPREY_HALF_PRODUCT(128, "%64", "%65", "%66")
+OSPREY_HALF_PRODUCT(192, "%96", "%97", "%98")
+OSPREY_HALF_PRODUCT(240, "%120", "%121", "%122")
+OSPREY_HALF_PRODUCT(256, "%128", "%129", "%130")
+OSPREY_INTEGER_PRODUCT(64, "%32", "%33", "%34")
+OSPREY_INTEGER_PRODUCT(128, "%64", "%65", "%66")
+OSPREY_INTEGER_PRODUCT(256, "%128", "%129", "%130")
 
-#undef OSPREY_PRODUCT
+#undef OSPREY_INTEGER_PRODUCT
+#undef OSPREY_HALF_PRODUCT
 #undef OSPREY_PRODUCT_OF
-#undef OSPREY_NAMES_120_127
-#undef OSPREY_NAMES_96_119
-#undef OSPREY_NAMES_64_95
-#undef OSPREY_NAMES_32_63
-#undef OSPREY_NAMES_24_31
-#undef OSPREY_NAMES_8_23
-#undef OSPREY_NAMES_0_7
+#undef OSPREY_INT
+#undef OSPREY_FLOAT
+#undef OSPREY_NAMES_256
+#undef OSPREY_NAMES_240
+#undef OSPREY_NAMES_192
+#undef OSPREY_NAMES_128
+#undef OSPREY_NAMES_64
+#undef OSPREY_NAMES_48
+#undef OSPREY_NAMES_16
+#undef OSPREY_ALL_256
+#undef OSPREY_ALL_240
+#undef OSPREY_ALL_192
+#undef OSPREY_ALL_128
+#undef OSPREY_ALL_64
+#undef OSPREY_ALL_48
+#undef OSPREY_ALL_16
 #undef OSPREY_SUMS_64
 #undef OSPREY_SUMS_32
 #undef OSPREY_SUMS_24
@@ -197,10 +219,15 @@ OSPREY_PRODUCT(256, 128,
 #undef OSPREY_SUMS_4
 
 // Keeps the compiler from moving sums while the tensor cores have them.
-template <int kSums>
-__device__ void pin(float (&d)[kSums]) {
+template <class T, int kSums>
+__device__ void pin(T (&d)[kSums]) {
 #pragma unroll
-  for (int i = 0; i < kSums; ++i) asm volatile("" : "+f"(d[i])::"memory");
+  for (int i = 0; i < kSums; ++i) {
+    if constexpr (std::is_same_v<T, float>)
+      asm volatile("" : "+f"(d[i])::"memory");
+    else
+      asm volatile("" : "+r"(d[i])::"memory");
+  }
 }
 
 // The registers of each thread of the calling warpgroup from here on.

@@ -1,0 +1,24 @@
+// Convolutions of integers by our own kernel for Hopper GPUs (cuda/hopper/quantized_conv_group.h), cut into
+// tiles as the tuner finds fastest.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "cuda/kernel.h"
+
+namespace osprey {
+
+// Null for those that it is not for, and on other devices.
+std::unique_ptr<CudaStep> quantized_hopper_step(CudaPrepare& prepare);
+
+// Convolutions of the same key may be one step (cuda/schedule.h); empty: this node may not, or not on this
+// device.
+std::string quantized_group_key(const Graph& graph, const Node& node, const CudaDevice& device);
+
+// The step's inputs and outputs are those of all members, one after the other. Null where a member's shapes
+// turn out not to be for it.
+std::unique_ptr<CudaStep> quantized_group_step(std::span<CudaPrepare* const> members);
+
+}  // namespace osprey

@@ -1,0 +1,261 @@
+// Convolutions of integers in one launch on a Hopper GPU: as the CPU's, however the work is cut into tiles.
+#include "cuda/hopper/quantized_conv_group.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include <fmt/format.h>
+
+#include "cuda/check.h"
+#include "cuda/cuda_harness.h"
+#include "cuda/device_buffer.h"
+#include "cuda/executor.h"
+
+namespace osprey {
+namespace {
+
+constexpr auto kNone = Activation::kNone, kRelu = Activation::kRelu;
+constexpr auto kI8 = StoredType::kI8, kU8 = StoredType::kU8, kF16 = StoredType::kF16, kF32 = StoredType::kF32;
+constexpr float kXScale = 0.02f, kYScale = 0.01f, kResidualScale = 0.007f;
+
+struct GroupCase {
+  std::int64_t images, height, width, channels, outputs;
+  int side, stride;
+  StoredType to;
+  Activation activation = kNone;
+  DType residual = DType::kBool;  // of integers; none
+  int upsampling = 1;
+  std::int64_t live = -1;  // images, -1: all
+
+  bool has_residual() const { return residual != DType::kBool; }
+  std::int64_t out_height() const { return (height + stride - 1) / stride; }
+  std::int64_t out_width() const { return (width + stride - 1) / stride; }
+};
+
+struct Launch {
+  DType x;
+  std::vector<GroupCase> convs;
+};
+
+const std::vector<Launch>& launches() {
+  constexpr DType i8 = DType::kI8, u8 = DType::kU8;
+  static const std::vector<Launch> all{
+      {i8, {{1, 1, 1, 64, 16, 1, 1, kU8, kRelu}}},
+      {i8, {{1, 13, 21, 128, 64, 1, 1, kI8}}},
+      {u8, {{1, 13, 21, 256, 256, 3, 1, kU8, kRelu}}},
+      // residuals: of the result's size and of half of it, outputs that no tile divides
+      {u8, {{2, 12, 20, 64, 256, 1, 1, kU8, kRelu, u8}}},
+      {i8, {{2, 12, 20, 96, 320, 1, 1, kU8, kRelu, i8}}},
+      {u8, {{2, 12, 20, 512, 256, 1, 1, kI8, kNone, i8, 2}}},
+      {i8, {{1, 9, 11, 64, 48, 3, 1, kI8, Activation::kRelu6, u8}}},
+      // every second pixel
+      {u8, {{1, 23, 19, 256, 512, 1, 2, kI8}}},
+      {u8, {{2, 23, 18, 128, 128, 3, 2, kU8, kRelu}}},
+      // floats
+      {i8, {{1, 9, 11, 192, 81, 3, 1, kF32}, {1, 5, 6, 192, 36, 3, 1, kF32}}},
+      {i8, {{1, 9, 11, 192, 720, 3, 1, kF16, Activation::kSigmoid}}},
+      {u8, {{1, 10, 12, 192, 84, 3, 1, kF16, Activation::kSwish, DType::kF16}}},
+      {u8, {{2, 10, 12, 128, 64, 1, 1, kF32, kRelu, DType::kF32, 2}}},
+      // the levels of a head, of either integer type
+      {i8,
+       {{2, 20, 30, 256, 256, 3, 1, kU8, kRelu},
+        {2, 10, 15, 256, 256, 3, 1, kI8},
+        {2, 5, 8, 256, 256, 3, 1, kU8, kRelu},
+        {2, 3, 4, 256, 256, 3, 1, kU8, kRelu}}},
+      // rows that the data chose
+      {u8, {{9, 14, 14, 64, 64, 3, 1, kU8, kRelu, DType::kBool, 1, 4}}},
+      {u8, {{9, 7, 7, 64, 64, 1, 1, kU8, kRelu, DType::kBool, 1, 0}}},
+      // more tiles than are listed
+      {u8, {{1, 200, 336, 64, 256, 1, 1, kU8, kRelu, u8}}},
+  };
+  return all;
+}
+
+// -127..127, or the same bits of u8.
+Tensor random_integers(DType type, Shape shape, unsigned seed) {
+  std::mt19937 random(seed);
+  Tensor out = Tensor::zeros(type, std::move(shape));
+  for (std::byte *to = out.mutable_data(), *end = to + out.size(); to != end; ++to)
+    *to = static_cast<std::byte>(static_cast<int>(random() % 255) - 127);
+  return out;
+}
+
+bool is_8_bits(DType type) { return type == DType::kI8 || type == DType::kU8; }
+
+KernelCase kernel_case(const GroupCase& c, DType x_type, int seed) {
+  const int border = c.side / 2;
+  const float spread = 1 / std::sqrt(static_cast<float>(c.channels * c.side * c.side));
+  KernelCase out{.op = QuantizedConv{.stride = {c.stride, c.stride},
+                                     .pads = {border, border, border, border},
+                                     .activation = c.activation,
+                                     .residual_upsampling = c.upsampling,
+                                     .to = is_integer(c.to) ? c.to : kF32,  // the CPU knows no f16
+                                     .x_scale = kXScale,
+                                     .y_scale = kYScale,
+                                     .residual_scale = kResidualScale},
+                 .inputs = {}};
+  const auto add = [&](Tensor t) { out.inputs.push_back({std::move(t)}); };
+  const auto at = static_cast<unsigned>(seed);
+  add(random_integers(x_type, {c.images, c.channels, c.height, c.width}, at));
+  add(random_integers(DType::kI8, {c.outputs, c.channels, c.side, c.side}, at + 1));
+  add(random_tensor({c.outputs}, 0.005f * spread, 0.015f * spread, seed + 2));
+  add(random_tensor({c.outputs}, -0.3f, 0.3f, seed + 3));
+  if (!c.has_residual()) return out;
+  const Shape shape{c.images, c.outputs, c.out_height() / c.upsampling, c.out_width() / c.upsampling};
+  add(is_8_bits(c.residual) ? random_integers(c.residual, shape, at + 4)
+                            : rounded_to(random_tensor(shape, -1, 1, seed + 4), c.residual));
+  return out;
+}
+
+// Maps between C order and channels last.
+Tensor reordered(const Tensor& from, bool to_last) {
+  const Shape& s = from.shape();
+  const std::int64_t inner = to_last ? s[1] : s[3], outer = to_last ? s[2] * s[3] : s[1] * s[2];
+  Tensor out =
+      Tensor::zeros(from.dtype(), to_last ? Shape{s[0], s[2], s[3], s[1]} : Shape{s[0], s[3], s[1], s[2]});
+  const auto size = static_cast<std::int64_t>(size_of(from.dtype()));
+  for (std::int64_t n = 0; n < s[0]; ++n)
+    for (std::int64_t i = 0; i < outer; ++i)
+      for (std::int64_t j = 0; j < inner; ++j) {
+        const std::int64_t last = (n * outer + i) * inner + j, first = (n * inner + j) * outer + i;
+        std::copy_n(from.bytes().data() + (to_last ? first : last) * size, size,
+                    out.mutable_data() + (to_last ? last : first) * size);
+      }
+  return out;
+}
+
+constexpr int kGarbage = 0xa5;
+constexpr std::size_t kGuardBytes = 4096;
+
+// On the device, ready to launch; the result between guard words.
+class Placed {
+ public:
+  Placed(const GroupCase& c, const KernelCase& k)
+      : case_(c),
+        x_(DeviceBuffer::holding(reordered(k.inputs[0].data, true).bytes())),
+        weight_(DeviceBuffer::holding(quantized_grouped_weight(k.inputs[1].data, c.to).bytes())),
+        y_(result_bytes() + 2 * kGuardBytes) {
+    conv_ = {.shape = {.images = c.images,
+                       .height = c.height,
+                       .width = c.width,
+                       .channels = c.channels,
+                       .outputs = c.outputs,
+                       .side = c.side,
+                       .stride = c.stride},
+             .to = c.to,
+             .activation = c.activation,
+             .y_scale = kYScale,
+             .residual = {.type = c.residual, .upsampling = c.upsampling, .scale = kResidualScale}};
+    terms_ = DeviceBuffer::holding(
+        quantized_grouped_terms(conv_, k.inputs[2].data, k.inputs[3].data, kXScale).bytes());
+    if (c.has_residual()) residual_ = DeviceBuffer::holding(reordered(k.inputs[4].data, true).bytes());
+    if (c.live >= 0) {
+      const int live = static_cast<int>(c.live);
+      live_ = DeviceBuffer::holding(std::as_bytes(std::span(&live, 1)));
+    }
+    cuda_check(cudaMemset(y_.data(), kGarbage, y_.size()), "garbage");
+  }
+
+  QuantizedGroupedConv conv() const {
+    QuantizedGroupedConv out = conv_;
+    out.x = x_.data();
+    out.weight = weight_.data();
+    out.terms = terms_.data();
+    out.residual_data = residual_.data();
+    out.live = live_.as<int>();
+    out.y = y_.data() + kGuardBytes;
+    return out;
+  }
+
+  // In C order.
+  Tensor result() const {
+    std::vector<std::byte> all(y_.size());
+    cuda_check(cudaMemcpy(all.data(), y_.data(), all.size(), cudaMemcpyDeviceToHost), "result");
+    const auto intact = [](std::byte b) { return b == std::byte{kGarbage}; };
+    EXPECT_TRUE(std::all_of(all.begin(), all.begin() + kGuardBytes, intact)) << "wrote before the result";
+    EXPECT_TRUE(std::all_of(all.end() - kGuardBytes, all.end(), intact)) << "wrote behind the result";
+    Tensor out = Tensor::zeros(dtype_of(case_.to),
+                               {case_.images, case_.out_height(), case_.out_width(), case_.outputs});
+    std::copy_n(all.begin() + kGuardBytes, result_bytes(), out.mutable_data());
+    return reordered(out, false);
+  }
+
+ private:
+  std::size_t result_bytes() const {
+    return static_cast<std::size_t>(case_.images * case_.out_height() * case_.out_width() * case_.outputs) *
+           size_of(dtype_of(case_.to));
+  }
+
+  GroupCase case_;
+  QuantizedGroupedConv conv_;
+  DeviceBuffer x_, weight_, terms_, residual_, live_, y_;
+};
+
+Tensor first_images(const Tensor& from, std::int64_t images) {
+  Shape shape = from.shape();
+  const std::size_t bytes = from.bytes().size() / static_cast<std::size_t>(shape[0]);
+  shape[0] = images;
+  Tensor out = Tensor::zeros(from.dtype(), shape);
+  std::copy_n(from.bytes().data(), bytes * static_cast<std::size_t>(images), out.mutable_data());
+  return out;
+}
+
+// Sums are exact; the CPU multiplies, adds and rounds in f32 in another order, so that where the exact value
+// is half way between two integers but for that, the other one may come: of random values hardly any.
+void expect_almost_all_equal(const Tensor& got, const Tensor& want, const std::string& what) {
+  ASSERT_EQ(got.dtype(), want.dtype()) << what;
+  std::int64_t others = 0;
+  for (std::int64_t i = 0; i < got.size(); ++i) {
+    const auto a = static_cast<std::uint8_t>(got.bytes()[static_cast<std::size_t>(i)]),
+               b = static_cast<std::uint8_t>(want.bytes()[static_cast<std::size_t>(i)]);
+    const int apart =
+        got.dtype() == DType::kI8 ? static_cast<std::int8_t>(a) - static_cast<std::int8_t>(b) : a - b;
+    ASSERT_LE(std::abs(apart), 1) << what << ", element " << i << ": " << int{a} << ", not " << int{b};
+    others += apart != 0;
+  }
+  EXPECT_LE(others, 2 + got.size() / 10000) << what << ": of " << got.size();
+}
+
+std::string text_of(const GroupCase& c, DType x) {
+  return fmt::format("{} images of {}x{}x{} {}, {} outputs, {}x{} stride {}, to {}", c.images, c.height,
+                     c.width, c.channels, name_of(x), c.outputs, c.side, c.side, c.stride,
+                     kStoredTypeNames[static_cast<std::size_t>(c.to)]);
+}
+
+TEST(CudaQuantizedConvGroup, AsOnTheCpuWhateverTheTiles) {
+  SKIP_WITHOUT_GPU();
+  if (cuda_devices().front().major != 9) GTEST_SKIP() << "not a Hopper GPU";
+  int seed = 0;
+  for (const Launch& launch : launches()) {
+    std::vector<KernelCase> cases;
+    std::vector<Tensor> want;
+    for (const GroupCase& c : launch.convs) {
+      cases.push_back(kernel_case(c, launch.x, seed += 5));
+      want.push_back(run_oracle(cases.back()).front());
+    }
+    for (std::size_t way = 0; way < quantized_group_ways().size(); ++way) {
+      std::vector<Placed> placed;
+      std::vector<QuantizedGroupedConv> convs;
+      for (std::size_t i = 0; i < cases.size(); ++i) placed.emplace_back(launch.convs[i], cases[i]);
+      for (const Placed& p : placed) convs.push_back(p.conv());
+      ASSERT_TRUE(std::ranges::all_of(convs, [](const auto& c) { return can_group(c); }));
+      launch_quantized_conv_group(convs, launch.x, way, cuda_devices().front().multiprocessors, nullptr);
+      cuda_check(cudaDeviceSynchronize(), "grouped convolutions of integers");
+      for (std::size_t i = 0; i < cases.size(); ++i) {
+        const GroupCase& c = launch.convs[i];
+        const std::int64_t live = c.live >= 0 ? c.live : c.images;
+        const Tensor got = first_images(placed[i].result(), live), wanted = first_images(want[i], live);
+        const std::string what =
+            fmt::format("{}, tiles of {}", text_of(c, launch.x), quantized_group_ways()[way]);
+        if (is_integer(c.to))
+          expect_almost_all_equal(got, wanted, what);
+        else
+          expect_close({got}, {wanted}, c.to == kF16 ? 0x1p-10 : 1e-6, what);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace osprey
