@@ -33,7 +33,7 @@ POSTPROCESSING = {"select_anchors", "nms", "select_boxes", "decode_boxes", "resc
 
 @dataclasses.dataclass
 class Case:
-    model: str  # the fixture whose checkpoint and config it is, or RANDOM and an official EfficientDet
+    model: str  # the fixture whose checkpoint and config it is, or RANDOM and an official config
     title: str
     precision: str
     size: str = "config"
@@ -44,6 +44,7 @@ class Case:
     batch: int = 1
     target_rate: float = 0  # images a second, without transfers
     target_rate8: float = 550  # of a batch of 8
+    set: str = ""  # a key of the config to change
 
 
 RANDOM = "random/"
@@ -66,8 +67,16 @@ CASES = {
     "effdet_d7x": Case(RANDOM + "efficientdet-d7x", "EfficientDet-D7x 1536", "fp16", target_ms=20),
     "mask_rtdetr_l": Case("paddle/mask_rtdetr_hgnetv2_l", "Mask RT-DETR-L 640", "fp16", target_ms=2.0, source="mask_rtdetr_hgnetv2_l.pdparams"),
     "rtdetr_l": Case("paddle/rtdetr_hgnetv2_l", "RT-DETR-L 640", "fp16", target_ms=1.5, source="rtdetr_hgnetv2_l.pdparams"),
+    "mask_rtdetr_l_q100": Case("paddle/mask_rtdetr_hgnetv2_l", "Mask RT-DETR-L 640, 100 queries", "fp16", source="mask_rtdetr_hgnetv2_l.pdparams",
+                               set="MaskRTDETR.num_queries=100"),
+    "rtdetr_l_q100": Case("paddle/rtdetr_hgnetv2_l", "RT-DETR-L 640, 100 queries", "fp16", source="rtdetr_hgnetv2_l.pdparams",
+                          set="RTDETRTransformer.num_queries=100"),
+    "rtdetr_r50": Case(RANDOM + "rtdetr_r50vd_6x_coco", "RT-DETR-R50vd 640", "fp16"),
     "mask_rtdetr_l_b16": Case("paddle/mask_rtdetr_hgnetv2_l", "Mask RT-DETR-L 640, batch 16", "fp16", source="mask_rtdetr_hgnetv2_l.pdparams",
                               batch=16, target_rate=1600),
+    "rtdetr_l_b16": Case("paddle/rtdetr_hgnetv2_l", "RT-DETR-L 640, batch 16", "fp16", source="rtdetr_hgnetv2_l.pdparams", batch=16,
+                         target_rate=1600),
+    "rtdetr_r50_b16": Case(RANDOM + "rtdetr_r50vd_6x_coco", "RT-DETR-R50vd 640, batch 16", "fp16", batch=16, target_rate=1600),
     "effdet_d0_b32": Case("efficientdet/efficientdet_d0_512", "EfficientDet-D0 512, batch 32", "fp16", source="efficientdet-d0", batch=32,
                           target_rate=6000),
     "mask_1344_int8": Case("detectron2/mask_rcnn_R_50_FPN_3x", "Mask R-CNN R50-FPN 1344x1344", "int8", "1344x1344", 1.9, True,
@@ -119,7 +128,7 @@ class Osprey:
         if case.model.startswith(RANDOM):
             config = case.model.removeprefix(RANDOM)
             prefix = [f"LD_LIBRARY_PATH={self.env['LD_LIBRARY_PATH']}"] if "LD_LIBRARY_PATH" in self.env else []
-            return [gpu_models.random_efficientdet(config, ["env", *prefix, str(self.program)], WORK / f"{config}.safetensors"),
+            return [gpu_models.random_checkpoint(config, ["env", *prefix, str(self.program)], WORK / f"{config}.safetensors"),
                     "--config", config]
         fixture = FIXTURES / case.model
         file = gpu_models.unpacked(fixture / "checkpoint.tar.xz", case.source, WORK / fixture.name)
@@ -140,8 +149,8 @@ class Osprey:
         start = time.perf_counter()
         part = engine.with_suffix(".part")
         calibration = self.calibration(name) if case.precision == "int8" else []
-        self.run("build", *self.source(case), "--size", case.size, "--device", "cuda", "--precision", case.precision, *calibration,
-                 "--tuning-budget", 0, "--quiet", "-o", part, limit=300)
+        self.run("build", *self.source(case), *(("--set", case.set) if case.set else ()), "--size", case.size, "--device", "cuda",
+                 "--precision", case.precision, *calibration, "--tuning-budget", 0, "--quiet", "-o", part, limit=300)
         part.rename(engine)
         return engine, time.perf_counter() - start
 
@@ -166,7 +175,8 @@ def measure(osprey, name, case, photo, iterations, brief):
     batch = ("--batch", case.batch) if case.batch > 1 else ()
     runs = max(iterations // case.batch, 20)
     start = time.perf_counter()
-    osprey.bench(engine, photo, "--iterations", 1, "--warm-up", 1, *batch)  # tunes the photo's own class of sizes
+    budget = min(BATCH_BUDGET, osprey.limit / 2) if batch else None
+    osprey.bench(engine, photo, "--iterations", 1, "--warm-up", 1, *batch, budget=budget)  # tunes the photo's own class of sizes
     out["tuning_s"] = time.perf_counter() - start
     out["one"] = osprey.bench(engine, photo, "--iterations", runs, "--warm-up", 20, "--layers", *batch)
     if not brief:

@@ -19,6 +19,7 @@ import torchvision
 from PIL import Image
 
 import mask_rcnn_torchvision as peer
+import rtdetr_torch
 
 REPLAYS, EAGER_RUNS, EAGER_SECONDS = 200, 60, 6.0
 
@@ -127,15 +128,17 @@ def kept(found, exact):
     return count
 
 
-def dense_network(name, checkpoint):
+def dense_network(name, checkpoint, batch):
     """A module and its input, in fp16 and channels last."""
-    if name == "retinanet":
+    if name == "rtdetr":
+        module, size = rtdetr_torch.RtDetrR50().eval(), (640, 640)
+    elif name == "retinanet":
         model = torchvision.models.detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None).eval()
         trunk, head, size = model.backbone, model.head, (800, 1344)
         module = Dense(trunk, head)
     else:
         module, size = detector(checkpoint, True, (1344, 1344)).backbone, (1344, 1344)
-    x = torch.randn(1, 3, *size, device="cuda", dtype=torch.float16)
+    x = torch.randn(batch, 3, *size, device="cuda", dtype=torch.float16)
     return module.cuda().half().to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
 
 
@@ -148,8 +151,8 @@ class Dense(torch.nn.Module):
         return self.head(list(self.trunk(x).values()))
 
 
-def graphed(name, checkpoint, compiled):
-    module, x = dense_network(name, checkpoint)
+def graphed(name, checkpoint, compiled, batch=1):
+    module, x = dense_network(name, checkpoint, batch)
     if compiled:
         module = torch.compile(module)
     with torch.inference_mode():
@@ -161,6 +164,7 @@ def main():
     parser.add_argument("--checkpoint", required=True, help="a Detectron2 .pkl of Mask R-CNN R50-FPN, 80 classes")
     parser.add_argument("--photo", required=True, help="of 1333x800 pixels")
     parser.add_argument("--seconds", type=float, default=120, help="start nothing new after so many")
+    parser.add_argument("--only", default="", help="the cases that have this in their names")
     args = parser.parse_args()
     photo = Image.open(args.photo).convert("RGB")
     square, wide = [tensor(squared(photo, 1344))], [tensor(photo)]
@@ -174,16 +178,20 @@ def main():
         "Mask R-CNN R50-FPN 1344x1344, eager, fp32 (TF32 convolutions, PyTorch's default)": rcnn(True, canvas, square, False),
         "R50-FPN backbone 1344x1344, fp16, compiled, CUDA graph": lambda: graphed("backbone", args.checkpoint, True),
         "RetinaNet R50-FPN dense 800x1344, fp16, compiled, CUDA graph": lambda: graphed("retinanet", None, True),
+        "RT-DETR-R50 network 640, fp16, compiled, CUDA graph": lambda: graphed("rtdetr", None, True),
+        "RT-DETR-R50 network 640, batch 16, fp16, compiled, CUDA graph": lambda: graphed("rtdetr", None, True, 16),
         "Faster R-CNN R50-FPN 800x1333, eager, amp": rcnn(False, dynamic, wide, True),
         "Mask R-CNN R50-FPN 800x1333, eager, amp": rcnn(True, dynamic, wide, True),
         "Mask R-CNN R50-FPN 1344x1344, batch 8, eager, amp": rcnn(True, canvas, square * 8, True),
         "Faster R-CNN R50-FPN 800x1333, eager, fp32 (TF32 convolutions)": rcnn(False, dynamic, wide, False),
         "R50-FPN backbone 1344x1344, fp16, CUDA graph": lambda: graphed("backbone", args.checkpoint, False),
         "RetinaNet R50-FPN dense 800x1344, fp16, CUDA graph": lambda: graphed("retinanet", None, False),
+        "RT-DETR-R50 network 640, fp16, CUDA graph": lambda: graphed("rtdetr", None, False),
+        "RT-DETR-R50 network 640, batch 16, fp16, CUDA graph": lambda: graphed("rtdetr", None, False, 16),
     }
     start, results = time.perf_counter(), []
     best = ceilings()
-    for name, run in cases.items():
+    for name, run in ((name, run) for name, run in cases.items() if args.only in name):
         spent = time.perf_counter() - start
         if spent > args.seconds:
             results.append({"name": name, "skipped": f"{args.seconds:.0f} s were over"})

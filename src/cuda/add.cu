@@ -8,7 +8,14 @@ template <class T>
 struct Sum {
   const T *a, *b;
   T* y;
-  __device__ void operator()(std::int64_t i) const { y[i] = narrow<T>(widen(a[i]) + widen(b[i])); }
+  template <int N>
+  __device__ void at(std::int64_t i) const {
+    const Pack<T, N> left = read_pack<T, N>(a + i), right = read_pack<T, N>(b + i);
+    Pack<T, N> sum;
+#pragma unroll
+    for (int k = 0; k < N; ++k) sum.values[k] = narrow<T>(widen(left.values[k]) + widen(right.values[k]));
+    write_pack(sum, y + i);
+  }
 };
 
 }  // namespace
@@ -21,8 +28,9 @@ CudaKernel add_cuda() {
                 return cuda_step([](CudaRun& run) {
                   with_float_type(run.in(0).dtype, [&](auto zero) {
                     using T = decltype(zero);
-                    launch_elementwise(run.out(0), run.stream(),
-                                       Sum<T>{run.in(0).as<T>(), run.in(1).as<T>(), run.out(0).as<T>()});
+                    launch_element_packs<16 / sizeof(T)>(
+                        run.out(0), run.stream(),
+                        Sum<T>{run.in(0).as<T>(), run.in(1).as<T>(), run.out(0).as<T>()});
                   });
                 });
               },

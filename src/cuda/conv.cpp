@@ -184,6 +184,7 @@ class ConvStep final : public CudaStep {
     MatrixSearch all = search(p, 1);
     all.photos = photos;
     all.alone = [&] { return search(p, photos); };
+    all.together = [photos](const MatrixCall& one) { return gemm_for_photos(one, photos); };
     if (photos > 1) all.key += fmt::format(" for {} photos", photos);
     return fastest_call(p, all);
   }
@@ -224,9 +225,10 @@ class ConvStep final : public CudaStep {
 
   std::vector<MatrixWay> implementations(const CudaPrepare& p, const CudnnConv& conv,
                                          std::int64_t parts) const {
-    const bool measures = p.tuner().seconds_left() > 0;  // otherwise only the first will be looked at
-    std::vector<MatrixWay> out, own = measures || is_product(p) ? products(p, conv, parts) : out;
-    if (measures || own.empty()) out = cudnn_ways(conv);
+    // Of one photo without a budget only the first will be looked at; of several, that of a certain name.
+    const bool all_count = p.tuner().seconds_left() > 0 || parts < photos_of(p);
+    std::vector<MatrixWay> out, own = all_count || is_product(p) ? products(p, conv, parts) : out;
+    if (all_count || own.empty()) out = cudnn_ways(conv);
     // Taken in turns, each list's most promising first; our own begin only where that is what one expects.
     if (!is_product(p)) std::swap(own, out);
     std::vector<MatrixWay> all;

@@ -8,9 +8,15 @@ template <class T>
 struct GeluOf {
   const T* x;
   T* y;
-  __device__ void operator()(std::int64_t i) const {
-    const float v = widen(x[i]);
-    y[i] = narrow<T>(0.5f * v * (1.0f + erff(v * 0.707106781f)));
+  template <int N>
+  __device__ void at(std::int64_t i) const {
+    Pack<T, N> pack = read_pack<T, N>(x + i);
+#pragma unroll
+    for (T& value : pack.values) {
+      const float v = widen(value);
+      value = narrow<T>(0.5f * v * (1.0f + erff(v * 0.707106781f)));
+    }
+    write_pack(pack, y + i);
   }
 };
 
@@ -24,8 +30,8 @@ CudaKernel gelu_cuda() {
                 return cuda_step([](CudaRun& run) {
                   with_float_type(run.in(0).dtype, [&](auto zero) {
                     using T = decltype(zero);
-                    launch_elementwise(run.out(0), run.stream(),
-                                       GeluOf<T>{run.in(0).as<T>(), run.out(0).as<T>()});
+                    launch_element_packs<16 / sizeof(T)>(run.out(0), run.stream(),
+                                                         GeluOf<T>{run.in(0).as<T>(), run.out(0).as<T>()});
                   });
                 });
               },

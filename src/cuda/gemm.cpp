@@ -29,7 +29,9 @@ class Api {
     library_.bind(create_preference, "cublasLtMatmulPreferenceCreate");
     library_.bind(destroy_preference, "cublasLtMatmulPreferenceDestroy");
     library_.bind(set_preference, "cublasLtMatmulPreferenceSetAttribute");
+    library_.bind(set_layout, "cublasLtMatrixLayoutSetAttribute");
     library_.bind(heuristic, "cublasLtMatmulAlgoGetHeuristic");
+    library_.bind(check_algorithm, "cublasLtMatmulAlgoCheck");
     library_.bind(get_config, "cublasLtMatmulAlgoConfigGetAttribute");
     library_.bind(multiply, "cublasLtMatmul");
   }
@@ -44,7 +46,9 @@ class Api {
   decltype(&cublasLtMatmulPreferenceCreate) create_preference;
   decltype(&cublasLtMatmulPreferenceDestroy) destroy_preference;
   decltype(&cublasLtMatmulPreferenceSetAttribute) set_preference;
+  decltype(&cublasLtMatrixLayoutSetAttribute) set_layout;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+  decltype(&cublasLtMatmulAlgoCheck) check_algorithm;
   decltype(&cublasLtMatmulAlgoConfigGetAttribute) get_config;
   decltype(&cublasLtMatmul) multiply;
 
@@ -103,16 +107,25 @@ struct Operation {
   cublasLtMatmulDesc_t get = nullptr;
 };
 
-// Matrices in C order are transposed ones to cuBLASLt, whose columns lie together.
+// Matrices in C order are transposed ones to cuBLASLt, whose columns lie together. `count` of them, each
+// `step` elements behind the one before it.
 struct Layout {
-  Layout(DType type, std::int64_t rows, std::int64_t columns) {
+  Layout(DType type, std::int64_t rows, std::int64_t columns, std::int64_t count, std::int64_t step) {
     lt_check(api().create_layout(&get, lt_type(type), static_cast<std::uint64_t>(columns),
                                  static_cast<std::uint64_t>(rows), columns),
              "describing a matrix");
+    if (count == 1) return;
+    set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(count));
+    set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, step);
   }
   Layout(const Layout&) = delete;
   Layout& operator=(const Layout&) = delete;
   ~Layout() { api().destroy_layout(get); }
+
+  template <class T>
+  void set(cublasLtMatrixLayoutAttribute_t attribute, const T& value) {
+    lt_check(api().set_layout(get, attribute, &value, sizeof value), "describing a matrix");
+  }
 
   cublasLtMatrixLayout_t get = nullptr;
 };
@@ -175,9 +188,9 @@ struct Problem {
   explicit Problem(const Gemm& of)
       : gemm(of),
         operation(of),
-        a(of.type, of.outputs, of.inputs),
-        b(of.type, of.rows, of.inputs),
-        d(of.out_type, of.rows, of.outputs) {
+        a(of.type, of.outputs, of.inputs, of.products, 0),
+        b(of.type, of.rows / of.products, of.inputs, of.products, of.rows / of.products * of.inputs),
+        d(of.out_type, of.rows / of.products, of.outputs, of.products, of.rows / of.products * of.outputs) {
     operation.set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
     operation.set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(gemm));
     if (gemm.bias) {
@@ -193,8 +206,8 @@ struct Problem {
 
 class GemmCall final : public MatrixCall {
  public:
-  GemmCall(const Gemm& gemm, const cublasLtMatmulHeuristicResult_t& found, std::string name)
-      : problem_(gemm), algo_(found.algo), workspace_(found.workspaceSize), name_(std::move(name)) {}
+  GemmCall(const Gemm& gemm, const cublasLtMatmulAlgo_t& algo, std::size_t workspace, std::string name)
+      : problem_(gemm), algo_(algo), workspace_(workspace), name_(std::move(name)) {}
 
   void run(const MatrixOperands& o, std::byte* workspace, cudaStream_t stream) const override {
     const Gemm& gemm = problem_.gemm;
@@ -209,6 +222,19 @@ class GemmCall final : public MatrixCall {
   }
   std::size_t workspace() const override { return workspace_; }
   std::string name() const override { return name_; }
+
+  // Null where the algorithm takes one product alone.
+  std::unique_ptr<GemmCall> repeated(std::int64_t products) const {
+    Gemm gemm = problem_.gemm;
+    gemm.rows *= products;
+    gemm.products *= products;
+    const Problem problem(gemm);
+    cublasLtMatmulHeuristicResult_t found{};
+    if (api().check_algorithm(handle(), problem.operation.get, problem.a.get, problem.b.get, problem.d.get,
+                              problem.d.get, &algo_, &found) != CUBLAS_STATUS_SUCCESS)
+      return nullptr;
+    return std::make_unique<GemmCall>(gemm, algo_, found.workspaceSize, name_);
+  }
 
  private:
   Problem problem_;
@@ -243,9 +269,16 @@ std::vector<MatrixWay> gemm_ways(const Gemm& gemm) {
     const auto& result = found[static_cast<std::size_t>(i)];
     if (result.state != CUBLAS_STATUS_SUCCESS) continue;
     std::string name = name_of(result.algo);
-    out.push_back({name, [gemm, result, name] { return std::make_unique<GemmCall>(gemm, result, name); }});
+    out.push_back({name, [gemm, result, name] {
+                     return std::make_unique<GemmCall>(gemm, result.algo, result.workspaceSize, name);
+                   }});
   }
   return out;
+}
+
+std::unique_ptr<MatrixCall> gemm_for_photos(const MatrixCall& one, std::int64_t photos) {
+  const auto* const call = dynamic_cast<const GemmCall*>(&one);
+  return call ? call->repeated(photos) : nullptr;
 }
 
 std::unique_ptr<MatrixCall> fastest_gemm(CudaPrepare& p, const Gemm& gemm, const void* weight) {
@@ -267,6 +300,7 @@ std::unique_ptr<MatrixCall> fastest_gemm(CudaPrepare& p, const Gemm& gemm, const
     alone.rows /= photos;
     return search(alone);
   };
+  all.together = [photos](const MatrixCall& one) { return gemm_for_photos(one, photos); };
   if (photos > 1) all.key += fmt::format(" for {} photos", photos);
   auto call = fastest_call(p, all);
   if (!call) fail(ErrorCode::kDevice, "{}: cuBLASLt has nothing for {}", p.node().name, gemm.key());

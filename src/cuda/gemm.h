@@ -15,6 +15,7 @@ struct Gemm {
   bool residual = false, tf32 = false;
   Activation activation = Activation::kNone;
   std::shared_ptr<const DeviceBuffer> bias = nullptr;  // of out_type; none: null
+  std::int64_t products = 1;  // that the rows are equal parts of, each summed as it is alone
 
   std::string key() const;
   double flops() const { return 2.0 * static_cast<double>(rows * inputs) * static_cast<double>(outputs); }
@@ -23,6 +24,10 @@ struct Gemm {
 // In the order of cuBLASLt's heuristics. Error(kDevice) when the library is missing. The calls use the Gemm's
 // own bias.
 std::vector<MatrixWay> gemm_ways(const Gemm& gemm);
+
+// `photos` times the product that `one` is a call for, one of gemm_ways, by the same algorithm in one launch;
+// null where `one` is another call, or the algorithm takes one product alone.
+std::unique_ptr<MatrixCall> gemm_for_photos(const MatrixCall& one, std::int64_t photos);
 
 // As fastest_call, of gemm_ways; fails when there is none.
 std::unique_ptr<MatrixCall> fastest_gemm(CudaPrepare& p, const Gemm& gemm, const void* weight);

@@ -11,6 +11,7 @@ namespace {
 
 constexpr const char* kNone = "none";  // remembered where no way exists
 constexpr const char* kEachPhoto = "each photo";
+constexpr const char* kTogether = "photos together";
 // Ways come with the most promising first: after so many that were slower than the best one, none is expected
 // to be faster.
 constexpr int kMostMeasured = 24, kMostMeasuredForPhotos = 8, kMostSlower = 8;
@@ -176,41 +177,106 @@ std::unique_ptr<MatrixCall> searched(CudaPrepare& p, const MatrixSearch& search)
   return nullptr;
 }
 
-std::unique_ptr<MatrixCall> each_photo(CudaPrepare& p, const MatrixSearch& search) {
-  auto alone = fastest_call(p, search.alone());
-  return alone ? std::make_unique<EachPhotoCall>(std::move(alone), search) : nullptr;
+// All photos in one launch of what the call for one does; its name is kTogether.
+class TogetherCall final : public MatrixCall {
+ public:
+  explicit TogetherCall(std::unique_ptr<MatrixCall> call) : call_(std::move(call)) {}
+  void run(const MatrixOperands& o, std::byte* workspace, cudaStream_t stream) const override {
+    call_->run(o, workspace, stream);
+  }
+  std::size_t workspace() const override { return call_->workspace(); }
+  std::string name() const override { return kTogether; }
+
+ private:
+  std::unique_ptr<MatrixCall> call_;
+};
+
+std::unique_ptr<MatrixCall> together(const MatrixSearch& search, const MatrixCall& alone) {
+  const auto aligned_parts = [&](std::int64_t count, DType type) {
+    return static_cast<std::size_t>(count / search.photos) * size_of(type) % kOperandAlignment == 0;
+  };
+  if (!search.together || !aligned_parts(search.x_count, search.type) ||
+      !aligned_parts(search.y_count, search.out_type))
+    return nullptr;
+  auto call = made({kTogether, [&] { return search.together(alone); }});
+  return call ? std::make_unique<TogetherCall>(std::move(call)) : nullptr;
 }
 
-// First of all measured: one photo after the other, which is right whatever the budget.
+std::unique_ptr<MatrixCall> remembered_for_photos(CudaPrepare& p, const MatrixSearch& search,
+                                                  const TunedChoice& choice) {
+  if (choice.name != kEachPhoto && choice.name != kTogether) return remembered(search, choice);
+  auto alone = fastest_call(p, search.alone());
+  if (!alone) return nullptr;
+  if (choice.name == kTogether) return together(search, *alone);
+  return std::make_unique<EachPhotoCall>(std::move(alone), search);
+}
+
+// Whether calls for several photos give what the photos give one after the other, and how fast they are.
+class PhotosTrial {
+ public:
+  PhotosTrial(const MatrixSearch& search, const EachPhotoCall& each, cudaStream_t stream)
+      : search_(search), each_(each), stream_(stream) {}
+
+  std::unique_ptr<MatrixCall> if_right(std::unique_ptr<MatrixCall> call) {
+    return call && is_right(*call) ? std::move(call) : nullptr;
+  }
+  bool is_right(const MatrixCall& call) {
+    Bench& measuring = bench();
+    return measuring.gives(call, want_);
+  }
+  std::optional<double> seconds(const MatrixCall& call) { return bench().seconds(call); }
+
+ private:
+  Bench& bench() {
+    if (!bench_) {
+      bench_ = std::make_unique<Bench>(search_, stream_);
+      want_ = bench_->result(each_);
+    }
+    return *bench_;
+  }
+
+  const MatrixSearch& search_;
+  const EachPhotoCall& each_;
+  cudaStream_t stream_;
+  std::unique_ptr<Bench> bench_;
+  DeviceBuffer want_;
+};
+
+// First comes what is right whatever the budget, and expected to be fast: the photos together, or the way for
+// them of the name that the one for one photo has; where neither gives the same, one photo after the other.
 std::unique_ptr<MatrixCall> searched_for_photos(CudaPrepare& p, const MatrixSearch& search) {
   auto alone = fastest_call(p, search.alone());
   if (!alone) return nullptr;
-  const std::string likeliest = alone->name();
   CudaTuner& tuner = p.tuner();
   tuner.announce(part_done(p), p.node().name);
-  std::vector<MatrixWay> ways = tuner.seconds_left() > 0 ? search.ways() : std::vector<MatrixWay>{};
-  std::stable_partition(ways.begin(), ways.end(),
-                        [&](const MatrixWay& way) { return way.name == likeliest; });
-  std::vector<std::string> names{kEachPhoto};
+  const std::string likeliest = alone->name();
+  auto all = together(search, *alone);
+  auto each = std::make_unique<EachPhotoCall>(std::move(alone), search);
+  PhotosTrial trial(search, *each, p.stream());
+  std::unique_ptr<MatrixCall> first = trial.if_right(std::move(all));
+  std::vector<MatrixWay> ways;
+  if (!first || tuner.seconds_left() > 0) ways = search.ways();
+  const auto same =
+      std::find_if(ways.begin(), ways.end(), [&](const MatrixWay& way) { return way.name == likeliest; });
+  if (!first && same != ways.end()) {
+    first = trial.if_right(made(*same));
+    ways.erase(same);
+  }
+
+  std::vector<std::unique_ptr<MatrixCall>> calls;
+  calls.push_back(first ? std::move(first) : std::move(each));
+  std::vector<std::string> names{calls[0]->name()};
   for (const MatrixWay& way : ways) names.push_back(way.name);
-  std::vector<std::unique_ptr<MatrixCall>> calls(names.size());
-  calls[0] = std::make_unique<EachPhotoCall>(std::move(alone), search);
-  std::unique_ptr<Bench> bench;
-  DeviceBuffer want;
+  calls.resize(names.size());
   int measured = 0;
   const std::size_t best = tuner.choose(search.key, names, [&](std::size_t i) -> std::optional<double> {
     if (measured == kMostMeasuredForPhotos) return std::nullopt;
-    if (!bench) {
-      bench = std::make_unique<Bench>(search, p.stream());
-      want = bench->result(*calls[0]);
-    }
     if (i > 0) calls[i] = made(ways[i - 1]);
     if (!calls[i]) return std::nullopt;
     ++measured;
-    if (i > 0 && !bench->gives(*calls[i], want)) return std::nullopt;
-    return bench->seconds(*calls[i]);
+    return i == 0 || trial.is_right(*calls[i]) ? trial.seconds(*calls[i]) : std::nullopt;
   });
-  if (best > 0) tuner.save(search.key, {names[best], calls[best]->saved()});
+  tuner.save(search.key, {names[best], calls[best]->saved()});
   return std::move(calls[best]);
 }
 
@@ -226,8 +292,7 @@ std::int64_t photos_of(const CudaPrepare& p) {
 std::unique_ptr<MatrixCall> fastest_call(CudaPrepare& p, const MatrixSearch& search) {
   if (search.photos > 1) {
     if (const auto choice = p.tuner().find(search.key)) {
-      if (choice->name == kEachPhoto) return each_photo(p, search);
-      if (auto call = remembered(search, *choice)) return call;
+      if (auto call = remembered_for_photos(p, search, *choice)) return call;
       p.tuner().forget(search.key);
     }
     return searched_for_photos(p, search);

@@ -48,6 +48,8 @@ struct MatrixSearch {
   // what a photo gives must not depend on those beside it.
   std::int64_t photos = 1;
   std::function<MatrixSearch()> alone = {};
+  // What a call for one photo does, for all of them in one launch; null where it cannot. May be left out.
+  std::function<std::unique_ptr<MatrixCall>(const MatrixCall& one)> together = {};
 };
 
 // Of how many photos the node's first input is equal parts: rows in proportion to the batch; 1 where they are
@@ -59,7 +61,8 @@ std::int64_t photos_of(const CudaPrepare& p);
 //
 // For several photos, only ways that give, bit for bit, what the way for one photo gives for each of them: on
 // the random numbers, that is. Ways that sum in another order show there, since every element of the result
-// would have to round alike. Without one, or before one is known, the photos go one after the other.
+// would have to round alike. Where none is, or none is known and the budget spent, the photos go one after
+// the other.
 std::unique_ptr<MatrixCall> fastest_call(CudaPrepare& p, const MatrixSearch& search);
 
 }  // namespace osprey

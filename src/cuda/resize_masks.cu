@@ -1,12 +1,11 @@
 // Masks of whole photos and their run lengths. Pixels are numbered down the columns, as runs are. A photo is
-// cut into strips of 32 columns, and these into segments of some rows, a warp each. A lane walks down its
-// column of a segment, from one row of logits to the next: neighbouring lanes read neighbouring logits, a
-// lane blends those of a row once, and where both rows are clearly on one side of the threshold, so are the
-// pixels between.
+// cut into strips of 32 columns, and these into tiles of 32 rows, a word a column: a warp takes a tile. Most
+// tiles lie on one side of the threshold with every logit that they sample, and so do their pixels; most
+// strips do as a whole.
 //
-// In three steps: count_changes counts how often each segment differs from the pixel before, and where last, and
-// sums these for the strips; add_runs, one block, adds up the strips; and write_runs finds each segment's place in
-// its strip by a scan, and walks again down the segments that have any change.
+// In three steps: find_changes marks the pixels that differ from the one before, and sums up those of a
+// strip; add_runs, one block, adds up the strips of the masks; and write_runs finds the place of each column
+// of the strips that have any change, and turns its marks into runs.
 #include <cmath>
 
 #include "cuda/block.cuh"
@@ -21,20 +20,12 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kColumns = 32;       // of a strip
-constexpr int kLeastSegment = 64;  // rows
-constexpr int kMostSegment = 128;  // counts and rows are 8 bits
-constexpr int kMostSegments = 128;
+constexpr int kColumns = 32, kRows = 32;  // of a tile
+constexpr int kMostRows = 16384;          // of a photo: a strip's words lie in shared memory
 constexpr int kScanThreads = 1024;
 constexpr int kWarps = kBlock / 32;
 
-// Changes of a segment, and the row of the last one.
-struct Changes {
-  std::uint8_t count, last;
-};
-
-// How often the mask changes in a strip, and the position at the last change, 0 for none. Later how many
-// changes come before it, and where the last one before it is.
+// How many changes there are, and the position of the last one, 0 for none.
 struct Summary {
   int runs;
   unsigned last;
@@ -52,15 +43,29 @@ struct Task {
   const CudaParameters* parameters;
   float limit;  // for the op's threshold, unless the parameters say otherwise
   int map_height, map_width, bound;
-  int strips, segments, segment;  // of a mask, at most; of a column; rows of a segment
-  Changes* changes;               // [bound, strips, segments, kColumns]
-  Summary* summaries;             // [bound, strips]
+  int strips, words;   // of a mask; of a column: at most
+  unsigned* changes;   // [bound, strips, words, kColumns]: a bit a row
+  Summary* summaries;  // [bound, strips]
 
   __device__ int count() const { return live_rows(live, bound); }
-  __device__ Changes* changes_of(int e, int strip) const {
-    return changes + (static_cast<std::int64_t>(e) * strips + strip) * segments * kColumns;
+  __device__ unsigned* changes_of(int e, int strip) const {
+    return changes + (static_cast<std::int64_t>(e) * strips + strip) * words * kColumns;
   }
   __device__ Summary* summaries_of(int e) const { return summaries + static_cast<std::int64_t>(e) * strips; }
+};
+
+// The photo that a mask is of.
+struct Frame {
+  int height, width;
+  __device__ explicit Frame(const GeometryRow& g)
+      : height(static_cast<int>(g.height)), width(static_cast<int>(g.width)) {}
+  __device__ Frame(const Task& task, int e) : Frame(task.geometry[static_cast<int>(task.boxes[e].image)]) {}
+
+  __device__ int strips() const { return (width + kColumns - 1) / kColumns; }
+  __device__ int words() const { return (height + kRows - 1) / kRows; }
+  __device__ unsigned position(int px, int py) const {
+    return static_cast<unsigned>(px) * static_cast<unsigned>(height) + static_cast<unsigned>(py);
+  }
 };
 
 // Where a pixel of the photo samples an axis of the map.
@@ -85,27 +90,26 @@ __device__ float blend(float low, float high, float weight) { return low * (1 - 
 // Sigmoids rise with their logits.
 float limit_of(float threshold) { return std::log(threshold / (1 - threshold)); }
 
-// What a warp knows of the rows of its segment, in shared memory.
-struct Rows {
-  int low;       // row of logits
-  float weight;  // of the next
-  int next;      // row of the segment that has another `low`, or its end; where `low` is first met
+// Which side of the threshold some logits are on, and with them every blend of them.
+struct Side {
+  bool above = true, below = true;
+
+  __device__ void add(float logit, float limit) {
+    const float slack = 4e-6f * fabsf(logit) + 1e-30f;  // more than blends may round or lose
+    above = above && logit - slack > limit;
+    below = below && logit + slack < limit;
+  }
 };
 
-struct Mask {
-  int height, width;  // of the photo
+struct Mask : Frame {
   const float* map;
   int map_height, map_width;
   Axis x, y;
   float limit;
 
   __device__ Mask(const Task& task, int e)
-      : Mask(task, task.geometry[static_cast<int>(task.boxes[e].image)],
-             task.logits + static_cast<std::int64_t>(task.rows[e]) * task.map_height * task.map_width) {}
-  __device__ Mask(const Task& task, const GeometryRow& g, const float* logits)
-      : height(static_cast<int>(g.height)),
-        width(static_cast<int>(g.width)),
-        map(logits),
+      : Frame(task, e),
+        map(task.logits + static_cast<std::int64_t>(task.rows[e]) * task.map_height * task.map_width),
         map_height(task.map_height),
         map_width(task.map_width),
         x(task.map_width, width),
@@ -114,180 +118,166 @@ struct Mask {
     limit = isnan(asked) ? task.limit : log_rounded(asked / (1 - asked));
   }
 
-  __device__ int strips() const { return (width + kColumns - 1) / kColumns; }
+  __device__ float logit(int row, int column) const {
+    return __ldg(map + static_cast<std::int64_t>(row) * map_width + column);
+  }
   // A row of logits at a column of the photo.
   __device__ float across(const Tap& column, int row) const {
-    const float* const line = map + static_cast<std::int64_t>(row) * map_width;
-    return blend(__ldg(line + column.low), __ldg(line + column.high), column.weight);
+    return blend(logit(row, column.low), logit(row, column.high), column.weight);
   }
   __device__ bool inside(int px, int py) const {
     const Tap column = x(px), row = y(py);
     return blend(across(column, row.low), across(column, row.high), row.weight) > limit;
   }
 
-  // The rows of a segment, by all lanes of a warp.
-  __device__ void prepare(int begin, int end, Rows* rows) const {
-    __syncwarp();
-    for (int i = lane_of_thread(); i < end - begin; i += 32) {
-      const Tap row = y(begin + i);
-      rows[i].low = row.low, rows[i].weight = row.weight;
+  // A bit for each row of a tile, of the lane's column; what lies outside the photo repeats its edge.
+  __device__ unsigned word(int strip, int w) const {
+    const int lane = lane_of_thread();
+    const Tap column = x(min(strip * kColumns + lane, width - 1)), row = y(min(w * kRows + lane, height - 1));
+    const Side side = side_of_tile(column, row);
+    if (__all_sync(kAll, side.above)) return ~0u;
+    if (__all_sync(kAll, side.below)) return 0;
+    unsigned bits = 0;
+    float low = 0, high = 0;
+    for (int i = 0, held = -1; i < kRows; ++i) {
+      const int at = __shfl_sync(kAll, row.low, i);
+      const float weight = __shfl_sync(kAll, row.weight, i);
+      if (at != held) low = across(column, at), high = across(column, __shfl_sync(kAll, row.high, i));
+      held = at;
+      if (blend(low, high, weight) > limit) bits |= 1u << i;
     }
-    __syncwarp();
-    for (int i = lane_of_thread(); i < end - begin; i += 32) {
-      int next = i + 1;
-      while (next < end - begin && rows[next].low == rows[i].low) ++next;
-      rows[i].next = next;
-    }
-    __syncwarp();
+    return bits;
   }
 
-  // Calls change(row) for each pixel of rows [begin, end) of a column that differs from the one before it;
-  // outside the photo there is no mask. `rows`: of prepare().
-  template <class F>
-  __device__ void walk(int px, int begin, int end, const Rows* rows, F&& change) const {
-    bool before = false;
-    if (begin > 0)
-      before = inside(px, begin - 1);
-    else if (px > 0)
-      before = inside(px - 1, height - 1);
-    const Tap column = x(px);
-    int held = -1;
-    float low = 0, high = 0;
-    const auto turn = [&](bool now, int i) {
-      if (now != before) change(begin + i);
-      before = now;
-    };
-    for (int i = 0; i < end - begin;) {
-      const int row = rows[i].low, next = rows[i].next;
-      low = held >= 0 && row == held + 1 ? high : across(column, row);
-      high = row + 1 < map_height ? across(column, row + 1) : low;
-      held = row;
-      // What a blend may round is less than this.
-      const float slack = 1e-6f * (fabsf(low) + fabsf(high));
-      const float least = fminf(low, high) - slack, most = fmaxf(low, high) + slack;
-      if (least > limit) {
-        turn(true, i);
-      } else if (most < limit) {
-        turn(false, i);
-      } else {
-        for (int k = i; k < next; ++k) turn(blend(low, high, rows[k].weight) > limit, k);
-      }
-      i = next;
-    }
+  // Of the thread's share of a block of the logits that a strip samples.
+  __device__ Side side_of_strip(int strip) const {
+    const int first = strip * kColumns, last = min(first + kColumns, width) - 1;
+    return side_of(static_cast<int>(threadIdx.x), kBlock / kLooked, 0, map_height - 1, x(first).low,
+                   x(last).high);
+  }
+
+ private:
+  static constexpr int kLooked = 8;  // logits of a row, at a time
+
+  // Of the lane's share, between the taps of the first and of the last lane.
+  __device__ Side side_of_tile(const Tap& column, const Tap& row) const {
+    return side_of(lane_of_thread(), 32 / kLooked, __shfl_sync(kAll, row.low, 0),
+                   __shfl_sync(kAll, row.high, 31), __shfl_sync(kAll, column.low, 0),
+                   __shfl_sync(kAll, column.high, 31));
+  }
+
+  // `rows` at a time.
+  __device__ Side side_of(int thread, int rows, int top, int bottom, int left, int right) const {
+    Side side;
+    for (int r = top + thread / kLooked; r <= bottom; r += rows)
+      for (int c = left + thread % kLooked; c <= right; c += kLooked) side.add(logit(r, c), limit);
+    return side;
   }
 };
 
-// A block a strip of a mask, a warp some of its segments.
-__global__ void __launch_bounds__(kBlock) count_changes(const __grid_constant__ Task task) {
+// A block a strip of a mask. Outside the photo there is no mask.
+__global__ void __launch_bounds__(kBlock) find_changes(const __grid_constant__ Task task) {
+  extern __shared__ unsigned inside[];  // [words, kColumns]
   const int strip = static_cast<int>(blockIdx.x), e = static_cast<int>(blockIdx.y);
   if (e >= task.count()) return;
   const Mask mask(task, e);
   if (strip >= mask.strips()) return;
   __shared__ int runs;
   __shared__ unsigned last;
-  __shared__ Rows rows[kWarps][kMostSegment];
   if (threadIdx.x == 0) runs = 0, last = 0;
+  const int words = mask.words(), lane = lane_of_thread(), px = strip * kColumns + lane;
+  const Side side = mask.side_of_strip(strip);
+  const bool above = __syncthreads_and(side.above), below = __syncthreads_and(side.below);
+  for (int w = warp_of_thread(); w < words; w += kWarps)
+    inside[w * kColumns + lane] = above ? ~0u : below ? 0 : mask.word(strip, w);
   __syncthreads();
-  const int px = strip * kColumns + lane_of_thread();
-  for (int s = warp_of_thread(); s < task.segments; s += kWarps) {
-    const int begin = s * task.segment, end = min(begin + task.segment, mask.height);
-    int count = 0, latest = 0;
-    mask.prepare(begin, end, rows[warp_of_thread()]);
-    if (begin < end && px < mask.width)
-      mask.walk(px, begin, end, rows[warp_of_thread()], [&](int py) { ++count, latest = py; });
-    task.changes_of(e, strip)[s * kColumns + lane_of_thread()] = {
-        static_cast<std::uint8_t>(count), static_cast<std::uint8_t>(count > 0 ? latest - begin : 0)};
-    if (count == 0) continue;
-    atomicAdd(&runs, count);
-    atomicMax(&last,
-              static_cast<unsigned>(px) * static_cast<unsigned>(mask.height) + static_cast<unsigned>(latest));
+  const auto before_column = [&]() -> bool {
+    if (px == 0) return false;
+    if (lane == 0) return mask.inside(px - 1, mask.height - 1);
+    return inside[(words - 1) * kColumns + lane - 1] >> 31;  // rows below the photo repeat the last
+  };
+  const auto changed = [&](int w) -> unsigned {
+    if (px >= mask.width) return 0;
+    const unsigned own = inside[w * kColumns + lane];
+    const bool before = w > 0 ? inside[(w - 1) * kColumns + lane] >> 31 : before_column();
+    return own ^ (own << 1 | static_cast<unsigned>(before));
+  };
+  for (int w = warp_of_thread(); w < words; w += kWarps) {
+    const unsigned bits = changed(w);
+    if (bits == 0) continue;
+    atomicAdd(&runs, __popc(bits));
+    atomicMax(&last, mask.position(px, w * kRows + 31 - __clz(static_cast<int>(bits))));
   }
   __syncthreads();
   if (threadIdx.x == 0) task.summaries_of(e)[strip] = {runs, last};
+  if (runs == 0) return;  // write_runs does not look
+  unsigned* const changes = task.changes_of(e, strip);
+  for (int w = warp_of_thread(); w < words; w += kWarps) changes[w * kColumns + lane] = changed(w);
 }
 
-// The join of those of the threads before this one in the warp, from `first` on; *total: of all.
-__device__ Summary warp_exclusive(const Summary& own, const Summary& first, Summary* total) {
+// A thread a mask, then the last run of each.
+__global__ void __launch_bounds__(kScanThreads)
+    add_runs(const __grid_constant__ Task task, unsigned* last_runs, int* ends, unsigned* runs, int* rows,
+             int capacity) {
+  const int count = task.count();
+  for (int e = static_cast<int>(threadIdx.x); e < count; e += kScanThreads) {
+    const Frame photo(task, e);
+    const Summary* const strips = task.summaries_of(e);
+    Summary all{0, 0};
+#pragma unroll 8
+    for (int s = 0; s < photo.strips(); ++s) all = joined(all, strips[s]);
+    ends[e] = all.runs + 1;
+    last_runs[e] = photo.position(photo.width, 0) - all.last;
+  }
+  close_masks(count, ends, last_runs, runs, rows, capacity);
+}
+
+// Of all lanes.
+__device__ Summary warp_total(Summary v) {
+  for (int step = 16; step > 0; step /= 2)
+    v = joined(v, {__shfl_xor_sync(kAll, v.runs, step), __shfl_xor_sync(kAll, v.last, step)});
+  return v;
+}
+
+// Of the lanes before this one, and `first`.
+__device__ Summary warp_before(const Summary& own, const Summary& first) {
   const int lane = lane_of_thread();
   Summary sum = own;
   for (int step = 1; step < 32; step *= 2) {
     const Summary before{__shfl_up_sync(kAll, sum.runs, step), __shfl_up_sync(kAll, sum.last, step)};
     if (lane >= step) sum = joined(before, sum);
   }
-  Summary earlier{__shfl_up_sync(kAll, sum.runs, 1), __shfl_up_sync(kAll, sum.last, 1)};
-  if (lane == 0) earlier = {0, 0};
-  *total = joined(first, {__shfl_sync(kAll, sum.runs, 31), __shfl_sync(kAll, sum.last, 31)});
-  return joined(first, earlier);
+  const Summary before{__shfl_up_sync(kAll, sum.runs, 1), __shfl_up_sync(kAll, sum.last, 1)};
+  return lane == 0 ? first : joined(first, before);
 }
 
-// Within masks by a warp each, over masks by all threads; then the last run of each mask.
-__global__ void __launch_bounds__(kScanThreads)
-    add_runs(const __grid_constant__ Task task, unsigned* last_runs, int* ends, unsigned* runs, int* rows,
-             int capacity) {
-  const int lane = lane_of_thread(), count = task.count();
-  for (int e = warp_of_thread(); e < count; e += kScanThreads / 32) {
-    const Mask mask(task, e);
-    Summary before{0, 0};
-    for (int first = 0; first < mask.strips(); first += 32) {
-      Summary* const at = task.summaries_of(e) + first + lane;
-      const bool there = first + lane < mask.strips();
-      const Summary own = there ? *at : Summary{0, 0};
-      Summary total;
-      const Summary mine = warp_exclusive(own, before, &total);
-      if (there) *at = mine;
-      before = total;
-    }
-    if (lane == 0) {
-      ends[e] = before.runs + 1;
-      last_runs[e] = static_cast<unsigned>(mask.height) * static_cast<unsigned>(mask.width) - before.last;
-    }
-  }
-  close_masks(count, ends, last_runs, runs, rows, capacity);
-}
-
+// A warp a strip of a mask, a lane a column.
 __global__ void __launch_bounds__(kBlock) write_runs(const __grid_constant__ Task task, const int* ends,
                                                      unsigned* runs, const int* rows, int capacity) {
-  extern __shared__ Summary places[];  // [segments, kColumns]: what comes before each segment
-  __shared__ Rows segment[kWarps][kMostSegment];
-  const int strip = static_cast<int>(blockIdx.x), e = static_cast<int>(blockIdx.y);
+  const int strip = static_cast<int>(blockIdx.x) * kWarps + warp_of_thread();
+  const int e = static_cast<int>(blockIdx.y), lane = lane_of_thread();
   if (e >= task.count() || *rows > capacity) return;
-  const Mask mask(task, e);
-  if (strip >= mask.strips()) return;
-  const auto height = static_cast<unsigned>(mask.height);
-  const Changes* const changes = task.changes_of(e, strip);
-  const int lane = lane_of_thread(), px = strip * kColumns + lane;
-  if (warp_of_thread() == 0) {  // a lane a column
-    const auto summary = [&](int s) -> Summary {
-      const Changes own = changes[s * kColumns + lane];
-      if (own.count == 0) return {0, 0};
-      return {own.count,
-              static_cast<unsigned>(px) * height + static_cast<unsigned>(s * task.segment + own.last)};
-    };
-    Summary column{0, 0}, total;
-    for (int s = 0; s < task.segments; ++s) column = joined(column, summary(s));
-    Summary before = warp_exclusive(column, task.summaries_of(e)[strip], &total);
-    for (int s = 0; s < task.segments; ++s) {
-      places[s * kColumns + lane] = before;
-      before = joined(before, summary(s));
-    }
-  }
-  __syncthreads();
-  unsigned* const mask_runs = runs + (e > 0 ? ends[e - 1] : 0);
-  for (int s = warp_of_thread(); s < task.segments; s += kWarps) {
-    const bool any = changes[s * kColumns + lane].count > 0;
-    if (!__any_sync(kAll, any)) continue;
-    const int begin = s * task.segment, end = min(begin + task.segment, mask.height);
-    mask.prepare(begin, end, segment[warp_of_thread()]);
-    if (!any) continue;
-    const Summary place = places[s * kColumns + lane];
-    unsigned* run = mask_runs + place.runs;
-    unsigned last = place.last;
-    mask.walk(px, begin, end, segment[warp_of_thread()], [&](int py) {
-      const unsigned at = static_cast<unsigned>(px) * height + static_cast<unsigned>(py);
+  const Frame photo(task, e);
+  const Summary* const strips = task.summaries_of(e);
+  if (strip >= photo.strips() || strips[strip].runs == 0) return;
+  Summary earlier{0, 0}, column{0, 0};
+  for (int s = lane; s < strip; s += 32) earlier = joined(earlier, strips[s]);
+  const unsigned* const changes = task.changes_of(e, strip) + lane;
+  const int words = photo.words(), px = strip * kColumns + lane;
+  const auto position = [&](int w, int bit) { return photo.position(px, w * kRows + bit); };
+#pragma unroll 4
+  for (int w = 0; w < words; ++w)
+    if (const unsigned changed = changes[w * kColumns]; changed != 0)
+      column = joined(column, {__popc(changed), position(w, 31 - __clz(static_cast<int>(changed)))});
+  const Summary place = warp_before(column, warp_total(earlier));
+  unsigned* run = runs + (e > 0 ? ends[e - 1] : 0) + place.runs;
+  unsigned last = place.last;
+  for (int w = 0; w < words; ++w)
+    for (unsigned left = changes[w * kColumns]; left != 0; left &= left - 1) {
+      const unsigned at = position(w, __ffs(static_cast<int>(left)) - 1);
       *run++ = at - last;
       last = at;
-    });
-  }
+    }
 }
 
 class ResizeMasksStep final : public CudaStep {
@@ -299,15 +289,16 @@ class ResizeMasksStep final : public CudaStep {
     task_.map_width = static_cast<int>(maps[2]);
     task_.bound = static_cast<int>(p.input(1).dims[0]);
     task_.limit = limit_of(p.op<ResizeMasks>().threshold);
-    task_.segment = std::max(kLeastSegment, (photos.max_height + kMostSegments - 1) / kMostSegments);
-    require(task_.segment <= kMostSegment && task_.bound <= 65535,
-            "{}: the GPU takes masks of up to {} rows, and up to 65535 of them", p.node().name,
-            kMostSegment * kMostSegments);
-    task_.segments = (photos.max_height + task_.segment - 1) / task_.segment;
+    require(photos.max_height <= kMostRows && task_.bound <= 65535,
+            "{}: the GPU takes masks of up to {} rows, and up to 65535 of them", p.node().name, kMostRows);
+    task_.words = (photos.max_height + kRows - 1) / kRows;
     task_.strips = (photos.max_width + kColumns - 1) / kColumns;
     strips_ = static_cast<std::size_t>(task_.bound) * static_cast<std::size_t>(task_.strips);
-    p.request_scratch(strips_ * (sizeof(Summary) + segments() * sizeof(Changes)) +
+    p.request_scratch(strips_ * (sizeof(Summary) + strip_bytes()) +
                       static_cast<std::size_t>(task_.bound) * sizeof(unsigned));
+    cuda_check(cudaFuncSetAttribute(find_changes, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(kMostRows / kRows * kColumns * sizeof(unsigned))),
+               "resize_masks");
   }
 
   void launch(CudaRun& run) override {
@@ -320,25 +311,27 @@ class ResizeMasksStep final : public CudaStep {
     task.live = run.in(1).rows;
     task.parameters = run.parameters();
     task.summaries = reinterpret_cast<Summary*>(run.scratch());
-    auto* const last_runs = reinterpret_cast<unsigned*>(task.summaries + strips_);
-    task.changes = reinterpret_cast<Changes*>(last_runs + task.bound);
+    task.changes = reinterpret_cast<unsigned*>(task.summaries + strips_);
+    auto* const last_runs = task.changes + strips_ * strip_bytes() / sizeof(unsigned);
     auto* const runs = run.out(0).as<unsigned>();
     auto* const ends = run.out(1).as<int>();
     int* const rows = run.out(0).rows;
     const auto capacity = static_cast<int>(run.out(0).dims[0]);
-    const dim3 grid(static_cast<unsigned>(task.strips), static_cast<unsigned>(task.bound));
-    count_changes<<<grid, kBlock, 0, run.stream()>>>(task);
+    const auto strips = static_cast<unsigned>(task.strips), masks = static_cast<unsigned>(task.bound);
+    find_changes<<<dim3(strips, masks), kBlock, strip_bytes(), run.stream()>>>(task);
     add_runs<<<1, kScanThreads, 0, run.stream()>>>(task, last_runs, ends, runs, rows, capacity);
-    write_runs<<<grid, kBlock, segments() * sizeof(Summary), run.stream()>>>(task, ends, runs, rows,
-                                                                             capacity);
+    write_runs<<<dim3(blocks_for(strips, kWarps), masks), kBlock, 0, run.stream()>>>(task, ends, runs, rows,
+                                                                                     capacity);
     cuda_check_launch("resize_masks");
   }
 
   std::string detail() const override { return "own"; }
 
  private:
-  // Of a strip.
-  std::size_t segments() const { return static_cast<std::size_t>(task_.segments) * kColumns; }
+  // Of a strip's words.
+  std::size_t strip_bytes() const {
+    return static_cast<std::size_t>(task_.words) * kColumns * sizeof(unsigned);
+  }
 
   Task task_{};
   std::size_t strips_ = 0;  // of all masks

@@ -1,7 +1,10 @@
 // A block makes a tile of the result: the lines of the photo under it and all weights stand in shared memory
 // in f32; a thread makes 4 neighbouring pixels of 8 outputs at a time. Sums are f32, in the order of the
-// window.
+// window. What the photo lost when it was rounded to f16 is undone, since all layers carry on what the first
+// one gets.
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -10,6 +13,7 @@
 #include "cuda/packs.cuh"
 #include "cuda/stem_conv.h"
 #include "ops/conv.h"
+#include "ops/normalize_image.h"
 
 namespace osprey {
 namespace {
@@ -23,6 +27,20 @@ constexpr int kLineNumbers = (kNumbers + 3) / 4 * 4;
 constexpr int kUnder =
     ((kPixels - 1) * kStride + kWindow) * kChannels;  // numbers of a line that a thread reads
 
+// How 8-bit pixels were normalised, a channel each: value = (pixel - zero) / gain. From a value that was then
+// rounded to f16 the pixel is known, and so is the value before; 0 is also what stands around photos.
+struct Pixels {
+  float gain[kChannels] = {}, inverse[kChannels] = {}, zero[kChannels] = {};
+
+  __device__ float restored(float value, int channel) const {
+    const auto of_channel = [channel](const float(&v)[kChannels]) {
+      return channel == 0 ? v[0] : channel == 1 ? v[1] : v[2];
+    };
+    const float from = of_channel(zero), pixel = rintf(value * of_channel(gain) + from);
+    return value == 0 ? value : (pixel - from) * of_channel(inverse);
+  }
+};
+
 struct Maps {
   int height, width, out_height, out_width, outputs;
   int top, left;  // pads
@@ -31,8 +49,8 @@ struct Maps {
 };
 
 // Zeros where the photo ends.
-template <class T>
-__device__ void copy_lines(const Maps& maps, const T* photo, int top, int left,
+template <class T, bool kRestore>
+__device__ void copy_lines(const Maps& maps, const Pixels& pixels, const T* photo, int top, int left,
                            float (&lines)[kLines][kLineNumbers]) {
   const int first = left * kChannels, end = maps.width * kChannels;
 #pragma unroll 4
@@ -40,21 +58,23 @@ __device__ void copy_lines(const Maps& maps, const T* photo, int top, int left,
     const int line = i / kNumbers, at = i - line * kNumbers;
     const int y = top + line, x = first + at;
     const bool there = y >= 0 && y < maps.height && x >= 0 && x < end;
-    lines[line][at] = there ? widen(photo[static_cast<std::int64_t>(y) * end + x]) : 0.0f;
+    const float value = there ? widen(photo[static_cast<std::int64_t>(y) * end + x]) : 0.0f;
+    lines[line][at] = kRestore ? pixels.restored(value, at % kChannels) : value;
   }
 }
 
-template <class T>
+template <class T, bool kRestore>
 __global__ void __launch_bounds__(kBlock)
-    convolve(Maps maps, const T* x, const float* all_weights, const float* all_bias, T* y) {
+    convolve(Maps maps, Pixels pixels, const T* x, const float* all_weights, const float* all_bias, T* y) {
   extern __shared__ float4 weights[];  // [taps, channels, outputs]
   __shared__ alignas(16) float lines[kLines][kLineNumbers];
   const int tile = static_cast<int>(blockIdx.x), across = tile % maps.tiles_across,
             down = tile / maps.tiles_across % maps.tiles_down,
             n = tile / (maps.tiles_across * maps.tiles_down);
   const int first_row = down * kTileRows, first_column = across * kTileColumns;
-  copy_lines(maps, x + static_cast<std::int64_t>(n) * maps.height * maps.width * kChannels,
-             first_row * kStride - maps.top, first_column * kStride - maps.left, lines);
+  copy_lines<T, kRestore>(maps, pixels,
+                          x + static_cast<std::int64_t>(n) * maps.height * maps.width * kChannels,
+                          first_row * kStride - maps.top, first_column * kStride - maps.left, lines);
   for (int i = static_cast<int>(threadIdx.x); i < kWindow * kWindow * kChannels * maps.outputs / 4;
        i += kBlock)
     weights[i] = reinterpret_cast<const float4*>(all_weights)[i];
@@ -111,6 +131,25 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
+// None where x is not an image of 8-bit pixels, or was rounded too much.
+std::optional<Pixels> pixels_of(const CudaPrepare& p) {
+  const Node* const node = p.graph().producer(p.node().inputs[0]);
+  const auto* const op = node ? node->op.as<NormalizeImage>() : nullptr;
+  if (!op || op->to != FloatType::kF16 || p.graph().value(node->inputs[0]).type.dtype != DType::kU8)
+    return std::nullopt;
+  Pixels out;
+  for (std::size_t c = 0; c < kChannels; ++c) {
+    out.gain[c] = op->std[c] / op->scale;
+    out.inverse[c] = op->scale / op->std[c];
+    out.zero[c] = op->mean[c] / op->scale;
+    // Half a unit in f16's last place of the largest value, in pixels.
+    const float most = std::max(std::abs(out.zero[c]), std::abs(255 - out.zero[c])),
+                rounded = most * 0x1p-11f;
+    if (!(rounded < 0.4f) || op->fill[c] != std::rint(op->fill[c])) return std::nullopt;
+  }
+  return out;
+}
+
 bool applies(const CudaPrepare& p) {
   const Conv& op = p.op<Conv>();
   const CudaValue &x = p.input(0), &y = p.output(0);
@@ -145,6 +184,7 @@ class SmallStemConvStep final : public CudaStep {
       return permuted(f32, {2, 3, 1, 0});
     });
     if (p.has_input(2)) bias_ = packed_vector(p, 2, DType::kF32);
+    pixels_ = pixels_of(p);
   }
 
   void launch(CudaRun& run) override {
@@ -153,9 +193,10 @@ class SmallStemConvStep final : public CudaStep {
       if constexpr (sizeof(T) == 2) {
         const std::size_t bytes =
             static_cast<std::size_t>(kWindow * kWindow * kChannels * maps_.outputs) * sizeof(float);
-        convolve<T><<<static_cast<unsigned>(blocks_), kBlock, bytes, run.stream()>>>(
-            maps_, run.in(0).as<T>(), weights_->as<float>(), bias_ ? bias_->as<float>() : nullptr,
-            run.out(0).as<T>());
+        const auto kernel = pixels_ ? convolve<T, true> : convolve<T, false>;
+        kernel<<<static_cast<unsigned>(blocks_), kBlock, bytes, run.stream()>>>(
+            maps_, pixels_.value_or(Pixels{}), run.in(0).as<T>(), weights_->as<float>(),
+            bias_ ? bias_->as<float>() : nullptr, run.out(0).as<T>());
       }
     });
     cuda_check_launch("stem convolution");
@@ -165,6 +206,7 @@ class SmallStemConvStep final : public CudaStep {
 
  private:
   Maps maps_{};
+  std::optional<Pixels> pixels_;
   std::int64_t blocks_ = 0;
   double flops_ = 0;
   std::shared_ptr<const DeviceBuffer> weights_, bias_;

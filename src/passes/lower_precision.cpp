@@ -1,6 +1,7 @@
 // From the normalised image to the scores, activations and weights become bf16 (or f16). Preprocessing,
 // scores, box decoding, top-k and NMS stay f32 (the rules of the engine): convolutions and fully connected
 // layers that feed them are marked f32_out where the graph is built. Biases stay f32.
+#include <cmath>
 #include <map>
 
 #include "ops/cast.h"
@@ -28,23 +29,44 @@ FloatType float_type(DType type) {
   }
 }
 
+template <class Narrow, class Round>
+void round_rows(std::span<const float> from, std::span<Narrow> to, std::size_t row, Round round) {
+  double left = 0;
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    if (i % row == 0) left = 0;
+    const double wanted = from[i] + left;
+    to[i] = round(static_cast<float>(wanted));
+    const double got = to_float(to[i]);
+    if (from[i] != 0 && std::isfinite(got))
+      left = wanted - got;
+    else
+      to[i] = round(from[i]);
+  }
+}
+
 }  // namespace
 
 Tensor Narrowed::operator()() const {
   const Tensor f32 = wide().to_f32();
   Tensor out = Tensor::zeros(to, f32.shape());
   const auto from = f32.values<float>();
-  if (to == DType::kBF16) {
-    const auto v = out.mutable_values<BFloat16>();
-    for (std::size_t i = 0; i < from.size(); ++i) v[i] = to_bfloat16(from[i]);
-  } else {
-    const auto v = out.mutable_values<Half>();
-    for (std::size_t i = 0; i < from.size(); ++i) v[i] = to_half(from[i]);
-  }
+  if (to == DType::kBF16)
+    round_rows(from, out.mutable_values<BFloat16>(), row, to_bfloat16);
+  else
+    round_rows(from, out.mutable_values<Half>(), row, to_half);
   return out;
 }
 
 namespace {
+
+// Of a filter's weights, which lie together.
+std::size_t filter_size(const Node& node, const TensorType& weight) {
+  std::size_t size = 1;
+  if (node.op.as<Conv>())
+    for (std::size_t axis = 1; axis < weight.dims.size(); ++axis)
+      size *= static_cast<std::size_t>(weight.dims[axis].constant());
+  return size;
+}
 
 bool has_weight(const Node& node) {
   return node.op.as<Conv>() || node.op.as<ConvTranspose>() || node.op.as<Linear>();
@@ -62,7 +84,7 @@ void narrow_weights(Graph& graph, DType to, const std::vector<std::string>& kept
     if (!done.contains(id)) {
       const Value value = graph.value(id);
       done[id] = graph.add_weight(fmt::format("{}/{}", value.name, name_of(to)), {to, value.type.dims},
-                                  Narrowed{weight->load, to});
+                                  Narrowed{weight->load, to, filter_size(graph.nodes()[i], value.type)});
     }
     graph.mutable_nodes()[i].inputs[1] = done[id];
   }

@@ -1,6 +1,7 @@
 // Masks of whole photos: their logits, the boxes around them, and the same runs as on the CPU.
 #include "ops/resize_masks.h"
 
+#include <cmath>
 #include <numeric>
 
 #include "cuda/box_cases.h"
@@ -111,6 +112,21 @@ TEST(CudaResizeMasks, FullAndEmptyMasks) {
                     .rows = {0, 1, 2},
                     .geometry = {{1, 1, 1, 1, 96, 130}}},
                    "full, empty, all but a corner");
+}
+
+// What is no number is not above the threshold, and neither are the pixels that it is blended into.
+TEST(CudaResizeMasks, LogitsThatAreNoNumbers) {
+  SKIP_WITHOUT_GPU();
+  for (const float bad : {NAN, INFINITY, -INFINITY})
+    for (const float rest : {1.0f, -1.0f}) {
+      std::vector<float> values(20 * 24, rest);
+      for (const std::size_t at : {0, 37, 201, 479}) values[at] = bad;
+      expect_same_runs({.logits = tensor_of(values, {1, 20, 24}),
+                        .images = {0},
+                        .rows = {0},
+                        .geometry = {{1, 1, 1, 1, 133, 117}}},
+                       fmt::format("{} among {}", bad, rest));
+    }
 }
 
 TEST(CudaResizeMasks, ManyOrNoneOfABatch) {

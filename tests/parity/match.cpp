@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <gtest/gtest.h>
+
 namespace osprey {
 namespace {
 
@@ -72,6 +74,18 @@ std::vector<ClassedBox> classed_boxes(const Detections& found) {
   for (const Detection& d : found.items)
     out.push_back({{d.box.x0, d.box.y0, d.box.x1, d.box.y1}, d.class_index, d.score});
   return out;
+}
+
+void expect_equal(const Detections& a, const Detections& b) {
+  EXPECT_EQ(a.width, b.width);
+  EXPECT_EQ(a.height, b.height);
+  ASSERT_EQ(a.items.size(), b.items.size());
+  for (std::size_t i = 0; i < a.items.size(); ++i) {
+    EXPECT_EQ(a.items[i].class_index, b.items[i].class_index) << i;
+    EXPECT_EQ(a.items[i].score, b.items[i].score) << i;
+    EXPECT_EQ(a.items[i].box, b.items[i].box) << i;
+    EXPECT_EQ(a.items[i].mask, b.items[i].mask) << i;
+  }
 }
 
 }  // namespace osprey

@@ -36,4 +36,7 @@ std::vector<std::pair<std::size_t, std::size_t>> match_detections(std::span<cons
 
 std::vector<ClassedBox> classed_boxes(const Detections& found);
 
+// Bit for bit: every number, every mask.
+void expect_equal(const Detections& a, const Detections& b);
+
 }  // namespace osprey

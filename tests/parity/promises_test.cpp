@@ -40,19 +40,6 @@ std::string device_name(const testing::TestParamInfo<std::string>& device) { ret
 INSTANTIATE_TEST_SUITE_P(Cpu, PromisesOn, testing::Values("cpu"), device_name);
 INSTANTIATE_TEST_SUITE_P(Cuda, PromisesOn, testing::Values("cuda"), device_name);
 
-// Bit for bit: every number, every mask.
-void expect_equal(const Detections& a, const Detections& b) {
-  EXPECT_EQ(a.width, b.width);
-  EXPECT_EQ(a.height, b.height);
-  ASSERT_EQ(a.items.size(), b.items.size());
-  for (std::size_t i = 0; i < a.items.size(); ++i) {
-    EXPECT_EQ(a.items[i].class_index, b.items[i].class_index) << i;
-    EXPECT_EQ(a.items[i].score, b.items[i].score) << i;
-    EXPECT_EQ(a.items[i].box, b.items[i].box) << i;
-    EXPECT_EQ(a.items[i].mask, b.items[i].mask) << i;
-  }
-}
-
 TEST_P(PromisesOn, BatchOfFourIsFourTimesOne) {
   const CaseEngine built = build();
   const Engine engine = open(built);
