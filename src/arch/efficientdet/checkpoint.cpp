@@ -37,17 +37,9 @@ bool is_squeeze(std::string_view name) {
   return name.ends_with("/se/conv2d/kernel") || name.ends_with("/se/conv2d_1/kernel");
 }
 
-NamedTensor without_extents(NamedTensor t) {
-  const Shape shape{t.shape[2], t.shape[3]};
-  t.load = [load = std::move(t.load), shape] { return load().reshaped(shape); };
-  t.shape = shape;
-  return t;
-}
-
 NamedTensor adapted(NamedTensor t, std::string_view name) {
   t.name = name;
-  const bool vector = is_squeeze(name) && t.shape.size() == 4 && t.shape[0] == 1 && t.shape[1] == 1;
-  if (vector) t = without_extents(std::move(t));
+  if (is_squeeze(name)) t = without_window(std::move(t));
   const TfLayout layout = tf_layout(t.name, t.shape.size());
   return from_tf(std::move(t), layout);
 }

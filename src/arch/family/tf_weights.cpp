@@ -105,4 +105,12 @@ NamedTensor from_tf(NamedTensor tensor, TfLayout layout) {
   return tensor;
 }
 
+NamedTensor without_window(NamedTensor tensor) {
+  if (tensor.shape.size() != 4 || tensor.shape[0] != 1 || tensor.shape[1] != 1) return tensor;
+  const Shape shape{tensor.shape[2], tensor.shape[3]};
+  tensor.load = [load = std::move(tensor.load), shape] { return load().reshaped(shape); };
+  tensor.shape = shape;
+  return tensor;
+}
+
 }  // namespace osprey

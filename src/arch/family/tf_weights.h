@@ -22,4 +22,8 @@ TfLayout tf_layout(std::string_view name, std::size_t rank);
 // The tensor as our ops take it. Bad input when its rank does not fit the layout.
 NamedTensor from_tf(NamedTensor tensor, TfLayout layout);
 
+// A 1x1 convolution's [1, 1, in, out], which works on vectors, as a dense layer's [in, out]; others as they
+// are.
+NamedTensor without_window(NamedTensor tensor);
+
 }  // namespace osprey

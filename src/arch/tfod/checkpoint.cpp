@@ -76,12 +76,14 @@ std::string without_suffix(const std::string& key) {
   return key.ends_with(kSuffix) ? key.substr(0, key.size() - kSuffix.size()) : key;
 }
 
-// "a/conv1_bn/gamma" -> "conv1_bn"; empty when there is no layer.
+// "a/conv1_bn/gamma" -> "conv1_bn"; empty when there is no layer. EfficientNet's layers have names with
+// slashes: "stack_1/block_0/expand_bn/gamma" -> "stack_1/block_0/expand_bn".
 std::string_view layer_of(std::string_view full_name) {
   const auto end = full_name.rfind('/');
   if (end == std::string_view::npos) return {};
   full_name = full_name.substr(0, end);
-  return full_name.substr(full_name.rfind('/') + 1);
+  const auto block = full_name.find("stack_");
+  return full_name.substr(block != std::string_view::npos ? block : full_name.rfind('/') + 1);
 }
 
 // A numbered layer of a Keras model takes the layer's own name: numbers change with the network's depth and
@@ -92,6 +94,37 @@ std::string with_layer_name(std::string path, std::string_view full_name) {
   if (begin == std::string::npos || layer_of(full_name).empty()) return path;
   const auto end = std::min(path.find('/', begin + 1), path.size());
   return path.replace(begin + 1, end - begin - 1, layer_of(full_name));
+}
+
+// The squeeze's 1x1 convolutions of an EfficientNet work on vectors, as dense layers.
+bool is_squeeze(std::string_view name) {
+  return name.ends_with("/se_reduce_conv2d/kernel") || name.ends_with("/se_expand_conv2d/kernel");
+}
+
+// A node's weights of its inputs, [n, 1]: one number each.
+std::vector<NamedTensor> combine_weights(const NamedTensor& all) {
+  constexpr std::int64_t kMost = 16;  // more than a node has inputs
+  require(all.shape.size() == 2 && all.shape[1] == 1 && all.shape[0] <= kMost, "{}: is {}, expected [n, 1]",
+          all.name, to_string(all.shape));
+  std::vector<NamedTensor> out;
+  for (std::int64_t i = 0; i < all.shape[0]; ++i) {
+    NamedTensor& one = out.emplace_back(all);
+    one.name = fmt::format("{}/{}", all.name, i);
+    one.dtype = DType::kF32;
+    one.shape = {};
+    one.load = [load = all.load, i] {
+      const Tensor values = load().to_f32();
+      return Tensor::from<float>(values.values<float>().subspan(static_cast<std::size_t>(i), 1), {});
+    };
+  }
+  return out;
+}
+
+std::vector<NamedTensor> adapted(NamedTensor tensor) {
+  if (tensor.name.ends_with("/bifpn_combine_weights")) return combine_weights(tensor);
+  if (is_squeeze(tensor.name)) tensor = without_window(std::move(tensor));
+  const TfLayout layout = tf_layout(tensor.name, tensor.shape.size());
+  return {from_tf(std::move(tensor), layout)};
 }
 
 }  // namespace
@@ -116,8 +149,7 @@ std::vector<NamedTensor> model_tensors(const Checkpoint& checkpoint) {
     const auto name = names.find(tensor.name);
     kept.name =
         with_layer_name(name == names.end() ? without_suffix(tensor.name) : name->second, tensor.full_name);
-    const TfLayout layout = tf_layout(kept.name, kept.shape.size());
-    out.push_back(from_tf(std::move(kept), layout));
+    for (NamedTensor& own : adapted(std::move(kept))) out.push_back(std::move(own));
   }
   return out;
 }

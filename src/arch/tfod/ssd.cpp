@@ -26,12 +26,20 @@ NetworkInput photo_input(Net& net, const Ssd& m) {
     resize.shortest = m.input.shortest;
     resize.longest = m.input.longest;
   }
-  if (m.trunk.mobile) {
-    resize.scale = 2.f / 255.f;
-    resize.mean = resize.std = {1, 1, 1};
-  } else {
-    resize.mean = {123.68f, 116.779f, 103.939f};
-    resize.std = {1, 1, 1};
+  switch (m.trunk.kind) {
+    case TrunkKind::kMobileNet:
+      resize.scale = 2.f / 255.f;
+      resize.mean = resize.std = {1, 1, 1};
+      break;
+    case TrunkKind::kResNet:
+      resize.mean = {123.68f, 116.779f, 103.939f};
+      resize.std = {1, 1, 1};
+      break;
+    case TrunkKind::kEfficientNet:
+      resize.scale = 1.f / 255.f;
+      resize.mean = {0.485f, 0.456f, 0.406f};
+      resize.std = {0.229f, 0.224f, 0.225f};
+      break;
   }
   const auto resized = net.add_all(std::move(resize), {photos, sizes}, "input.resize");
   net.stage("geometry", resized.at(1));
@@ -45,7 +53,8 @@ NetworkInput photo_input(Net& net, const Ssd& m) {
 
 Features trunk(Net& net, const SsdTrunk& m, ValueId image) {
   const std::string prefix = kExtractor + "classification_backbone/";
-  if (m.mobile) return mobilenet(net, prefix, m.mobilenet, image);
+  if (m.kind == TrunkKind::kMobileNet) return mobilenet(net, prefix, m.mobilenet, image);
+  if (m.kind == TrunkKind::kEfficientNet) return efficientnet(net, m.efficientnet, image);
   Features stages = resnet_v1(net, prefix, m.resnet, image, 5);
   for (std::size_t i = 0; i < stages.size(); ++i) stages[i].name = fmt::format("level{}", i + 2);
   return stages;
@@ -119,6 +128,11 @@ Features added_maps(Net& net, const Ssd& m, const Features& features) {
     out.push_back({"", x, out.back().stride * 2});
   }
   return out;
+}
+
+Features feature_maps(Net& net, const Ssd& m, const Features& features) {
+  if (m.maps.bifpn) return bifpn(net, *m.maps.bifpn, features);
+  return m.maps.pyramid ? pyramid(net, m.maps, features) : added_maps(net, m, features);
 }
 
 // What the heads give for one map.
@@ -287,7 +301,7 @@ std::vector<std::vector<std::array<float, 2>>> anchor_extents(const SsdAnchors& 
 void ssd(Net& net, const Ssd& m) {
   const NetworkInput input = photo_input(net, m);
   const Features features = trunk(net, m.trunk, input.image);
-  const Features maps = m.maps.pyramid ? pyramid(net, m.maps, features) : added_maps(net, m, features);
+  const Features maps = feature_maps(net, m, features);
   const auto extents = anchor_extents(m.anchors, m.input.height, m.input.width);
   check(extents.size() == maps.size(), "tfod: anchors for {} of {} maps", extents.size(), maps.size());
   for (const Feature& map : maps)

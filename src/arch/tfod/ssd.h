@@ -5,9 +5,12 @@
 // each map (NCHW; the API joins those of all maps), "det_anchor_indices".
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "arch/blocks/bifpn.h"
+#include "arch/blocks/efficientnet.h"
 #include "arch/tfod/hyperparams.h"
 #include "arch/tfod/mobilenet.h"
 #include "arch/tfod/resnet_v1.h"
@@ -24,10 +27,13 @@ struct SsdInput {
   int multiple = 1;                    // of which the extents are padded to be
 };
 
+enum class TrunkKind : std::uint8_t { kMobileNet, kResNet, kEfficientNet };
+
 struct SsdTrunk {
-  bool mobile = true;  // MobileNet, else ResNet v1
+  TrunkKind kind = TrunkKind::kMobileNet;
   MobileNet mobilenet;
   ResNetV1 resnet;
+  EfficientNet efficientnet;
 };
 
 // Feature maps beyond the trunk's.
@@ -37,6 +43,7 @@ struct SsdMaps {
   Hyperparams layers;
   // Of a pyramid.
   int min_level = 3, max_level = 7, depth = 256;
+  std::optional<BiFpn> bifpn;  // a bidirectional one, which replaces all but the levels
   // Without one: so many maps, widths of the added ones scaled by the multiplier.
   int count = 6;
   float depth_multiplier = 1;

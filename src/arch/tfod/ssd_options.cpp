@@ -15,17 +15,26 @@ constexpr std::size_t kMaxAnchors = 64;  // a cell
 
 struct Extractor {
   std::string_view type;
-  bool mobile;
-  int variant;  // MobileNet's version, or ResNet's depth
+  TrunkKind trunk;
+  int variant;  // MobileNet's version, ResNet's depth, or EfficientNet's number
   bool pyramid;
 };
-constexpr std::array<Extractor, 7> kExtractors{{{"ssd_mobilenet_v1_keras", true, 1, false},
-                                                {"ssd_mobilenet_v1_fpn_keras", true, 1, true},
-                                                {"ssd_mobilenet_v2_keras", true, 2, false},
-                                                {"ssd_mobilenet_v2_fpn_keras", true, 2, true},
-                                                {"ssd_resnet50_v1_fpn_keras", false, 50, true},
-                                                {"ssd_resnet101_v1_fpn_keras", false, 101, true},
-                                                {"ssd_resnet152_v1_fpn_keras", false, 152, true}}};
+constexpr std::array<Extractor, 15> kExtractors{
+    {{"ssd_mobilenet_v1_keras", TrunkKind::kMobileNet, 1, false},
+     {"ssd_mobilenet_v1_fpn_keras", TrunkKind::kMobileNet, 1, true},
+     {"ssd_mobilenet_v2_keras", TrunkKind::kMobileNet, 2, false},
+     {"ssd_mobilenet_v2_fpn_keras", TrunkKind::kMobileNet, 2, true},
+     {"ssd_resnet50_v1_fpn_keras", TrunkKind::kResNet, 50, true},
+     {"ssd_resnet101_v1_fpn_keras", TrunkKind::kResNet, 101, true},
+     {"ssd_resnet152_v1_fpn_keras", TrunkKind::kResNet, 152, true},
+     {"ssd_efficientnet-b0_bifpn_keras", TrunkKind::kEfficientNet, 0, true},
+     {"ssd_efficientnet-b1_bifpn_keras", TrunkKind::kEfficientNet, 1, true},
+     {"ssd_efficientnet-b2_bifpn_keras", TrunkKind::kEfficientNet, 2, true},
+     {"ssd_efficientnet-b3_bifpn_keras", TrunkKind::kEfficientNet, 3, true},
+     {"ssd_efficientnet-b4_bifpn_keras", TrunkKind::kEfficientNet, 4, true},
+     {"ssd_efficientnet-b5_bifpn_keras", TrunkKind::kEfficientNet, 5, true},
+     {"ssd_efficientnet-b6_bifpn_keras", TrunkKind::kEfficientNet, 6, true},
+     {"ssd_efficientnet-b7_bifpn_keras", TrunkKind::kEfficientNet, 7, true}}};
 
 const Extractor& read_extractor(Config& config) {
   const std::string type = config.text(kExtractor + "type", "");
@@ -79,36 +88,83 @@ void read_multiple(Config& config, SsdInput& input) {
 }
 
 SsdTrunk read_trunk(Config& config, const Extractor& extractor, const Hyperparams& layers) {
-  SsdTrunk out{.mobile = extractor.mobile};
+  SsdTrunk out{.kind = extractor.trunk};
   const float multiplier = config.number(kExtractor + "depth_multiplier", 1);
   if (!(multiplier > 0 && multiplier <= 16)) config.refuse(kExtractor + "depth_multiplier", "out of range");
   const int min_depth = config.integer(kExtractor + "min_depth", 16, 0, 4096);
   const bool overridden = config.flag(kExtractor + "override_base_feature_extractor_hyperparams", false);
-  if (extractor.mobile) {
-    out.mobilenet.version = extractor.variant;
-    out.mobilenet.depth_multiplier = multiplier;
-    out.mobilenet.min_depth = min_depth;
-    if (overridden) out.mobilenet.layers = layers;
-  } else {
-    out.resnet.depth = extractor.variant;
-    out.resnet.depth_multiplier = multiplier;
-    out.resnet.min_depth = min_depth;
-    if (overridden) {
+  switch (extractor.trunk) {
+    case TrunkKind::kMobileNet:
+      out.mobilenet.version = extractor.variant;
+      out.mobilenet.depth_multiplier = multiplier;
+      out.mobilenet.min_depth = min_depth;
+      if (overridden) out.mobilenet.layers = layers;
+      break;
+    case TrunkKind::kResNet:
+      out.resnet.depth = extractor.variant;
+      out.resnet.depth_multiplier = multiplier;
+      out.resnet.min_depth = min_depth;
+      if (!overridden) break;
       out.resnet.activation = layers.activation;
       if (!layers.norm) config.refuse(kExtractor + "conv_hyperparams", "a ResNet needs a batch_norm");
       out.resnet.norm = *layers.norm;
-    }
+      break;
+    case TrunkKind::kEfficientNet:  // which overrides no more than its weight decay
+      if (multiplier != 1) config.refuse(kExtractor + "depth_multiplier", "of an EfficientNet only 1 is");
+      config.expect(kExtractor + "use_depthwise", false, false, "an EfficientNet with a BiFPN has none");
+      out.efficientnet = *official_efficientnet(fmt::format("efficientnet-b{}", extractor.variant));
+      out.efficientnet.prefix = "model/_feature_extractor/_efficientnet/";
+      out.efficientnet.tf_models = true;
+      break;
   }
+  return out;
+}
+
+// What an extractor has when its config says nothing of the pyramid.
+struct Pyramid {
+  int cells, width;
+  std::string_view combine = "fast_attention";
+};
+constexpr std::array<Pyramid, 8> kPyramids{
+    {{3, 64}, {4, 88}, {5, 112}, {6, 160}, {7, 224}, {7, 288}, {8, 384, "sum"}, {8, 384, "sum"}}};
+
+BiFpn read_bifpn(Config& config, const Extractor& extractor, const Hyperparams& layers, int min_depth) {
+  const std::string at = kExtractor + "bifpn.";
+  if (!layers.norm) config.refuse(kExtractor + "conv_hyperparams", "a BiFPN needs a batch_norm");
+  Pyramid pyramid = kPyramids.at(static_cast<std::size_t>(extractor.variant));
+  if (config.has(kExtractor + "bifpn"))
+    pyramid = {config.integer(at + "num_iterations", 0, 1, kMaxLayers),
+               config.integer(at + "num_filters", 0, 0, 4096)};
+  BiFpn out{.width = std::max(pyramid.width, min_depth),
+            .cells = pyramid.cells,
+            .min_level = config.integer(at + "min_level", 3, 1, 5),
+            .project_trunk = true,
+            .bias = layers.bias(),
+            .norm = *layers.norm,
+            .activation = layers.activation,
+            .tf_models = true,
+            .prefix = "model/_feature_extractor/_bifpn_stage/"};
+  out.max_level = config.integer(at + "max_level", 7, out.min_level + 1, 10);
+  out.norm.exact_factor = true;
+  const std::string method = config.text(at + "combine_method", std::string(pyramid.combine));
+  if (method != "fast_attention" && method != "sum")
+    config.refuse(at + "combine_method", "only fast_attention and sum are");
+  out.weighted = method == "fast_attention";
   return out;
 }
 
 SsdMaps read_maps(Config& config, const Extractor& extractor, const Hyperparams& layers) {
   SsdMaps out{.pyramid = extractor.pyramid, .layers = layers};
-  out.depthwise = config.flag(kExtractor + "use_depthwise", false) && extractor.mobile;
+  out.depthwise =
+      config.flag(kExtractor + "use_depthwise", false) && extractor.trunk == TrunkKind::kMobileNet;
   out.depth_multiplier = config.number(kExtractor + "depth_multiplier", 1);
   out.min_depth = config.integer(kExtractor + "min_depth", 16, 0, 4096);
   const int count = config.integer(kExtractor + "num_layers", 6, 1, kMaxLayers);
-  if (extractor.pyramid) {
+  if (extractor.trunk == TrunkKind::kEfficientNet) {
+    out.bifpn = read_bifpn(config, extractor, layers, out.min_depth);
+    out.min_level = out.bifpn->min_level;
+    out.max_level = out.bifpn->max_level;
+  } else if (extractor.pyramid) {
     const std::string fpn = kExtractor + "fpn.";
     out.min_level = config.integer(fpn + "min_level", 3);
     out.max_level = config.integer(fpn + "max_level", 7);
@@ -305,7 +361,9 @@ void check_fit(Config& config, const Ssd& m) {
   const bool dynamic = m.input.height == 0;
   if (dynamic && !m.anchors.multiscale)
     config.refuse(generator, "without a fixed input only a multiscale_anchor_generator is");
-  const int top = m.maps.pyramid ? 32 : 1;
+  if (dynamic && m.maps.bifpn)
+    config.refuse(kSsd + "image_resizer", "a BiFPN needs a fixed input: pad_to_max_dimension");
+  const int top = m.maps.bifpn ? 1 << m.maps.max_level : m.maps.pyramid ? 32 : 1;
   if (dynamic && m.input.multiple % top != 0)
     config.refuse(kSsd + "image_resizer", fmt::format("a pyramid needs extents that are multiples of {}: "
                                                       "pad_to_max_dimension, or the extractor's "
@@ -314,6 +372,13 @@ void check_fit(Config& config, const Ssd& m) {
   if (!dynamic && (m.input.height % top != 0 || m.input.width % top != 0))
     config.refuse(kSsd + "image_resizer",
                   fmt::format("a pyramid needs extents that are multiples of {}", top));
+}
+
+std::string describe(const Extractor& extractor, const Ssd& m) {
+  if (m.maps.bifpn) return fmt::format("SSD, EfficientNet-b{} BiFPN (EfficientDet)", extractor.variant);
+  const char* trunk = extractor.trunk == TrunkKind::kMobileNet ? "MobileNet V" : "ResNet-";
+  return fmt::format("SSD, {}{}{}{}", trunk, extractor.variant, extractor.pyramid ? " FPN" : "",
+                     m.maps.depthwise ? "Lite" : "");
 }
 
 }  // namespace
@@ -336,13 +401,13 @@ Ssd ssd_options(Config& config, int height, int width) {
   out.maps = read_maps(config, extractor, layers);
   out.trunk.mobilenet.narrow_top = extractor.pyramid && extractor.variant == 1 && out.maps.depthwise;
   out.heads = read_heads(config);
+  // As in the trunk and its pyramid (ops/batch_norm.h).
+  if (out.maps.bifpn && out.heads.layers.norm) out.heads.layers.norm->exact_factor = true;
   out.anchors = read_anchors(config);
   out.detect = read_post_processing(config, out.background);
   out.detect.classes = out.classes;
   check_fit(config, out);
-  out.description =
-      fmt::format("SSD, {}{}{}{}", out.trunk.mobile ? "MobileNet V" : "ResNet-", extractor.variant,
-                  extractor.pyramid ? " FPN" : "", out.maps.depthwise ? "Lite" : "");
+  out.description = describe(extractor, out);
   return out;
 }
 

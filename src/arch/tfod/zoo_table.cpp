@@ -1,5 +1,7 @@
 // The table of official models (tf2_detection_zoo.md): facts for inference only, so schedules, augmentation,
 // losses and initialisers are absent.
+#include <array>
+
 #include <fmt/format.h>
 
 #include "arch/tfod/zoo.h"
@@ -80,6 +82,51 @@ Official ssd_mobilenet_v2() {
                       fmt::arg("predictor", predictor), fmt::arg("anchors", kSsdAnchors))};
 }
 
+// What all EfficientDets of the zoo have in common. Their archives have another box coder than the configs of
+// the repository, which are for training anew.
+constexpr std::string_view kEfficientDet = R"(
+model {{
+  ssd {{
+    num_classes: 90
+    add_background_class: false
+    image_resizer {{ {resizer} }}
+    feature_extractor {{
+      type: "ssd_efficientnet-b{trunk}_bifpn_keras"
+      conv_hyperparams {{ {hyperparams} }}
+      bifpn {{ min_level: 3 max_level: 7 num_iterations: {cells} num_filters: {width} {combine} }}
+    }}
+    box_coder {{
+      faster_rcnn_box_coder {{ y_scale: 1.0 x_scale: 1.0 height_scale: 1.0 width_scale: 1.0 }}
+    }}
+    box_predictor {{
+      weight_shared_convolutional_box_predictor {{
+        conv_hyperparams {{ {hyperparams} }}
+        depth: {width} num_layers_before_predictor: {repeats} kernel_size: 3 use_depthwise: true
+      }}
+    }}
+    anchor_generator {{
+      multiscale_anchor_generator {{
+        min_level: 3 max_level: 7 anchor_scale: 4.0 aspect_ratios: [1.0, 2.0, 0.5] scales_per_octave: 3
+      }}
+    }}
+    post_processing {{
+      batch_non_max_suppression {{
+        score_threshold: 1e-8
+        iou_threshold: 0.5
+        max_detections_per_class: 100
+        max_total_detections: 100
+      }}
+      score_converter: SIGMOID
+    }}
+  }}
+}}
+)";
+
+struct EfficientDetRow {
+  int trunk, size, width, cells, repeats;
+  std::string_view combine = "";
+};
+
 // What all two-stage models of the zoo have in common.
 constexpr std::string_view kTwoStage = R"(
 model {{
@@ -123,6 +170,30 @@ std::string keep_aspect(int shortest, int longest) {
 
 std::string fixed_shape(int size) {
   return fmt::format("fixed_shape_resizer {{ height: {} width: {} }}", size, size);
+}
+
+constexpr std::array<EfficientDetRow, 8> kEfficientDets{{{0, 512, 64, 3, 3},
+                                                         {1, 640, 88, 4, 3},
+                                                         {2, 768, 112, 5, 3},
+                                                         {3, 896, 160, 6, 4},
+                                                         {4, 1024, 224, 7, 4},
+                                                         {5, 1280, 288, 7, 4},
+                                                         {6, 1408, 384, 8, 5, "combine_method: 'sum'"},
+                                                         {6, 1536, 384, 8, 5, "combine_method: 'sum'"}}};
+
+void add_efficientdets(std::vector<Official>& out) {
+  for (std::size_t d = 0; d < kEfficientDets.size(); ++d) {
+    const EfficientDetRow& row = kEfficientDets[d];
+    out.push_back(
+        {fmt::format("efficientdet_d{}_coco17_tpu-32", d),
+         fmt::format("EfficientDet D{} of the API, {}x{}", d, row.size, row.size),
+         fmt::format(kEfficientDet, fmt::arg("resizer", keep_aspect(row.size, row.size)),
+                     fmt::arg("trunk", row.trunk), fmt::arg("cells", row.cells), fmt::arg("width", row.width),
+                     fmt::arg("combine", row.combine), fmt::arg("repeats", row.repeats),
+                     fmt::arg("hyperparams",
+                              "force_use_bias: true activation: SWISH "
+                              "batch_norm { scale: true epsilon: 0.001 }"))});
+  }
 }
 
 // What was trained on TPUs and what on GPUs differs in more than that.
@@ -204,6 +275,7 @@ std::vector<Official> table() {
                             fmt::format("ssd_resnet{}_v1_fpn_keras", depth), size, false));
   add_resnets(out);
   add_inceptions(out);
+  add_efficientdets(out);
   return out;
 }
 

@@ -3,12 +3,14 @@
 #include "arch/tfod/zoo.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "arch/family/tf_weights.h"
 #include "arch/testing.h"
+#include "arch/tfod/checkpoint.h"
 #include "graph/graph.h"
 
 namespace osprey {
@@ -25,6 +27,7 @@ using Changes = std::vector<std::pair<std::string, std::string>>;
 constexpr const char* kFpnLite = "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8";
 constexpr const char* kSsd300 = "ssd_mobilenet_v2_320x320_coco17_tpu-8";
 constexpr const char* kRetina = "ssd_resnet50_v1_fpn_640x640_coco17_tpu-8";
+constexpr const char* kEfficientDet = "efficientdet_d0_coco17_tpu-32";
 constexpr const char* kFaster = "faster_rcnn_resnet50_v1_640x640_coco17_tpu-8";
 constexpr const char* kMask = "mask_rcnn_inception_resnet_v2_1024x1024_coco17_gpu-8";
 
@@ -97,7 +100,8 @@ std::string test_name(const testing::TestParamInfo<TfodZoo::ParamType>& member) 
 
 INSTANTIATE_TEST_SUITE_P(All, TfodZoo, testing::ValuesIn(tfod().zoo()), test_name);
 
-TEST(TfodTable, HasTheRowsOfTheSample) { EXPECT_THAT(tfod().zoo(), SizeIs(22)); }
+// The 22 rows of the sample, and EfficientDet D0 to D7.
+TEST(TfodTable, HasItsRows) { EXPECT_THAT(tfod().zoo(), SizeIs(22 + 8)); }
 
 // A config that spells out what the API's schema has as a default means the same.
 TEST(TfodConfig, DefaultsMayBeSpeltOut) {
@@ -345,6 +349,93 @@ TEST(TfodSsdConfig, SizesOfAUser) {
   const Changes keep{{"model.ssd.image_resizer", kKeepAspect}};
   EXPECT_EQ(type_of(sized(kFpnLite, 640, 640, keep), "preprocessed"), "f32[N,3,640,640]");
   EXPECT_THAT(error_of([&] { sized(kFpnLite, 640, 320, keep); }), HasSubstr("only a square is"));
+}
+
+TEST(TfodEfficientDetConfig, Pyramid) {
+  const std::string at = "model.ssd.feature_extractor.", bifpn = at + "bifpn.";
+  const std::string stage = "model/_feature_extractor/_bifpn_stage/";
+  const Model plain = zeros(kEfficientDet);
+  EXPECT_EQ(type_of(plain, "feature_maps_0"), "f32[N,64,64,64]");
+  EXPECT_EQ(type_of(plain, "feature_maps_4"), "f32[N,64,4,4]");
+  EXPECT_EQ(type_of(plain, "class_predictions_with_background_0"), "f32[N,810,64,64]");
+  // Nodes 0 and 1 are the levels that the trunk does not reach; the trunk's maps are projected by each node
+  // that fuses them.
+  const std::string text = to_text(plain.graph);
+  for (const char* weight : {"node_input_blocks/0/0/1/0/bias", "node_input_blocks/3/0/1/1/gamma",
+                             "node_input_blocks/7/0/1/0/kernel", "node_combine_op/9/bifpn_combine_weights/1",
+                             "node_post_combine_block/25/1/pointwise_kernel"})
+    EXPECT_THAT(text, HasSubstr(stage + weight));
+  for (const char* weight : {"node_input_blocks/1/", "node_input_blocks/8/", "node_post_combine_block/26/"})
+    EXPECT_THAT(text, Not(HasSubstr(stage + weight + "0/1/0/kernel")));
+  EXPECT_THAT(text_of(kEfficientDet, {{bifpn + "combine_method", "sum"}}),
+              Not(HasSubstr("bifpn_combine_weights")));
+  EXPECT_THAT(text_of(kEfficientDet, {{bifpn + "num_iterations", "4"}}),
+              HasSubstr(stage + "node_post_combine_block/33/"));
+  // As wide as a level of the trunk: projected all the same.
+  EXPECT_THAT(text_of(kEfficientDet, {{bifpn + "num_filters", "40"}}),
+              HasSubstr(stage + "node_input_blocks/5/0/1/0/kernel"));
+  EXPECT_THAT(refusal(kEfficientDet, bifpn + "combine_method", "attention"), HasSubstr("combine_method"));
+  EXPECT_THAT(refusal(kEfficientDet, at + "depth_multiplier", "0.5"), HasSubstr("depth_multiplier"));
+  EXPECT_THAT(refusal(kEfficientDet, at + "use_depthwise", "true"), HasSubstr("use_depthwise"));
+  const std::string resizer = "model.ssd.image_resizer.keep_aspect_ratio_resizer.";
+  EXPECT_THAT(refusal(kEfficientDet, resizer + "pad_to_max_dimension", "false"), HasSubstr("fixed input"));
+  EXPECT_THAT(
+      error_of([&] {
+        zeros(kEfficientDet, {{resizer + "min_dimension", "576"}, {resizer + "max_dimension", "576"}});
+      }),
+      HasSubstr("multiples of 128"));
+}
+
+// Levels are those of B0's blocks, however many a deeper trunk has.
+TEST(TfodEfficientDetConfig, Trunk) {
+  const std::string trunk = "model/_feature_extractor/_efficientnet/";
+  const Model d7 = zeros("efficientdet_d7_coco17_tpu-32");
+  EXPECT_EQ(type_of(d7, "backbone_level3"), "f32[N,72,192,192]");
+  EXPECT_EQ(type_of(d7, "backbone_level5"), "f32[N,576,48,48]");
+  const std::string text = to_text(d7.graph);
+  EXPECT_THAT(text, HasSubstr(trunk + "stack_6/block_0/project_bn/gamma"));
+  EXPECT_THAT(text, Not(HasSubstr(trunk + "stack_6/block_1/")));
+  const auto reads = [&](const std::string& layer) {
+    const ValueId level = d7.graph.find("backbone_level3");
+    for (const Node& node : d7.graph.nodes())
+      for (const ValueId output : node.outputs)
+        if (output == level) return node.name.starts_with(trunk + layer);
+    return false;
+  };
+  EXPECT_TRUE(reads("stack_2/block_1/")) << "of 6 blocks";
+}
+
+// What TensorFlow's checkpoints have of an EfficientDet, in the layouts of our ops.
+TEST(TfodEfficientDetCheckpoint, NamesAndLayouts) {
+  const auto tensor = [](std::string name, std::string full_name, Shape shape) {
+    std::vector<float> values(static_cast<std::size_t>(element_count(shape)));
+    std::iota(values.begin(), values.end(), 0.f);
+    return NamedTensor{.name = "model/_feature_extractor/" + name + "/.ATTRIBUTES/VARIABLE_VALUE",
+                       .shape = shape,
+                       .load = [values, shape] { return Tensor::from<float>(values, shape); },
+                       .full_name = std::move(full_name)};
+  };
+  Checkpoint checkpoint;
+  checkpoint.tensors = {
+      tensor("_efficientnet/layer_with_weights-4/kernel", "stack_0/block_0/se_reduce_conv2d/kernel",
+             {1, 1, 3, 2}),
+      tensor("_efficientnet/layer_with_weights-9/depthwise_kernel",
+             "stack_1/block_0/depthwise_conv2d/depthwise_kernel", {3, 3, 4, 1}),
+      tensor("_bifpn_stage/node_combine_op/5/bifpn_combine_weights",
+             "EfficientDet-D0/bifpn/node_05/1_dn_lvl_3/combine/bifpn_combine_weights", {3, 1})};
+  const auto found = tfod::model_tensors(checkpoint);
+  ASSERT_THAT(found, SizeIs(5));
+  const std::string at = "model/_feature_extractor/";
+  EXPECT_EQ(found[0].name, at + "_efficientnet/stack_0/block_0/se_reduce_conv2d/kernel");
+  EXPECT_EQ(found[0].shape, (Shape{2, 3}));
+  EXPECT_THAT(found[0].load().values<float>(), testing::ElementsAre(0, 2, 4, 1, 3, 5));
+  EXPECT_EQ(found[1].name, at + "_efficientnet/stack_1/block_0/depthwise_conv2d/depthwise_kernel");
+  EXPECT_EQ(found[1].shape, (Shape{4, 1, 3, 3}));
+  EXPECT_EQ(found[4].name, at + "_bifpn_stage/node_combine_op/5/bifpn_combine_weights/2");
+  EXPECT_EQ(found[4].shape, Shape{});
+  EXPECT_EQ(found[4].load().values<float>()[0], 2);
+  checkpoint.tensors[2].shape = {3, 2};
+  EXPECT_THAT(error_of([&] { tfod::model_tensors(checkpoint); }), HasSubstr("expected [n, 1]"));
 }
 
 TEST(TfodTwoStageConfig, FirstStage) {
