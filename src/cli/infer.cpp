@@ -1,5 +1,6 @@
 // osprey infer: detections of images, as pictures, tables and JSON.
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <optional>
 #include <set>
@@ -95,7 +96,8 @@ class Dump {
   }
 
   void ask(RunOptions& options) {
-    if (names_.empty() || !values_.empty()) return;
+    if (names_.empty() || asked_) return;
+    asked_ = true;
     options.wanted = names_;
     // The session's memory is used again: what is kept is a copy, of the first photos that run together.
     options.observe = [this](const std::string& name, const Tensor& value) {
@@ -109,6 +111,7 @@ class Dump {
  private:
   std::string file_;
   std::vector<std::string> names_;
+  bool asked_ = false;
   std::map<std::string, Tensor> values_;
 };
 
@@ -203,10 +206,21 @@ int infer(const Options& o, const CommonOptions& common) {
 
   DetectionSession session(engine);
   Writers writers(o, formats, *engine, labels);
-  std::size_t count = 0;
+  std::size_t count = 0, done = 0;
+  std::deque<std::vector<Image>> under_way;  // photos of at most two batches
+  const auto finish = [&] {
+    std::vector<Detections> found = session.finish();
+    for (std::size_t i = 0; i < found.size(); ++i, ++done) {
+      o.type.apply(found[i]);
+      writers.add(files[done], under_way.front()[i], found[i], maps ? &*maps : nullptr, o.masks_per_dim);
+      count += found[i].items.size();
+    }
+    under_way.pop_front();
+    bar.update(static_cast<double>(done) / static_cast<double>(files.size()), "detecting");
+  };
   for (std::size_t begin = 0; begin < files.size(); begin += static_cast<std::size_t>(o.batch)) {
     const std::size_t end = std::min(files.size(), begin + static_cast<std::size_t>(o.batch));
-    std::vector<Image> photos;
+    std::vector<Image>& photos = under_way.emplace_back();
     std::vector<ImageNames> names;
     for (std::size_t i = begin; i < end; ++i) {
       photos.push_back(read_image(files[i]));
@@ -216,14 +230,10 @@ int infer(const Options& o, const CommonOptions& common) {
     RunOptions options{.parameters = run_parameters(o.thresholds.values)};
     dump.ask(options);
     if (maps) maps->ask(options);
-    std::vector<Detections> found = session.detect(views, options, nullptr, proposals.of(names));
-    for (std::size_t i = begin; i < end; ++i) {
-      o.type.apply(found[i - begin]);
-      writers.add(files[i], photos[i - begin], found[i - begin], maps ? &*maps : nullptr, o.masks_per_dim);
-      count += found[i - begin].items.size();
-    }
-    bar.update(static_cast<double>(end) / static_cast<double>(files.size()), "detecting");
+    session.start(views, options, proposals.of(names));
+    if (under_way.size() == 2) finish();
   }
+  while (!under_way.empty()) finish();
   writers.commit();
   dump.write();
   fmt::print("{} detections in {} images -> {}\n", count, files.size(), o.output);

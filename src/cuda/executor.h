@@ -41,6 +41,11 @@ struct CudaOptions {
 // Photos may also lie in device memory (cuda/jpeg.h).
 class CudaSession : public ExecutorSession {
  public:
+  // A run in two halves, so that the next one's photos travel while this one computes: two may be begun at a
+  // time. Options must not ask for values or times of nodes. The photos stay until their run has ended.
+  virtual void start(std::span<const ImageView> photos, const RunOptions& options) = 0;
+  // Ends the run that began first; what it gave is valid until the next call of finish() or run().
+  virtual RunTimes finish() = 0;
   // For graphs that take tensors instead of photos; outputs as with photos. Not from a CUDA graph.
   virtual RunTimes run_tensors(const std::map<std::string, Tensor>& inputs, const RunOptions& options) = 0;
   // A value of the graph as it lies on the device after a run with keep_values, or an output after any run or

@@ -149,7 +149,10 @@ PlanCudaSession::PlanCudaSession(std::shared_ptr<const CudaShared> shared)
       host_parameters_(sizeof(CudaParameters)) {}
 
 // Work on the device may still read what the members own.
-PlanCudaSession::~PlanCudaSession() { cudaStreamSynchronize(stream_.get()); }
+PlanCudaSession::~PlanCudaSession() {
+  cudaStreamSynchronize(copies_.get());
+  cudaStreamSynchronize(stream_.get());
+}
 
 // The current device belongs to the calling thread.
 void PlanCudaSession::enter() { cuda_check(cudaSetDevice(shared_->device().index), shared_->device().name); }
@@ -181,7 +184,6 @@ void PlanCudaSession::reserve(const CudaPlan& plan, std::int64_t photos) {
   grow(arena_, plan.arena_bytes);
   grow(photos_, photo_bytes);
   grow(staging_, photo_bytes + static_cast<std::size_t>(photos) * 2 * sizeof(std::int32_t));
-  grow(outputs_, plan.output_bytes);
 }
 
 // Points the values into the arena, which a larger plan may have moved.
@@ -194,36 +196,33 @@ void PlanCudaSession::place_values(CudaPlan& plan) {
 }
 
 // Photos that a GPU has decoded (cuda/jpeg.h) are copied where they are.
-bool PlanCudaSession::copied_on_device(const ImageView& photo, std::byte* to) {
+bool PlanCudaSession::copied_on_device(const ImageView& photo, std::byte* to, cudaStream_t stream) {
   cudaPointerAttributes where{};
   cuda_check(cudaPointerGetAttributes(&where, photo.pixels), "looking at a photo");
   if (where.type != cudaMemoryTypeDevice) return false;
   const auto row = static_cast<std::size_t>(photo.width) * 3;
-  cuda_check(
-      cudaMemcpy2DAsync(to, row, photo.pixels, static_cast<std::size_t>(photo.stride), row,
-                        static_cast<std::size_t>(photo.height), cudaMemcpyDeviceToDevice, stream_.get()),
-      "copying a photo");
+  cuda_check(cudaMemcpy2DAsync(to, row, photo.pixels, static_cast<std::size_t>(photo.stride), row,
+                               static_cast<std::size_t>(photo.height), cudaMemcpyDeviceToDevice, stream),
+             "copying a photo");
   return true;
 }
 
 // Through page-locked memory, from which the copies run by themselves. One thread would copy there at a
 // fraction of the bus's speed.
-void PlanCudaSession::upload_photos(std::span<const ImageView> photos) {
+void PlanCudaSession::upload_photos(std::span<const ImageView> photos, std::byte* to, cudaStream_t stream) {
   const ProfilerRange range("osprey upload");
   const std::int64_t slot = plan().photos.slot_bytes;
   const auto row_bytes = [](const ImageView& photo) { return static_cast<std::size_t>(photo.width) * 3; };
   const auto staged = [&](std::size_t i) { return staging_.data() + static_cast<std::int64_t>(i) * slot; };
-  const auto on_device = [&](std::size_t i) { return photos_.data() + static_cast<std::int64_t>(i) * slot; };
+  const auto on_device = [&](std::size_t i) { return to + static_cast<std::int64_t>(i) * slot; };
   struct Rows {
     std::size_t photo;
     int begin, end;
   };
   std::vector<std::size_t> from_host;
   std::vector<Rows> pieces;
-  sizes_.clear();
   for (std::size_t i = 0; i < photos.size(); ++i) {
-    sizes_.emplace_back(photos[i].height, photos[i].width);
-    if (copied_on_device(photos[i], on_device(i))) continue;
+    if (copied_on_device(photos[i], on_device(i), stream)) continue;
     from_host.push_back(i);
     const int rows = std::max(1, static_cast<int>(kStagedAtOnce / row_bytes(photos[i])));
     for (int y = 0; y < photos[i].height; y += rows)
@@ -241,18 +240,35 @@ void PlanCudaSession::upload_photos(std::span<const ImageView> photos) {
   for (const std::size_t i : from_host)
     cuda_check(cudaMemcpyAsync(on_device(i), staged(i),
                                row_bytes(photos[i]) * static_cast<std::size_t>(photos[i].height),
-                               cudaMemcpyHostToDevice, stream_.get()),
+                               cudaMemcpyHostToDevice, stream),
                "uploading a photo");
+}
+
+// The photos that came while another run computed, to where the graph reads them.
+void PlanCudaSession::take_arrived(std::span<const ImageView> photos) {
+  cuda_check(cudaStreamWaitEvent(stream_.get(), uploads_[turn_].end.get()), "waiting for photos");
+  for (std::size_t i = 0; i < photos.size(); ++i) {
+    const std::int64_t offset = static_cast<std::int64_t>(i) * plan().photos.slot_bytes;
+    const auto bytes =
+        static_cast<std::size_t>(photos[i].width) * 3 * static_cast<std::size_t>(photos[i].height);
+    cuda_check(cudaMemcpyAsync(photos_.data() + offset, arriving_.data() + offset, bytes,
+                               cudaMemcpyDeviceToDevice, stream_.get()),
+               "moving a photo");
+  }
+}
+
+void PlanCudaSession::upload_sizes() {
   const ValueId sizes = shared_->graph().find("sizes");
   if (sizes == kNoValue) return;
-  auto* number = reinterpret_cast<std::int32_t*>(staged(photos.size()));
+  const std::size_t behind = sizes_.size() * static_cast<std::size_t>(plan().photos.slot_bytes);
+  auto* number = reinterpret_cast<std::int32_t*>(staging_.data() + behind);
   const auto* const begin = number;
   for (const auto& [height, width] : sizes_) {
     *number++ = height;
     *number++ = width;
   }
   cuda_check(cudaMemcpyAsync(plan().values[static_cast<std::size_t>(sizes)].value.data, begin,
-                             photos.size() * 2 * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
+                             sizes_.size() * 2 * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
              "uploading sizes");
 }
 
@@ -285,8 +301,14 @@ void PlanCudaSession::feed(ValueId id, const Tensor& value) {
   if (placed.count >= 0) copy(placed.value.rows, &live, sizeof live);
 }
 
-RunTimes PlanCudaSession::run(std::span<const ImageView> photos, const RunOptions& options) {
-  const ProfilerRange range("osprey run");
+// Of one kernel after the other, which lets values be looked at.
+bool PlanCudaSession::eagerly(const RunOptions& options) const {
+  return options.time_nodes || !options.wanted.empty() || !shared_->options().graph ||
+         shared_->options().guards;
+}
+
+// Everything that a run reads, on the device or on its way; only then the run before this one is waited for.
+void PlanCudaSession::prepare(std::span<const ImageView> photos, const RunOptions& options) {
   enter();
   const Graph& graph = shared_->graph();
   CudaShapeClass shapes = shape_class(graph, photos);
@@ -295,16 +317,59 @@ RunTimes PlanCudaSession::run(std::span<const ImageView> photos, const RunOption
     if (const std::string& name = graph.value(id).name; name != "photos" && name != "sizes")
       others.push_back(id);
   for (const ValueId id : others) bind_input(graph, id, options.inputs, shapes.bindings);
+  if (running_ && shapes != plans_.front().shapes) settle();  // another plan may need the memory
   use_plan(shapes);
+  const bool beside = running_;
+  if (beside && arriving_.size() < photos_.size()) arriving_ = DeviceBuffer(photos_.size());
+  // What the run before read from the host's memory has been read.
+  if (beside) cuda_check(cudaEventSynchronize(ready_.get()), "waiting for an upload");
+  const cudaStream_t stream = beside ? copies_.get() : stream_.get();
+  Upload& upload = uploads_[turn_ ^ 1];
+  upload.begin.record(stream);
+  upload_photos(photos, beside ? arriving_.data() : photos_.data(), stream);
+  upload.end.record(stream);
+  if (beside) settle();
+  turn_ ^= 1;
+  if (beside) take_arrived(photos);
   place_values(plan());
-  start_.record(stream_.get());
-  upload_photos(photos);
+  sizes_.clear();
+  for (const ImageView& photo : photos) sizes_.emplace_back(photo.height, photo.width);
+  upload_sizes();
   for (const ValueId id : others) feed(id, options.inputs.at(graph.value(id).name));
   upload_parameters(options.parameters);
-  uploaded_.record(stream_.get());
-  const bool eagerly =
-      options.time_nodes || !options.wanted.empty() || !shared_->options().graph || shared_->options().guards;
-  return eagerly ? run_eagerly(options) : run_graph();
+  ready_.record(stream_.get());
+}
+
+RunTimes PlanCudaSession::run(std::span<const ImageView> photos, const RunOptions& options) {
+  const ProfilerRange range("osprey run");
+  check(!running_ && !settled_, "run: another one has not ended");
+  if (!eagerly(options)) {
+    start(photos, options);
+    return finish();
+  }
+  prepare(photos, options);
+  return run_eagerly(options);
+}
+
+void PlanCudaSession::start(std::span<const ImageView> photos, const RunOptions& options) {
+  check(!(running_ && settled_), "start: two runs have not ended");
+  check(!options.time_nodes && options.wanted.empty(), "start: values are looked at in whole runs");
+  prepare(photos, options);
+  if (shared_->options().graph)
+    graph().replay(stream_.get());
+  else
+    launch_all();
+  done_.record(stream_.get());
+  launch_download();
+  running_ = true;
+}
+
+RunTimes PlanCudaSession::finish() {
+  check(running_ || settled_, "finish: no run has begun");
+  enter();
+  if (!settled_) settle();
+  settled_ = false;
+  return result_.times;
 }
 
 RunTimes PlanCudaSession::run_tensors(const std::map<std::string, Tensor>& inputs,
@@ -315,10 +380,11 @@ RunTimes PlanCudaSession::run_tensors(const std::map<std::string, Tensor>& input
   for (const ValueId id : graph.inputs()) bind_input(graph, id, inputs, shapes.bindings);
   use_plan(shapes);
   place_values(plan());
-  start_.record(stream_.get());
+  uploads_[turn_].begin.record(stream_.get());
   for (const ValueId id : graph.inputs()) feed(id, inputs.at(graph.value(id).name));
   upload_parameters(options.parameters);
-  uploaded_.record(stream_.get());
+  uploads_[turn_].end.record(stream_.get());
+  ready_.record(stream_.get());
   return run_eagerly(options);
 }
 
@@ -330,24 +396,17 @@ void PlanCudaSession::launch_all() {
   }
 }
 
-RunTimes PlanCudaSession::run_graph() {
+// The current plan's, captured again where memory has moved.
+CudaGraph& PlanCudaSession::graph() {
   CachedPlan& cached = plans_.front();
   if (cached.graph.empty() || cached.memory_version != memory_version_) {
     cached.graph.capture(stream_.get(), [&] { launch_all(); });
     cached.memory_version = memory_version_;
   }
-  cached.graph.replay(stream_.get());
-  done_.record(stream_.get());
-  download_outputs();
-  RunTimes times;
-  times.upload = seconds_between(start_, uploaded_);
-  times.device = times.network = seconds_between(uploaded_, done_);
-  times.download = seconds_between(done_, downloaded_);
-  return times;
+  return cached.graph;
 }
 
 RunTimes PlanCudaSession::run_eagerly(const RunOptions& options) {
-  RunTimes times;
   Context context(*this, plan());
   std::vector<CudaEvent> events(options.time_nodes ? plan().steps.size() + 1 : 0);
   if (options.time_nodes) events[0].record(stream_.get());
@@ -363,10 +422,9 @@ RunTimes PlanCudaSession::run_eagerly(const RunOptions& options) {
     if (!options.wanted.empty()) in_context(step.name(), [&] { observe(step, options); });
   }
   done_.record(stream_.get());
-  download_outputs();
-  times.upload = seconds_between(start_, uploaded_);
-  times.device = times.network = seconds_between(uploaded_, done_);
-  times.download = seconds_between(done_, downloaded_);
+  launch_download();
+  running_ = true;
+  RunTimes times = finish();
   if (!options.time_nodes) return times;
   times.network = 0;
   for (std::size_t s = 0; s < plan().steps.size(); ++s) {
@@ -390,33 +448,42 @@ Tensor PlanCudaSession::value(const std::string& name) {
 }
 
 double PlanCudaSession::replay(int replays) {
-  check(!plans_.empty(), "replay: nothing has run yet");
+  check(!plans_.empty() && !running_ && !settled_, "replay: nothing has run yet, or has not ended");
   enter();
-  CachedPlan& cached = plans_.front();
-  if (shared_->options().graph && (cached.graph.empty() || cached.memory_version != memory_version_)) {
-    cached.graph.capture(stream_.get(), [&] { launch_all(); });
-    cached.memory_version = memory_version_;
-  }
-  start_.record(stream_.get());
+  CudaGraph* const captured = shared_->options().graph ? &graph() : nullptr;
+  ready_.record(stream_.get());
   for (int i = 0; i < replays; ++i) {
-    if (shared_->options().graph)
-      cached.graph.replay(stream_.get());
+    if (captured)
+      captured->replay(stream_.get());
     else
       launch_all();
   }
   done_.record(stream_.get());
   cuda_check(cudaStreamSynchronize(stream_.get()), "running on the GPU");
-  return seconds_between(start_, done_) / std::max(replays, 1);
+  return seconds_between(ready_, done_) / std::max(replays, 1);
 }
 
-// One copy of counts and outputs; of mask runs the beginning, and the rest when there is more.
-void PlanCudaSession::download_outputs() {
-  cuda_check(cudaMemcpyAsync(outputs_.data(), arena_.data(), plan().output_bytes, cudaMemcpyDeviceToHost,
+// One copy of counts and outputs; of mask runs the beginning.
+void PlanCudaSession::launch_download() {
+  PinnedBuffer& outputs = outputs_[turn_];
+  if (outputs.size() < plan().output_bytes) outputs = PinnedBuffer(plan().output_bytes);
+  cuda_check(cudaMemcpyAsync(outputs.data(), arena_.data(), plan().output_bytes, cudaMemcpyDeviceToHost,
                              stream_.get()),
              "downloading detections");
   downloaded_.record(stream_.get());
-  cuda_check(cudaStreamSynchronize(stream_.get()), "running on the GPU");
-  runs_ = {};
+}
+
+// Waits for the run under way, whose values are still on the device, and brings the rest of the mask runs
+// where there is more.
+void PlanCudaSession::settle() {
+  running_ = false;  // whatever becomes of it
+  cuda_check(cudaEventSynchronize(downloaded_.get()), "running on the GPU");
+  result_ = {.plan = &plan(), .outputs = &outputs_[turn_], .runs = {}, .times = {}};
+  const Upload& upload = uploads_[turn_];
+  RunTimes& times = result_.times;
+  times.upload = seconds_between(upload.begin, upload.end);
+  times.device = times.network = seconds_between(ready_, done_);
+  times.download = seconds_between(done_, downloaded_);
   for (const ValueId id : shared_->graph().outputs()) {
     const CudaPlaced& v = plan().values[static_cast<std::size_t>(id)];
     const auto& dims = shared_->graph().value(id).type.dims;
@@ -426,17 +493,18 @@ void PlanCudaSession::download_outputs() {
           v.value.dims[0]);
     const auto bytes = static_cast<std::size_t>(live) * size_of(v.value.dtype);
     if (v.offset + bytes <= plan().output_bytes) continue;
-    runs_ = Tensor::zeros(v.value.dtype, {live});
-    cuda_check(cudaMemcpy(runs_.mutable_data(), v.value.data, bytes, cudaMemcpyDeviceToHost),
+    result_.runs = Tensor::zeros(v.value.dtype, {live});
+    cuda_check(cudaMemcpy(result_.runs.mutable_data(), v.value.data, bytes, cudaMemcpyDeviceToHost),
                "downloading masks");
   }
+  settled_ = true;
 }
 
 // The live rows of an output after its download.
 std::int64_t PlanCudaSession::rows(const CudaPlaced& v) const {
   if (v.value.dims.empty()) return 1;
   if (v.count < 0) return v.value.dims[0];
-  return reinterpret_cast<const int*>(outputs_.data())[v.count];
+  return reinterpret_cast<const int*>(result_.outputs->data())[v.count];
 }
 
 NodeTime PlanCudaSession::node_time(const CudaPlannedStep& step, double seconds) const {
@@ -506,17 +574,18 @@ void PlanCudaSession::check_guards(const CudaPlannedStep& step) {
 }
 
 Tensor PlanCudaSession::output(const std::string& name) const {
-  check(!plans_.empty(), "output {}: nothing has run yet", name);
+  check(result_.plan, "output {}: nothing has run yet", name);
   const ValueId id = shared_->graph().find(name);
   if (id == kNoValue || !shared_->graph().is_output(id))
     fail(ErrorCode::kUsage, "the graph has no output {}", name);
-  const CudaPlaced& v = plan().values[static_cast<std::size_t>(id)];
+  const CudaPlaced& v = result_.plan->values[static_cast<std::size_t>(id)];
   const auto& type = shared_->graph().value(id).type.dims;
-  if (!type.empty() && type[0].kind() == Dim::Kind::kUnknown && !runs_.shape().empty()) return runs_;
+  if (!type.empty() && type[0].kind() == Dim::Kind::kUnknown && !result_.runs.shape().empty())
+    return result_.runs;
   Shape dims = v.value.dims;
   if (!dims.empty()) dims[0] = rows(v);
   const auto bytes = static_cast<std::size_t>(element_count(dims)) * size_of(v.value.dtype);
-  const Bytes data{outputs_.data() + v.offset, bytes};
+  const Bytes data{result_.outputs->data() + v.offset, bytes};
   if (!is_map(shared_->graph(), v)) return Tensor::borrow(v.value.dtype, dims, data, nullptr);
   Tensor plain = Tensor::zeros(v.value.dtype, dims);
   permute(data.data(), plain.mutable_data(), dims, size_of(v.value.dtype), false);

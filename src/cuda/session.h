@@ -1,6 +1,7 @@
 // A session's stream, memory, and its cache of plans with their CUDA graphs.
 #pragma once
 
+#include <array>
 #include <list>
 
 #include "cuda/plan.h"
@@ -59,12 +60,14 @@ class PlanCudaSession final : public CudaSession {
   ~PlanCudaSession() override;
 
   RunTimes run(std::span<const ImageView> photos, const RunOptions& options) override;
+  void start(std::span<const ImageView> photos, const RunOptions& options) override;
+  RunTimes finish() override;
   RunTimes run_tensors(const std::map<std::string, Tensor>& inputs, const RunOptions& options) override;
   double replay(int replays) override;
   Tensor value(const std::string& name) override;
   Tensor output(const std::string& name) const override;
   std::size_t arena_bytes() const override {
-    return arena_.size() + photos_.size() + shared_->weight_bytes();
+    return arena_.size() + photos_.size() + arriving_.size() + shared_->weight_bytes();
   }
 
  private:
@@ -77,18 +80,35 @@ class PlanCudaSession final : public CudaSession {
     int memory_version = -1;  // of the session's memory, which `graph` has the addresses of
   };
 
+  // What a run gave, on the host.
+  struct Result {
+    const CudaPlan* plan = nullptr;
+    const PinnedBuffer* outputs = nullptr;
+    Tensor runs;  // when they did not fit the download's prefix
+    RunTimes times;
+  };
+  // The events around a run's upload.
+  struct Upload {
+    CudaEvent begin, end;
+  };
+
   void enter();
+  bool eagerly(const RunOptions& options) const;
+  void prepare(std::span<const ImageView> photos, const RunOptions& options);
   void use_plan(const CudaShapeClass& shapes);
   void reserve(const CudaPlan& plan, std::int64_t photos);
   void place_values(CudaPlan& plan);
-  bool copied_on_device(const ImageView& photo, std::byte* to);
-  void upload_photos(std::span<const ImageView> photos);
+  bool copied_on_device(const ImageView& photo, std::byte* to, cudaStream_t stream);
+  void upload_photos(std::span<const ImageView> photos, std::byte* to, cudaStream_t stream);
+  void take_arrived(std::span<const ImageView> photos);
+  void upload_sizes();
   void upload_parameters(const RunParameters& parameters);
   void feed(ValueId id, const Tensor& value);
-  RunTimes run_graph();
+  CudaGraph& graph();
   RunTimes run_eagerly(const RunOptions& options);
   void launch_all();
-  void download_outputs();
+  void launch_download();
+  void settle();
   std::int64_t rows(const CudaPlaced& value) const;
   NodeTime node_time(const CudaPlannedStep& step, double seconds) const;
   void observe(const CudaPlannedStep& step, const RunOptions& options);
@@ -99,14 +119,20 @@ class PlanCudaSession final : public CudaSession {
   const CudaPlan& plan() const { return plans_.front().plan; }
 
   std::shared_ptr<const CudaShared> shared_;
-  CudaStream stream_;
+  CudaStream stream_, copies_;
   std::list<CachedPlan> plans_;  // the most recently used first
-  DeviceBuffer arena_, photos_, parameters_;
-  PinnedBuffer staging_, outputs_, host_parameters_;
+  // `arriving_`: photos that are uploaded while another run computes.
+  DeviceBuffer arena_, photos_, arriving_, parameters_;
+  PinnedBuffer staging_, host_parameters_;
+  std::array<PinnedBuffer, 2> outputs_;  // of runs in turn
+  std::array<Upload, 2> uploads_;
+  std::size_t turn_ = 0;
   int memory_version_ = 0;
   std::vector<std::pair<int, int>> sizes_;  // (height, width) of the last run's photos
-  Tensor runs_;                             // of the last run, when they did not fit the download's prefix
-  CudaEvent start_, uploaded_, done_, downloaded_;
+  CudaEvent ready_, done_, downloaded_;
+  bool running_ = false;  // a run that began and has not come to the host
+  bool settled_ = false;  // result_ is of a run that nobody has ended yet
+  Result result_;
 };
 
 }  // namespace osprey

@@ -206,4 +206,23 @@ double replay([[maybe_unused]] ExecutorSession& session, [[maybe_unused]] int re
   fail(ErrorCode::kUsage, "only a GPU replays what it ran last");
 }
 
+bool start([[maybe_unused]] ExecutorSession& session, [[maybe_unused]] std::span<const ImageView> photos,
+           [[maybe_unused]] const RunOptions& options) {
+#ifdef OSPREY_HAS_CUDA
+  if (auto* cuda = dynamic_cast<CudaSession*>(&session);
+      cuda && !options.time_nodes && options.wanted.empty()) {
+    cuda->start(photos, options);
+    return true;
+  }
+#endif
+  return false;
+}
+
+RunTimes finish([[maybe_unused]] ExecutorSession& session) {
+#ifdef OSPREY_HAS_CUDA
+  if (auto* cuda = dynamic_cast<CudaSession*>(&session)) return cuda->finish();
+#endif
+  fail(ErrorCode::kInternal, "finish: runs on this device are one call");
+}
+
 }  // namespace osprey

@@ -79,4 +79,9 @@ std::string cuda_types(const OpInfo& op);
 // one, by the device's clock. A usage error on another device.
 double replay(ExecutorSession& session, int replays);
 
+// A run in two halves, on a device that computes beside the host: as CudaSession::start() and finish() have
+// it. start() is false, and has done nothing, where a run is one call.
+bool start(ExecutorSession& session, std::span<const ImageView> photos, const RunOptions& options);
+RunTimes finish(ExecutorSession& session);
+
 }  // namespace osprey

@@ -58,6 +58,16 @@ void check_proposals(const std::vector<Proposal>& proposals) {
       if (!std::isfinite(v)) fail(ErrorCode::kUsage, "detect: a proposal has a number that is not finite");
 }
 
+void add(RunTimes& total, RunTimes took) {
+  total.preprocess += took.preprocess;
+  total.network += took.network;
+  total.postprocess += took.postprocess;
+  total.device += took.device;
+  total.upload += took.upload;
+  total.download += took.download;
+  total.nodes.insert(total.nodes.end(), took.nodes.begin(), took.nodes.end());
+}
+
 }  // namespace
 
 DetectionSession::DetectionSession(std::shared_ptr<const LoadedEngine> engine)
@@ -66,6 +76,47 @@ DetectionSession::DetectionSession(std::shared_ptr<const LoadedEngine> engine)
 std::vector<Detections> DetectionSession::detect(std::span<const ImageView> photos, const RunOptions& options,
                                                  RunTimes* times,
                                                  std::span<const std::vector<Proposal>> proposals) {
+  check(started_.empty(), "detect: what was started has not been finished");
+  start(photos, options, proposals);
+  return finish(times);
+}
+
+void DetectionSession::start(std::span<const ImageView> photos, const RunOptions& options,
+                             std::span<const std::vector<Proposal>> proposals) {
+  started_.push_back(runs_of(photos, options, proposals));
+  try {
+    begin_runs();
+  } catch (...) {
+    forget();
+    throw;
+  }
+}
+
+std::vector<Detections> DetectionSession::finish(RunTimes* times) {
+  check(!started_.empty(), "finish: nothing was started");
+  std::vector<Detections> out(started_.front().photos);
+  RunTimes total;
+  try {
+    for (auto& runs = started_.front().runs; !runs.empty(); runs.pop_front()) {
+      begin_runs();
+      Run& run = runs.front();
+      RunTimes took = end_run(run);
+      add(total, std::move(took));
+      std::vector<Detections> found = collect(run.photos);
+      for (std::size_t k = 0; k < run.places.size(); ++k) out[run.places[k]] = std::move(found[k]);
+    }
+  } catch (...) {
+    forget();
+    throw;
+  }
+  started_.pop_front();
+  if (times) *times = std::move(total);
+  return out;
+}
+
+DetectionSession::Started DetectionSession::runs_of(std::span<const ImageView> photos,
+                                                    const RunOptions& options,
+                                                    std::span<const std::vector<Proposal>> proposals) const {
   const bool needed = engine_->needs_proposals();
   if (needed && proposals.size() != photos.size())
     fail(ErrorCode::kUsage,
@@ -82,35 +133,47 @@ std::vector<Detections> DetectionSession::detect(std::span<const ImageView> phot
   std::map<DimBindings, std::vector<std::size_t>> groups;
   for (std::size_t i = 0; i < photos.size(); ++i)
     groups[network_size(engine_->graph(), photos[i])].push_back(i);
-  std::vector<Detections> out(photos.size());
-  RunTimes total;
+  Started out{photos.size(), {}};
   for (const auto& [size, members] : groups) {
-    std::vector<ImageView> group;
-    for (const std::size_t i : members) group.push_back(photos[i]);
-    RunOptions inputs = options;
-    if (needed) {
-      std::vector<const std::vector<Proposal>*> given;
-      for (const std::size_t i : members) given.push_back(&proposals[i]);
-      inputs.inputs["proposals"] = proposal_rows(given);
+    Run& run = out.runs.emplace_back(Run{{}, members, options});
+    std::vector<const std::vector<Proposal>*> given;
+    for (const std::size_t i : members) {
+      run.photos.push_back(photos[i]);
+      if (needed) given.push_back(&proposals[i]);
     }
-    std::vector<Detections> found = run_group(group, inputs, total);
-    for (std::size_t k = 0; k < members.size(); ++k) out[members[k]] = std::move(found[k]);
+    if (needed) run.options.inputs["proposals"] = proposal_rows(given);
   }
-  if (times) *times = std::move(total);
   return out;
 }
 
-std::vector<Detections> DetectionSession::run_group(std::span<const ImageView> photos,
-                                                    const RunOptions& options, RunTimes& total) {
-  const RunTimes took = session_->run(photos, options);
-  total.preprocess += took.preprocess;
-  total.network += took.network;
-  total.postprocess += took.postprocess;
-  total.device += took.device;
-  total.upload += took.upload;
-  total.download += took.download;
-  total.nodes.insert(total.nodes.end(), took.nodes.begin(), took.nodes.end());
-  return collect(photos);
+// Runs begin in their order, two at most; behind one that is a single call they wait for it.
+void DetectionSession::begin_runs() {
+  constexpr int kMostBegun = 2;
+  int begun = 0;
+  for (Started& started : started_)
+    for (Run& run : started.runs) {
+      if (begun++ == kMostBegun) return;
+      if (!run.begun) run.begun = osprey::start(*session_, run.photos, run.options);
+      if (!run.begun) return;
+    }
+}
+
+RunTimes DetectionSession::end_run(Run& run) {
+  if (!run.begun) return session_->run(run.photos, run.options);
+  run.begun = false;
+  return osprey::finish(*session_);
+}
+
+void DetectionSession::forget() {
+  for (Started& started : started_)
+    for (Run& run : started.runs) {
+      if (!run.begun) continue;
+      try {
+        osprey::finish(*session_);
+      } catch (const Error&) {  // the first error is the one that is told
+      }
+    }
+  started_.clear();
 }
 
 namespace {

@@ -1,6 +1,7 @@
 // An opened engine and its sessions, as the command and the public classes use them.
 #pragma once
 
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -54,17 +55,41 @@ class DetectionSession {
                                  RunTimes* times = nullptr,
                                  std::span<const std::vector<Proposal>> proposals = {});
 
+  // The same in two halves, for those who have the next photos while these are detected in: start() begins
+  // their runs as far as the device has room (on a GPU two runs, of which the second one's photos travel
+  // while the first computes; on the CPU none). The photos stay until finish(), which gives the detections of
+  // those that were started first. When either throws, what was started is forgotten.
+  void start(std::span<const ImageView> photos, const RunOptions& options,
+             std::span<const std::vector<Proposal>> proposals = {});
+  std::vector<Detections> finish(RunTimes* times = nullptr);
+
   // The last run once more, on a GPU, without copies to and from it: seconds for one of `replays`.
   double replay(int replays) { return osprey::replay(*session_, replays); }
   std::size_t arena_bytes() const { return session_->arena_bytes(); }
 
  private:
-  std::vector<Detections> run_group(std::span<const ImageView> photos, const RunOptions& options,
-                                    RunTimes& times);
+  // Photos that run together, and where they were among those of the call.
+  struct Run {
+    std::vector<ImageView> photos;
+    std::vector<std::size_t> places;
+    RunOptions options;
+    bool begun = false;
+  };
+  struct Started {
+    std::size_t photos = 0;
+    std::deque<Run> runs;  // that have not ended
+  };
+
+  Started runs_of(std::span<const ImageView> photos, const RunOptions& options,
+                  std::span<const std::vector<Proposal>> proposals) const;
+  void begin_runs();
+  RunTimes end_run(Run& run);
+  void forget();
   std::vector<Detections> collect(std::span<const ImageView> photos) const;
 
   std::shared_ptr<const LoadedEngine> engine_;
   std::unique_ptr<ExecutorSession> session_;
+  std::deque<Started> started_;
 };
 
 RunParameters run_parameters(const Thresholds& thresholds);

@@ -82,6 +82,32 @@ TEST_P(CudaExecutorTest, GraphsGiveWhatLaunchesGive) {
 }
 
 // A replay uploads nothing: what a run found in device memory must still be there.
+// Photos of the next run travel while one computes; outputs are read while the next one does.
+TEST_P(CudaExecutorTest, RunsThatBeginBesideOthersGiveTheSame) {
+  SKIP_WITHOUT_GPU();
+  const auto graph = demo_graph(GetParam());
+  const auto photos = scenes(8);
+  const auto executor = make_cuda_executor(graph, {.tuning_budget = 0});
+  const auto alone = executor->cuda_session(), session = executor->cuda_session();
+  std::vector<Outputs> want;
+  for (const Image& photo : photos) want.push_back(run_on(*alone, *graph, photo));
+  const auto start = [&](std::size_t i) {
+    const ImageView view = photos[i % photos.size()];
+    session->start({&view, 1}, {});
+  };
+  const std::size_t runs = 3 * photos.size();
+  start(0);
+  for (std::size_t i = 0; i < runs; ++i) {
+    if (i + 1 < runs) start(i + 1);
+    session->finish();
+    Outputs got;
+    for (const ValueId id : graph->outputs())
+      got[graph->value(id).name] = session->output(graph->value(id).name).copied();
+    expect_same(got, want[i % photos.size()], "run " + std::to_string(i));
+  }
+  expect_same(run_on(*session, *graph, photos[0]), want[0], "a whole run behind them");
+}
+
 TEST_P(CudaExecutorTest, ReplaysGiveWhatTheRunGave) {
   SKIP_WITHOUT_GPU();
   const auto graph = demo_graph(GetParam());

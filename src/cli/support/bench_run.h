@@ -27,7 +27,8 @@ struct BenchSamples {
   std::vector<double> device, upload, download;          // on a GPU: the same runs, by its clock
   std::vector<double> replay;                            // on a GPU: a run without transfers, by its clock
   double first = 0;                                      // the first run, which prepares the photos' size
-  double rate = 0;                                       // photos a second of the timed runs
+  // Photos a second of the timed runs; on a GPU of as many where each begins while the one before computes.
+  double rate = 0;
   double queued_rate = 0;        // on a GPU: of replays that wait for nothing but each other
   std::vector<NodeTime> layers;  // mean of `layer_runs`
   RunTimes phases;               // the means of those runs' phases

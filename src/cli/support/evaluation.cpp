@@ -1,6 +1,7 @@
 #include "cli/support/evaluation.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "core/error.h"
 
@@ -24,16 +25,28 @@ std::vector<CocoType> types_of(const LoadedEngine& engine) {
 void detect_all(DetectionSession& session, const RunOptions& options, const CocoAnnotations& truth,
                 const std::filesystem::path& folder, const OnImage& on_image,
                 const ProposalSource& proposals) {
+  struct UnderWay {
+    const CocoImage& image;
+    Image photo;
+    std::size_t index;
+  };
+  std::deque<UnderWay> under_way;
+  const auto finish = [&] {
+    const UnderWay& first = under_way.front();
+    on_image(first.image, first.photo, session.finish().front(), first.index);
+    under_way.pop_front();
+  };
   for (std::size_t i = 0; i < truth.images.size(); ++i) {
     const CocoImage& image = truth.images[i];
     // A name from the file must not lead out of the folder.
     const std::filesystem::path name = std::filesystem::path(image.file_name).filename();
     require(!name.empty(), "{}: image {} has no \"file_name\"", truth.source, image.id);
-    const Image photo = read_image(folder / name);
-    const ImageView view = photo;
-    const auto given = proposals.of({names_of(image)});
-    on_image(image, photo, session.detect({&view, 1}, options, nullptr, given).front(), i);
+    under_way.push_back({image, read_image(folder / name), i});
+    const ImageView view = under_way.back().photo;
+    session.start({&view, 1}, options, proposals.of({names_of(image)}));
+    if (under_way.size() == 2) finish();
   }
+  while (!under_way.empty()) finish();
 }
 
 }  // namespace osprey
