@@ -46,7 +46,7 @@ conditions() {
 # since a kernel that faults takes its process's GPU context along; COMMAND is put before the program.
 tests() {
   local name=$1 unit=$2 program=$3 filter=$4 start=$SECONDS; shift 4
-  local parts log="$out/$name.log" part number=0 status=0 left=0
+  local parts log="$out/$name.log" part none number=0 status=0 left=0
   parts=$(mktemp -d)
   ours "$program" --gtest_list_tests --gtest_filter="$filter" |
     awk -v unit="$unit" '/^[^ ]+\.( |$)/ {suite = $1; if (unit == "suite") print suite "*"}
@@ -70,6 +70,8 @@ tests() {
     grep -E -A4 'Failure$|SUMMARY|terminate|unknown file' "$parts/$i.log" | grep -vE '^\[|^--$' | cut -c1-300 | head -16
     grep -E '^\[  FAILED  \] .* \([0-9]+ ms\)' "$parts/$i.log" | cut -c1-150 | head -8
   done
+  none=$(for ((i = 0; i < number; ++i)); do grep -q '^short form: 0 cases ran' "$parts/$i.log" && head -1 "$parts/$i.log"; done)
+  [[ -z $none ]] || echo "$name: no case short enough: ${none//$'\n'/ }"
   ((left == 0)) || { status=1; echo "$name: no time for $left of the suites or tests: $(tail -n "$left" "$parts/list" | tr '\n' ' ')"; }
   printf '%s: %s; %d passed, %d failed, %d skipped, in %d processes and %d s; %s\n' "$name" \
     "$([[ $status == 0 && $number != 0 ]] && echo passed || echo FAILED)" "$(grep -c '^\[       OK' "$log")" \
@@ -92,7 +94,7 @@ memcheck() { checked memcheck "${1:-*-CudaConv.*:CudaConvTranspose.*:CudaLinear.
 racecheck() {
   local races='*Attention.*:*ConvGroup.*:*DecodeKeypoints.*:*DetectQueries.*:*MaskBoxes.*:*MaskLogits.*:*Nms.*:*Image.*:*PasteMasks.*:*RescaleBoxes.*:*ResizeMasks.*:*RoiAlign.*:*Select*.*:*StemConv.*'
   races+=':*DetectAnchors.*:*Attention.*:*LayerNorm.*:*DetectQueries.*:*SelectQueries.*'
-  checked racecheck "${1:-$races}"
+  OSPREY_SHORT_CASES=1 checked racecheck "${1:-$races}"
 }
 sanitize() {
   local status=0

@@ -5,6 +5,10 @@
 // outputs, scratch and spare rows start as garbage. The step is launched twice as it is and once more by a
 // captured and replayed CUDA graph, and must give the same bytes each time and leave its inputs alone. Where
 // the kernel may work in place, it does so once, too.
+//
+// OSPREY_SHORT_CASES in the environment is for tools that make kernels a thousand times slower (racecheck): a
+// test then runs its first small cases and every seventh one, each a single time, and takes the oracle's word
+// for the others; how many were left out is told at the end.
 #pragma once
 
 #include <string>
