@@ -3,14 +3,19 @@
 #include <algorithm>
 #include <bit>
 #include <list>
+#include <map>
+#include <set>
 
 #include <fmt/format.h>
 
 #include "backends/image_dims.h"
 #include "cuda/conv_group_step.h"
+#include "cuda/conversions.h"
 #include "cuda/schedule.h"
+#include "ops/dequantize.h"
 #include "ops/normalize_image.h"
 #include "ops/paste_masks.h"
+#include "ops/quantize.h"
 #include "ops/rescale_boxes.h"
 #include "ops/resize_masks.h"
 #include "passes/memory_plan.h"
@@ -75,8 +80,9 @@ class Planner {
     for (std::size_t id = 0; id < graph_.values().size(); ++id)
       plan_.values.push_back(placed(static_cast<ValueId>(id)));
     const auto key = [&](const Node& node) { return conv_group_key(graph_, node, shared_.device()); };
+    if (!shared_.options().keep_values) join_conversions();
     for (const std::vector<const Node*>& nodes : scheduled(graph_, key, kMostConvsOfAStep))
-      plan_.steps.push_back(step_of(nodes));
+      if (!joined_.contains(nodes.front())) plan_.steps.push_back(step_of(nodes));
     set_phases();
     number_counts();
     place();
@@ -87,14 +93,46 @@ class Planner {
   }
 
  private:
-  static CudaPlannedStep step_of(const std::vector<const Node*>& nodes) {
+  CudaPlannedStep step_of(const std::vector<const Node*>& nodes) const {
     CudaPlannedStep out{nodes.front(), nullptr, {}, {}};
     for (const Node* node : nodes) {
-      out.ins.insert(out.ins.end(), node->inputs.begin(), node->inputs.end());
-      out.outs.insert(out.outs.end(), node->outputs.begin(), node->outputs.end());
+      const bool reads_integers = readers_of_integers_.contains(node);
+      for (const ValueId in : node->inputs) out.ins.push_back(reads_integers ? integers_of(in) : in);
+      for (const ValueId made : node->outputs) {
+        const auto stored = stored_as_.find(made);
+        out.outs.push_back(stored == stored_as_.end() ? made : stored->second);
+      }
     }
     out.nodes = nodes;
     return out;
+  }
+
+  // Finds the conversions that kernels before or behind them do themselves (cuda/conversions.h). Who wants to
+  // see all values sees them as the graph has them.
+  void join_conversions() {
+    std::map<ValueId, int> readers;  // of floats
+    for (const Node& node : graph_.nodes()) {
+      const bool integers = reads_integers(graph_, node);
+      if (integers) readers_of_integers_.insert(&node);
+      for (const ValueId in : node.inputs) readers[in] += !(integers && integers_of(in) != in);
+    }
+    for (const Node& node : graph_.nodes()) {
+      const bool dequantizes = node.op.as<Dequantize>() != nullptr;
+      if (dequantizes && readers[node.outputs[0]] == 0 && !is_output(node.outputs[0])) joined_.insert(&node);
+      if (!node.op.as<Quantize>() || readers[node.inputs[0]] > 1 || is_output(node.inputs[0])) continue;
+      const Node* maker = graph_.producer(node.inputs[0]);
+      if (!maker || maker->outputs[0] != node.inputs[0]) continue;
+      const CudaPlannedStep step = step_of({maker});
+      if (!stores_integers(PrepareContext(shared_, plan_, step, -1, stream_))) continue;
+      stored_as_[node.inputs[0]] = node.outputs[0];
+      joined_.insert(&node);
+    }
+  }
+
+  // What a value was dequantised from; itself where it was not.
+  ValueId integers_of(ValueId id) const {
+    const Node* maker = graph_.producer(id);
+    return maker && maker->op.as<Dequantize>() ? maker->inputs[0] : id;
   }
 
   CudaPlaced& value(int index) { return plan_.values[static_cast<std::size_t>(index)]; }
@@ -313,7 +351,10 @@ class Planner {
   const CudaShapeClass& shapes_;
   const cudaStream_t stream_;
   CudaPlan plan_;
-  std::vector<int> in_place_;  // for each step: the input that output 0 takes over, or -1
+  std::set<const Node*> joined_;  // conversions that are no steps
+  std::set<const Node*> readers_of_integers_;
+  std::map<ValueId, ValueId> stored_as_;  // results that their makers store in 8 bits
+  std::vector<int> in_place_;             // for each step: the input that output 0 takes over, or -1
 };
 
 const CudaKernel& kernel_of(const Graph& graph, const Node& node) {

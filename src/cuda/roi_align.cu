@@ -1,12 +1,13 @@
 // One block a box, or several that share its rows of bins where boxes are few; all levels in one launch.
 //
 // As on the CPU (cpu/roi_align.cpp), a block first adds up what the pixels of each axis count in each bin; a
-// bin is then the sum over its few pixels, each read once, of 16 bytes of channels a thread. Sums are f32
-// with fused multiply-add. Rows behind the live ones are not written.
+// bin is then the sum over its few pixels, each read once, of the channels of 16 bytes of the result a
+// thread. Sums are f32 with fused multiply-add. Rows behind the live ones are not written.
 #include <cmath>
 #include <type_traits>
 
 #include "cuda/boxes.cuh"
+#include "cuda/conversions.cuh"
 #include "cuda/numbers.cuh"
 #include "cuda/roi_corners.h"
 #include "ops/roi_align.h"
@@ -24,6 +25,7 @@ struct Level {
   const void* features;
   int height, width;
   float scale;
+  float unit;  // of integers (cuda/conversions.h)
 };
 
 struct Job {
@@ -38,6 +40,7 @@ struct Job {
   float pixel;       // of inclusive boxes: 1
   int axis_weights;  // room for the weights of an axis
   int bin_rows;      // a block's share
+  Storing storing;
   void* out;
 };
 
@@ -93,10 +96,28 @@ struct Share {
   int first, count, start;
 };
 
+// Neighbouring channels of a pixel.
 template <class T, int kLanes>
 struct alignas(sizeof(T) * kLanes) Channels {
   T v[kLanes];
 };
+
+template <class T, int kLanes>
+__device__ void widen_all(const Channels<T, kLanes>& from, float (&to)[kLanes]) {
+  if constexpr (sizeof(T) == 1 && kLanes % 4 == 0) {
+    const auto& words = reinterpret_cast<const unsigned(&)[kLanes / 4]>(from);
+#pragma unroll
+    for (int k = 0; k < kLanes; ++k) to[k] = byte_of<T>(words[k / 4], k % 4);
+  } else {
+#pragma unroll
+    for (int k = 0; k < kLanes; ++k) {
+      if constexpr (sizeof(T) == 1)
+        to[k] = static_cast<float>(from.v[k]);
+      else
+        to[k] = widen(from.v[k]);
+    }
+  }
+}
 
 // What the first threads of a block find out about its box for all.
 struct Plan {
@@ -155,23 +176,28 @@ __device__ void add_pixels(const Channels<T, kLanes>* from, int row, int pixel, 
 #pragma unroll
     for (int x = 0; x < kCount; ++x) pixels[x] = from[x * pixel];
     const float weight = of_rows[y];
+    float of_row[kLanes];
 #pragma unroll
-    for (int k = 0; k < kLanes; ++k) {
-      float of_row = weights[0] * widen(pixels[0].v[k]);
+    for (int x = 0; x < kCount; ++x) {
+      float wide[kLanes];
+      widen_all(pixels[x], wide);
 #pragma unroll
-      for (int x = 1; x < kCount; ++x) of_row = __fmaf_rn(weights[x], widen(pixels[x].v[k]), of_row);
-      sum[k] = __fmaf_rn(weight, of_row, sum[k]);
+      for (int k = 0; k < kLanes; ++k)
+        of_row[k] = x == 0 ? weights[0] * wide[k] : __fmaf_rn(weights[x], wide[k], of_row[k]);
     }
+#pragma unroll
+    for (int k = 0; k < kLanes; ++k) sum[k] = __fmaf_rn(weight, of_row[k], sum[k]);
   }
 }
 
 constexpr int kTogether = 6;  // pixels of a row, at most
 
-// blockIdx.x: the box; blockIdx.y: which of its rows of bins.
-template <class T, int kLanes>
+// blockIdx.x: the box; blockIdx.y: which of its rows of bins. Maps of From, of which integers count in units;
+// results of T.
+template <class From, class T, int kLanes>
 __global__ void align(Job job) {
   extern __shared__ float weights[];  // of y, of x
-  using Vector = Channels<T, kLanes>;
+  using Vector = Channels<From, kLanes>;
   const int r = static_cast<int>(blockIdx.x), bins = job.bins;
   if (r >= live_rows(job.rows, job.bound)) return;
   const RoiRow roi = job.rois[r];
@@ -184,7 +210,7 @@ __global__ void align(Job job) {
   const int vectors = job.channels / kLanes, row = level.width * vectors;
   const auto* from =
       static_cast<const Vector*>(level.features) + static_cast<std::int64_t>(roi.image) * level.height * row;
-  auto* const to = static_cast<Vector*>(job.out) + static_cast<std::int64_t>(r) * bins * bins * vectors;
+  const std::int64_t to = static_cast<std::int64_t>(r) * bins * bins * vectors;
   const int first = static_cast<int>(blockIdx.y) * job.bin_rows * bins * vectors;
   const int end = min(bins, (static_cast<int>(blockIdx.y) + 1) * job.bin_rows) * bins * vectors;
   for (int i = first + static_cast<int>(threadIdx.x); i < end; i += static_cast<int>(blockDim.x)) {
@@ -219,16 +245,19 @@ __global__ void align(Job job) {
         }
       }
     }
-    Vector result;
+    if constexpr (sizeof(From) == 1)
 #pragma unroll
-    for (int k = 0; k < kLanes; ++k) result.v[k] = narrow<T>(sum[k]);
-    to[i] = result;
+      for (int k = 0; k < kLanes; ++k) sum[k] *= level.unit;
+    store_pack<T>(job.storing, sum, job.out, (to + i) * kLanes);
   }
 }
 
 class RoiAlignStep final : public CudaStep {
  public:
-  explicit RoiAlignStep(CudaPrepare& p) : op_(p.op<RoiAlign>()) {
+  explicit RoiAlignStep(CudaPrepare& p)
+      : op_(p.op<RoiAlign>()),
+        result_(p.graph().value(p.node().outputs[0]).type.dtype),
+        storing_(quantization_of(p)) {
     const std::size_t levels = op_.scales.size();
     require(levels <= kMostLevels, "{}: {} levels, the GPU takes up to {}", p.node().name, levels,
             kMostLevels);
@@ -239,6 +268,7 @@ class RoiAlignStep final : public CudaStep {
               "{}: features of {} elements an image, the GPU takes up to {}", p.node().name,
               dims[1] * dims[2] * dims[3], INT_MAX);
       longest = std::max({longest, dims[2], dims[3]});
+      units_.push_back(unit_of(p, l));
     }
     // A bin's samples touch at most its extent and two pixels more; the bins together lie in the map.
     axis_weights_ = static_cast<int>((longest + 3 * op_.out + 3) / 4 * 4);
@@ -255,18 +285,28 @@ class RoiAlignStep final : public CudaStep {
   }
 
   void launch(CudaRun& run) override {
-    with_float_type(run.out(0).dtype, [&](auto zero) {
+    with_float_type(result_, [&](auto zero) {
       using T = decltype(zero);
-      constexpr int kLanes = 16 / sizeof(T);
-      run.in(0).dims[1] % kLanes == 0 ? launch_as<T, kLanes>(run) : launch_as<T, 1>(run);
+      const DType maps = run.in(0).dtype;
+      if constexpr (std::is_same_v<T, __half>) {
+        if (maps == DType::kI8) return launch_as<std::int8_t, T>(run);
+        if (maps == DType::kU8) return launch_as<std::uint8_t, T>(run);
+      }
+      launch_as<T, T>(run);
     });
   }
 
   std::string detail() const override { return "own"; }
 
  private:
-  template <class T, int kLanes>
+  template <class From, class T>
   void launch_as(CudaRun& run) const {
+    constexpr int kLanes = 16 / sizeof(T);
+    run.in(0).dims[1] % kLanes == 0 ? launch_lanes<From, T, kLanes>(run) : launch_lanes<From, T, 1>(run);
+  }
+
+  template <class From, class T, int kLanes>
+  void launch_lanes(CudaRun& run) const {
     const std::size_t levels = op_.scales.size();
     const CudaValue& rois = run.in(levels);
     if (rois.dims[0] == 0 || run.out(0).bytes() == 0) return;
@@ -285,18 +325,22 @@ class RoiAlignStep final : public CudaStep {
             .pixel = inclusive_pixel(op_.inclusive),
             .axis_weights = axis_weights_,
             .bin_rows = bin_rows_,
+            .storing = storing_,
             .out = run.out(0).data};
     for (std::size_t l = 0; l < levels; ++l)
       job.levels[l] = {run.in(l).data, static_cast<int>(run.in(l).dims[2]),
-                       static_cast<int>(run.in(l).dims[3]), op_.scales[l]};
+                       static_cast<int>(run.in(l).dims[3]), op_.scales[l], units_[l]};
     // With a warp for every column of bins, all have as much to do.
     const unsigned warps = static_cast<unsigned>(op_.out <= 4 ? 2 * op_.out : std::min(op_.out, 16));
     const dim3 grid(static_cast<unsigned>(rois.dims[0]), static_cast<unsigned>(splits_));
-    align<T, kLanes><<<grid, 32 * warps, shared_, run.stream()>>>(job);
+    align<From, T, kLanes><<<grid, 32 * warps, shared_, run.stream()>>>(job);
     cuda_check_launch("roi_align");
   }
 
   RoiAlign op_;
+  DType result_;  // before it is quantised
+  Storing storing_;
+  std::vector<float> units_;
   int axis_weights_ = 0, splits_ = 1, bin_rows_ = 0;
   std::size_t shared_ = 0;
 };

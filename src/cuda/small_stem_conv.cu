@@ -9,8 +9,8 @@
 #include <fmt/format.h>
 
 #include "cuda/activations.cuh"
+#include "cuda/conversions.cuh"
 #include "cuda/packed_weights.h"
-#include "cuda/packs.cuh"
 #include "cuda/stem_conv.h"
 #include "ops/conv.h"
 #include "ops/normalize_image.h"
@@ -64,8 +64,8 @@ __device__ void copy_lines(const Maps& maps, const Pixels& pixels, const T* phot
 }
 
 template <class T, bool kRestore>
-__global__ void __launch_bounds__(kBlock)
-    convolve(Maps maps, Pixels pixels, const T* x, const float* all_weights, const float* all_bias, T* y) {
+__global__ void __launch_bounds__(kBlock) convolve(Maps maps, Pixels pixels, Storing storing, const T* x,
+                                                   const float* all_weights, const float* all_bias, void* y) {
   extern __shared__ float4 weights[];  // [taps, channels, outputs]
   __shared__ alignas(16) float lines[kLines][kLineNumbers];
   const int tile = static_cast<int>(blockIdx.x), across = tile % maps.tiles_across,
@@ -114,19 +114,16 @@ __global__ void __launch_bounds__(kBlock)
             sums[p][k] = __fmaf_rn(v[p * kStride * kChannels + b], w[k], sums[p][k]);
       }
     }
-    T* const to = y +
-                  ((static_cast<std::int64_t>(n) * maps.out_height + first_row + row) * maps.out_width +
-                   first_column + column) *
-                      maps.outputs +
-                  output;
+    const std::int64_t first =
+        ((static_cast<std::int64_t>(n) * maps.out_height + first_row + row) * maps.out_width + first_column +
+         column) *
+            maps.outputs +
+        output;
 #pragma unroll
     for (int p = 0; p < kPixels; ++p) {
       if (first_column + column + p >= maps.out_width) break;
       activate_all<T>(maps.activation, sums[p]);
-      Pack<T, kOutputs> out;
-#pragma unroll
-      for (int k = 0; k < kOutputs; ++k) out.values[k] = narrow<T>(sums[p][k]);
-      *reinterpret_cast<Pack<T, kOutputs>*>(to + p * maps.outputs) = out;
+      store_pack<T>(storing, sums[p], y, first + p * maps.outputs);
     }
   }
 }
@@ -154,7 +151,7 @@ bool applies(const CudaPrepare& p) {
   const Conv& op = p.op<Conv>();
   const CudaValue &x = p.input(0), &y = p.output(0);
   const std::vector<int> two{2, 2}, one{1, 1};
-  return (x.dtype == DType::kF16 || x.dtype == DType::kBF16) && y.dtype == x.dtype &&
+  return (x.dtype == DType::kF16 || x.dtype == DType::kBF16) && (y.dtype == x.dtype || quantization_of(p)) &&
          x.dims[1] == kChannels && p.input(1).dims[2] == kWindow && p.input(1).dims[3] == kWindow &&
          op.groups == 1 && op.stride == two && op.dilation == one && y.dims[1] % kOutputs == 0 &&
          y.dims[1] <= kMostOutputs && !x.rows && !p.has_input(3) && element_count(y.dims) > 0;
@@ -162,7 +159,7 @@ bool applies(const CudaPrepare& p) {
 
 class SmallStemConvStep final : public CudaStep {
  public:
-  explicit SmallStemConvStep(CudaPrepare& p) {
+  explicit SmallStemConvStep(CudaPrepare& p) : storing_(quantization_of(p)) {
     const Conv& op = p.op<Conv>();
     const Shape &x = p.input(0).dims, &y = p.output(0).dims;
     const auto pads = op.window(kWindow, kWindow).pads_of(x[2], x[3]);
@@ -195,8 +192,8 @@ class SmallStemConvStep final : public CudaStep {
             static_cast<std::size_t>(kWindow * kWindow * kChannels * maps_.outputs) * sizeof(float);
         const auto kernel = pixels_ ? convolve<T, true> : convolve<T, false>;
         kernel<<<static_cast<unsigned>(blocks_), kBlock, bytes, run.stream()>>>(
-            maps_, pixels_.value_or(Pixels{}), run.in(0).as<T>(), weights_->as<float>(),
-            bias_ ? bias_->as<float>() : nullptr, run.out(0).as<T>());
+            maps_, pixels_.value_or(Pixels{}), storing_, run.in(0).as<T>(), weights_->as<float>(),
+            bias_ ? bias_->as<float>() : nullptr, run.out(0).data);
       }
     });
     cuda_check_launch("stem convolution");
@@ -205,6 +202,7 @@ class SmallStemConvStep final : public CudaStep {
   double flops() const override { return flops_; }
 
  private:
+  const Storing storing_;
   Maps maps_{};
   std::optional<Pixels> pixels_;
   std::int64_t blocks_ = 0;
@@ -217,5 +215,7 @@ class SmallStemConvStep final : public CudaStep {
 std::unique_ptr<CudaStep> small_stem_conv_step(CudaPrepare& prepare) {
   return applies(prepare) ? std::make_unique<SmallStemConvStep>(prepare) : nullptr;
 }
+
+bool is_small_stem_conv(const CudaPrepare& prepare) { return applies(prepare); }
 
 }  // namespace osprey

@@ -5,6 +5,7 @@
 
 #include "cuda/activations.cuh"
 #include "cuda/channel_means.cuh"
+#include "cuda/conversions.cuh"
 #include "cuda/packed_weights.h"
 #include "ops/squeeze_excite.h"
 
@@ -84,8 +85,9 @@ __global__ void __launch_bounds__(kBlock)
 // kSliceChannels channels for each blockIdx.x, `strip` pixels for each blockIdx.y, an image for each
 // blockIdx.z. `given`: what squeeze() found, or null.
 template <class T, int N>
-__global__ void __launch_bounds__(kBlock) excite(Layers<T> layers, const float* all_means, const float* given,
-                                                 const T* x, T* y, int pixels, int strip, const int* live) {
+__global__ void __launch_bounds__(kBlock)
+    excite(Layers<T> layers, Storing storing, const float* all_means, const float* given, const T* x, void* y,
+           int pixels, int strip, const int* live) {
   extern __shared__ float4 memory[];
   __shared__ float sums[kShares][kSliceChannels], gates[kSliceChannels];
   float* const means = reinterpret_cast<float*>(memory);          // [layers.channels], without `given`
@@ -152,9 +154,10 @@ __global__ void __launch_bounds__(kBlock) excite(Layers<T> layers, const float* 
       const int at = i + u * kBlock;
       if (at >= all) break;
       const int channel = at % packs * N;
+      float scaled[N];
 #pragma unroll
-      for (int k = 0; k < N; ++k) v[u].values[k] = narrow<T>(widen(v[u].values[k]) * gates[channel + k]);
-      *reinterpret_cast<Pack<T, N>*>(y + place(at)) = v[u];
+      for (int k = 0; k < N; ++k) scaled[k] = widen(v[u].values[k]) * gates[channel + k];
+      store_pack<T>(storing, scaled, y, place(at));
     }
     i += kUnderWay * kBlock;
     read();
@@ -177,6 +180,7 @@ class SqueezeExciteStep final : public CudaStep {
  public:
   explicit SqueezeExciteStep(CudaPrepare& p)
       : activation_(p.op<SqueezeExcite>().activation),
+        storing_(quantization_of(p)),
         means_(p, p.input(0).dims, p.input(0).dtype),
         hidden_(static_cast<int>(p.input(1).dims[0])) {
     const MapParts& map = means_.parts();
@@ -228,11 +232,12 @@ class SqueezeExciteStep final : public CudaStep {
         squeeze<T, N><<<dim3(blocks_for(hidden_, kWarps), images), kBlock, means_bytes, run.stream()>>>(
             layers, means, hidden, x.rows);
       excite<T, N><<<grid, kBlock, hidden_bytes + (separate_ ? 0 : means_bytes), run.stream()>>>(
-          layers, means, hidden, x.as<T>(), y.as<T>(), map.pixels, strip, x.rows);
+          layers, storing_, means, hidden, x.as<T>(), y.data, map.pixels, strip, x.rows);
     });
   }
 
   const Activation activation_;
+  const Storing storing_;
   const Means means_;
   const int hidden_;
   bool separate_ = false;

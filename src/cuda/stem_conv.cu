@@ -10,6 +10,7 @@
 #include <array>
 #include <string>
 
+#include "cuda/conversions.cuh"
 #include "cuda/stem_conv.h"
 #include "cuda/tensor_core.cuh"
 #include "ops/conv.h"
@@ -91,21 +92,22 @@ __device__ void multiply(const std::byte* window, const uint2 (&weights)[kSteps]
 
 // A lane has 8 neighbouring outputs (pack_weights) of pixels g and g + 8.
 template <class T, Activation kActivation>
-__device__ void store(const float (&sums)[kColumns][4], const float (&bias)[2 * kColumns], int pixel, T* y) {
-  unsigned words[kColumns];
+__device__ void store(const float (&sums)[kColumns][4], const float (&bias)[2 * kColumns], int pixel,
+                      const Storing& storing, void* y, std::int64_t at) {
+  float v[2 * kColumns];
 #pragma unroll
-  for (int j = 0; j < kColumns; ++j) {
-    float low = sums[j][pixel * 2] + bias[2 * j], high = sums[j][pixel * 2 + 1] + bias[2 * j + 1];
-    if (kActivation != Activation::kNone) low = fmaxf(low, 0.0f), high = fmaxf(high, 0.0f);
-    if (kActivation == Activation::kRelu6) low = fminf(low, 6.0f), high = fminf(high, 6.0f);
-    words[j] = packed<T>(low, high);
+  for (int k = 0; k < 2 * kColumns; ++k) {
+    v[k] = sums[k / 2][pixel * 2 + k % 2] + bias[k];
+    if (kActivation != Activation::kNone) v[k] = fmaxf(v[k], 0.0f);
+    if (kActivation == Activation::kRelu6) v[k] = fminf(v[k], 6.0f);
   }
-  *reinterpret_cast<uint4*>(y) = make_uint4(words[0], words[1], words[2], words[3]);
+  store_pack<T>(storing, v, y, at);
 }
 
 template <class T, Activation kActivation>
 __global__ void __launch_bounds__(kThreads, kBlocksEach)
-    convolve(Maps maps, const std::byte* x, const uint2* packed_weights, const float* all_bias, T* y) {
+    convolve(Maps maps, Storing storing, const std::byte* x, const uint2* packed_weights,
+             const float* all_bias, void* y) {
   __shared__ alignas(16) std::byte lines[2][kLines * kLineBytes];
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int half = warp % 2, side = warp / 2;  // of the outputs, and of the tile
@@ -143,13 +145,13 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach)
       for (int r = 0; r < 2; ++r) {
         const int out_row = tile.top + row + r;
         if (out_row >= maps.out_height) continue;
-        T* const pixels =
-            y +
+        const std::int64_t at =
             ((static_cast<std::int64_t>(tile.image) * maps.out_height + out_row) * maps.out_width + column) *
                 maps.outputs +
             output;
-        if (column < maps.out_width) store<T, kActivation>(sums[r], bias, 0, pixels);
-        if (column + 8 < maps.out_width) store<T, kActivation>(sums[r], bias, 1, pixels + 8 * maps.outputs);
+        if (column < maps.out_width) store<T, kActivation>(sums[r], bias, 0, storing, y, at);
+        if (column + 8 < maps.out_width)
+          store<T, kActivation>(sums[r], bias, 1, storing, y, at + 8 * maps.outputs);
       }
     }
     __syncthreads();
@@ -191,7 +193,7 @@ bool applies(const CudaPrepare& p) {
   const Conv& op = p.op<Conv>();
   const CudaValue &x = p.input(0), &y = p.output(0);
   const std::vector<int> pads{kPad, kPad, kPad, kPad}, two{2, 2}, one{1, 1};
-  return (x.dtype == DType::kF16 || x.dtype == DType::kBF16) && y.dtype == x.dtype &&
+  return (x.dtype == DType::kF16 || x.dtype == DType::kBF16) && (y.dtype == x.dtype || quantization_of(p)) &&
          x.dims[1] == kChannels && p.input(1).dims[2] == kWindow && p.input(1).dims[3] == kWindow &&
          op.groups == 1 && op.stride == two && op.dilation == one && op.padding == Padding::kExplicit &&
          op.pads == pads && x.dims[3] % 8 == 0 && y.dims[1] % kOutputs == 0 && !x.rows && !p.has_input(3) &&
@@ -201,7 +203,7 @@ bool applies(const CudaPrepare& p) {
 
 class StemConvStep final : public CudaStep {
  public:
-  explicit StemConvStep(CudaPrepare& p) : activation_(p.op<Conv>().activation) {
+  explicit StemConvStep(CudaPrepare& p) : activation_(p.op<Conv>().activation), storing_(quantization_of(p)) {
     const Shape &x = p.input(0).dims, &y = p.output(0).dims;
     const auto size = [](std::int64_t v) { return static_cast<int>(v); };
     maps_ = {size(x[0]),
@@ -249,11 +251,12 @@ class StemConvStep final : public CudaStep {
   void launch_as(CudaRun& run) const {
     const dim3 grid(static_cast<unsigned>(blocks_), static_cast<unsigned>(maps_.outputs / kOutputs));
     convolve<T, kActivation>
-        <<<grid, kThreads, 0, run.stream()>>>(maps_, run.in(0).data, weights_->as<uint2>(),
-                                              bias_ ? bias_->as<float>() : nullptr, run.out(0).as<T>());
+        <<<grid, kThreads, 0, run.stream()>>>(maps_, storing_, run.in(0).data, weights_->as<uint2>(),
+                                              bias_ ? bias_->as<float>() : nullptr, run.out(0).data);
   }
 
   Activation activation_;
+  Storing storing_;
   Maps maps_;
   int blocks_ = 0;
   double flops_ = 0;
@@ -265,5 +268,7 @@ class StemConvStep final : public CudaStep {
 std::unique_ptr<CudaStep> stem_conv_step(CudaPrepare& prepare) {
   return applies(prepare) ? std::make_unique<StemConvStep>(prepare) : nullptr;
 }
+
+bool is_stem_conv(const CudaPrepare& prepare) { return applies(prepare); }
 
 }  // namespace osprey

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/activations.cuh"
+#include "cuda/conversions.cuh"
 #include "cuda/packs.cuh"
 #include "ops/weighted_sum.h"
 
@@ -21,8 +22,9 @@ struct Sum {
   int scales[kMost];
   Shares shares;
   int count, height, width, channels;  // of y
-  T* y;
+  void* y;
   Activation activation;
+  Storing storing;
 
   __device__ void operator()(const PackPlace& p) const {
     float sum[N] = {};
@@ -40,10 +42,7 @@ struct Sum {
       for (int k = 0; k < N; ++k) sum[k] += widen(x.values[k]) * shares.of[i];
     }
     activate_all<T>(activation, sum);
-    Pack<T, N> out;
-#pragma unroll
-    for (int k = 0; k < N; ++k) out.values[k] = narrow<T>(sum[k]);
-    *reinterpret_cast<Pack<T, N>*>(y + p.at) = out;
+    store_pack<T>(storing, sum, y, p.at);
   }
 };
 
@@ -66,7 +65,8 @@ Shares shares_of(const CudaPrepare& p) {
 }
 
 template <class T, int N>
-void launch(const WeightedSum& op, std::size_t maps, const Shares& shares, CudaRun& run) {
+void launch(const WeightedSum& op, std::size_t maps, const Shares& shares, const Storing& storing,
+            CudaRun& run) {
   const CudaValue& y = run.out(0);
   Sum<T, N> f{.maps = {},
               .scales = {},
@@ -75,8 +75,9 @@ void launch(const WeightedSum& op, std::size_t maps, const Shares& shares, CudaR
               .height = static_cast<int>(y.dims[2]),
               .width = static_cast<int>(y.dims[3]),
               .channels = static_cast<int>(y.dims[1]),
-              .y = y.as<T>(),
-              .activation = op.activation};
+              .y = y.data,
+              .activation = op.activation,
+              .storing = storing};
   for (std::size_t i = 0; i < maps; ++i) f.maps[i] = run.in(i).as<T>(), f.scales[i] = op.scale(i);
   launch_packs<N>(y, run.stream(), f);
   cuda_check_launch("weighted_sum");
@@ -85,18 +86,20 @@ void launch(const WeightedSum& op, std::size_t maps, const Shares& shares, CudaR
 }  // namespace
 
 CudaKernel weighted_sum_cuda() {
-  return {
-      .op = &kOpInfo<WeightedSum>,
-      .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
-      .prepare = [](CudaPrepare& p) {
-        const WeightedSum& op = p.op<WeightedSum>();
-        return cuda_step([op, maps = op.maps(p.node().inputs.size()), shares = shares_of(p)](CudaRun& run) {
-          with_float_type(run.out(0).dtype, [&](auto zero) {
-            using T = decltype(zero);
-            with_pack<T>(run.out(0).dims[1], [&]<int N>() { launch<T, N>(op, maps, shares, run); });
-          });
-        });
-      }};
+  return {.op = &kOpInfo<WeightedSum>,
+          .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
+          .prepare = [](CudaPrepare& p) {
+            const WeightedSum& op = p.op<WeightedSum>();
+            const Storing storing(quantization_of(p));
+            return cuda_step(
+                [op, maps = op.maps(p.node().inputs.size()), shares = shares_of(p), storing](CudaRun& run) {
+                  with_float_type(run.in(0).dtype, [&](auto zero) {
+                    using T = decltype(zero);
+                    with_pack<T>(run.out(0).dims[1],
+                                 [&]<int N>() { launch<T, N>(op, maps, shares, storing, run); });
+                  });
+                });
+          }};
 }
 
 }  // namespace osprey

@@ -3,6 +3,9 @@
 // others read stays a float and is quantised beside it. Ops that only move values work in 8 bits where
 // nobody needs their floats; what they join shares one scale. Scores, deltas and whatever is no convolution
 // stay floats.
+//
+// Beside f16, which is to say on a GPU, RoIAlign reads what a convolution stores in 8 bits
+// (cuda/conversions.h).
 #include "passes/quantize.h"
 
 #include <algorithm>
@@ -14,9 +17,11 @@
 #include "ops/activate.h"
 #include "ops/concat.h"
 #include "ops/conv.h"
+#include "ops/dequantize.h"
 #include "ops/max_pool.h"
 #include "ops/quantize.h"
 #include "ops/quantized_conv.h"
+#include "ops/roi_align.h"
 #include "ops/upsample.h"
 #include "passes/narrowed.h"
 #include "passes/pass.h"
@@ -94,8 +99,12 @@ StoredType stored_type(DType type) {
 
 class Quantizer {
  public:
-  Quantizer(Graph& graph, const Quantization& plan)
-      : graph_(graph), plan_(plan), scale_class_(graph.values().size()), needs_(graph.values().size()) {
+  Quantizer(Graph& graph, const PassOptions& options)
+      : graph_(graph),
+        plan_(options.quantization),
+        beside_f16_(options.precision == DType::kF16),
+        scale_class_(graph.values().size()),
+        needs_(graph.values().size()) {
     std::iota(scale_class_.begin(), scale_class_.end(), 0);
     for (const Node& node : graph_.nodes())
       if (moves_values(node))
@@ -153,6 +162,10 @@ class Quantizer {
     return is_quantizable(graph_, node) && has_limit(node.inputs[0]) &&
            !plan_.kept.contains(graph_.value(node.outputs[0]).name);
   }
+  bool aligns(const Node& node) const {
+    const auto* op = node.op.as<RoiAlign>();
+    return beside_f16_ && op && op->sampling == RoiSampling::kBins;
+  }
   static ValueId residual(const Node& node) { return node.inputs.size() > 3 ? node.inputs[3] : kNoValue; }
 
   // Whether a node stores its result in 8 bits.
@@ -164,6 +177,12 @@ class Quantizer {
     return quantizes(node) && (added == kNoValue || has_limit(added));
   }
 
+  // Whether a convolution makes a value, which it could store in 8 bits.
+  bool will_be_integer(ValueId id) {
+    const Node* maker = graph_.producer(id);
+    return maker && quantizes(*maker) && (residual(*maker) == kNoValue || has_limit(residual(*maker)));
+  }
+
   // From the last node to the first, so that a value's readers are known before its maker.
   void find_needs() {
     for (const ValueId id : graph_.outputs()) need(id).real = true;
@@ -172,7 +191,8 @@ class Quantizer {
       for (std::size_t i = 0; i < node->inputs.size(); ++i) {
         const ValueId in = node->inputs[i];
         if (in == kNoValue || graph_.weight(in)) continue;
-        const bool wants_integer = integers || (i == 0 && quantizes(*node));
+        const bool wants_integer =
+            integers || (i == 0 && quantizes(*node)) || (aligns(*node) && will_be_integer(in));
         (wants_integer ? need(in).integer : need(in).real) = true;
       }
     }
@@ -184,8 +204,14 @@ class Quantizer {
       for (ValueId& in : node.inputs) in = integer(in);
     } else if (quantizes(node)) {
       node = quantized(node, integers);
+    } else if (aligns(node)) {
+      for (ValueId& in : node.inputs) in = real(in);
     }
-    if (integers) integers_[node.outputs[0]] = node.outputs[0];
+    if (integers) {
+      const ValueId y = node.outputs[0];
+      integers_[y] = y;
+      graph_.set_type(y, {dtype_of(integer_type(y)), graph_.value(y).type.dims});
+    }
     graph_.mutable_nodes().push_back(std::move(node));
   }
 
@@ -240,12 +266,26 @@ class Quantizer {
     return integers_[id] = graph_.add_node(Quantize{.to = type, .scale = scale(id)}, {id}, name).outputs[0];
   }
 
+  // The value in floats, where it was stored in 8 bits.
+  ValueId real(ValueId id) {
+    const auto stored = integers_.find(id);
+    if (stored == integers_.end() || stored->second != id) return id;
+    const auto [done, first] = reals_.try_emplace(id, kNoValue);
+    if (first)
+      done->second = graph_
+                         .add_node(Dequantize{.to = FloatType::kF16, .scale = scale(id)}, {id},
+                                   graph_.value(id).name + "/f16")
+                         .outputs[0];
+    return done->second;
+  }
+
   Graph& graph_;
   const Quantization& plan_;
+  const bool beside_f16_;
   std::vector<ValueId> scale_class_;  // a forest; its roots are the keys of classes_
   std::map<ValueId, Class> classes_;
   std::vector<Need> needs_;
-  std::map<ValueId, ValueId> integers_;
+  std::map<ValueId, ValueId> integers_, reals_;
   std::map<ValueId, float> least_x_scales_;  // of each weight
   std::map<std::pair<ValueId, ValueId>, std::pair<ValueId, ValueId>> weights_;
 };
@@ -282,7 +322,7 @@ bool is_non_negative(const Graph& graph, ValueId value) {
 
 void quantize(Graph& graph, const PassOptions& options) {
   if (options.quantization.empty()) return;
-  Quantizer(graph, options.quantization).run();
+  Quantizer(graph, options).run();
   graph.compact(options.kept);
 }
 

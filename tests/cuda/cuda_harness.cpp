@@ -14,6 +14,8 @@
 #include <cuda_runtime_api.h>
 
 #include "cuda/check.h"
+#include "cuda/conversions.h"
+#include "cuda/conversions_harness.h"
 #include "cuda/device_buffer.h"
 #include "cuda/executor.h"
 #include "cuda/tuner.h"
@@ -193,18 +195,27 @@ CudaTuner& shared_tuner() {
 class Harness final : public CudaPrepare, public CudaRun {
  public:
   // in_place: the input whose memory output 0 takes over, or -1.
-  explicit Harness(const KernelCase& test, int in_place = -1)
+  explicit Harness(const KernelCase& test, int in_place = -1, const Conversions& conversions = {})
       : test_(test), in_place_(in_place), graph_("test"), device_(cuda_devices().at(0)) {
     std::vector<ValueId> ids;
     for (std::size_t i = 0; i < test.inputs.size(); ++i) ids.push_back(add_input(i));
+    const std::size_t dequantized = conversions.maps.size();
+    for (std::size_t i = 0; i < dequantized; ++i)
+      ids[i] = graph_.add_node(conversions.maps[i], {ids[i]}, "").outputs[0];
     node_ = &graph_.add_node(test.op, ids, "node");
     for (const ValueId output : node_->outputs) graph_.add_output(output);
     kernel_ = find_kernel();
-    EXPECT_TRUE(std::ranges::count(kernel_->dtypes, inputs_.at(0).value.dtype))
+    EXPECT_TRUE(std::ranges::count(kernel_->dtypes, graph_.value(ids.at(0)).type.dtype))
         << "the kernel declines this type";
     make_photos();
     make_parameters();
-    for (std::size_t i = 0; i < node_->outputs.size(); ++i) add_output(i);
+    const Quantize* quantize = conversions.result ? &*conversions.result : nullptr;
+    EXPECT_TRUE(dequantized == 0 || reads_integers(graph_, *node_)) << "the kernel reads no integers";
+    for (std::size_t i = 0; i < node_->outputs.size(); ++i) add_output(i, quantize);
+    if (!quantize) return;
+    graph_.add_node(*quantize, {node_->outputs[0]}, "quantize");
+    node_ = &graph_.nodes()[dequantized];
+    EXPECT_TRUE(stores_integers(*this)) << "the kernel stores no integers";
   }
 
   std::vector<int> places() const {
@@ -317,9 +328,9 @@ class Harness final : public CudaPrepare, public CudaRun {
     return graph_.add_input("in" + std::to_string(i), std::move(type));
   }
 
-  void add_output(std::size_t i) {
+  void add_output(std::size_t i, const Quantize* quantize) {
     const TensorType& type = graph_.value(node_->outputs[i]).type;
-    Slot slot{.value = {type.dtype, {}}};
+    Slot slot{.value = {quantize && i == 0 ? dtype_of(quantize->to) : type.dtype, {}}};
     for (const Dim& dim : type.dims)
       slot.value.dims.push_back(dim.kind() == Dim::Kind::kUnknown ? capacity()
                                                                   : dim.evaluate(test_.bindings));
@@ -575,6 +586,10 @@ std::vector<Tensor> run_cuda(const KernelCase& test) {
   for (const int i : harness.places())
     Harness::expect_same(Harness(test, i).run_eagerly(), out, "a run in place of input " + std::to_string(i));
   return out;
+}
+
+std::vector<Tensor> run_cuda(const KernelCase& test, const Conversions& conversions) {
+  return Harness(test, -1, conversions).run_every_way();
 }
 
 double time_cuda(const KernelCase& test, int launches, int runs) {
