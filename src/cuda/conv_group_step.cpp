@@ -11,6 +11,7 @@
 #include "cuda/matrix_kernels.h"
 #include "cuda/measure.h"
 #include "cuda/packed_weights.h"
+#include "cuda/quantized_depthwise.h"
 #include "cuda/quantized_hopper_step.h"
 #include "cuda/tuner.h"
 #include "ops/conv.h"
@@ -216,18 +217,36 @@ std::string key_of(std::span<CudaPrepare* const> members) {
   return out;
 }
 
+Shape weight_dims(const Graph& graph, const Node& node) {
+  Shape out;
+  for (const Dim& d : graph.value(node.inputs[1]).type.dims) out.push_back(d.constant());
+  return out;
+}
+
+std::string quantized_depthwise_key(const Graph& graph, const Node& node) {
+  const QuantizedConv& op = *node.op.as<QuantizedConv>();
+  const TensorType& x = graph.value(node.inputs[0]).type;
+  const Shape weight = weight_dims(graph, node);
+  if (node.inputs.size() > 4 || !x.dims[0].is_exact() ||
+      !is_quantized_depthwise(op, weight, x.dims[1].constant()))
+    return "";
+  return fmt::format("depthwise {} {}x{} {}", name_of(x.dtype), weight[2], weight[3], op.stride[0]);
+}
+
 }  // namespace
 
 std::string conv_group_key(const Graph& graph, const Node& node, const CudaDevice& device) {
-  if (node.op.as<QuantizedConv>()) return quantized_group_key(graph, node, device);
+  if (node.op.as<QuantizedConv>()) {
+    const std::string depthwise = quantized_depthwise_key(graph, node);
+    return depthwise.empty() ? quantized_group_key(graph, node, device) : depthwise;
+  }
   const Conv* op = node.op.as<Conv>();
   if (!op || node.inputs.size() > 4 || (node.inputs.size() > 3 && node.inputs[3] != kNoValue) ||
       !graph.weight(node.inputs[1]))
     return "";
   const TensorType &x = graph.value(node.inputs[0]).type, &y = graph.value(node.outputs[0]).type;
   if (!x.dims[0].is_exact()) return "";
-  Shape weight;
-  for (const Dim& d : graph.value(node.inputs[1]).type.dims) weight.push_back(d.constant());
+  const Shape weight = weight_dims(graph, node);
   const std::int64_t channels = x.dims[1].constant();
   if (is_depthwise_step(*op, weight, channels))
     return fmt::format("depthwise {} {}x{} {}", name_of(x.dtype), weight[2], weight[3], op->stride[0]);
@@ -241,7 +260,9 @@ std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
                                           const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each,
                                           const std::function<std::size_t()>& scratch) {
   const CudaPrepare& first = *members.front();
-  if (first.node().op.as<QuantizedConv>()) {
+  if (const auto* op = first.node().op.as<QuantizedConv>()) {
+    if (is_quantized_depthwise(*op, first.input(1).dims, first.input(0).dims[1]))
+      return quantized_depthwise_step(members);
     if (auto own = quantized_group_step(members)) return own;
     return std::make_unique<EachStep>(members, each);
   }

@@ -1,49 +1,20 @@
-// A block makes a tile of the result, of some channels: it copies what lies under the tile into shared
-// memory, all copies at once, since a single thread's loads would wait for each other. A thread then makes a
-// few neighbouring columns of four channels at a time; neighbouring threads have neighbouring channels. Sums
-// are f32, in the order of the window, so that they depend on neither the photos nor the convolutions of the
-// same launch.
+// Sums are f32, in the order of the window, so that they depend on neither the photos nor the convolutions of
+// the same launch (cuda/depthwise_tiles.cuh has the division of the work).
 #include <algorithm>
 
 #include "cuda/activations.cuh"
 #include "cuda/depthwise_conv.h"
+#include "cuda/depthwise_tiles.cuh"
 #include "cuda/packed_weights.h"
-#include "cuda/packs.cuh"
-#include "cuda/tensor_core.cuh"
 #include "ops/conv.h"
 
 namespace osprey {
 namespace {
 
 using namespace cuda;
+using namespace depthwise;
 
-constexpr int kThreads = 128, kLanes = 4, kColumns = 4;  // channels and columns that a thread makes at a time
-constexpr int kMostShared = 48 << 10;
-
-template <class T>
-using Lanes = Pack<T, kLanes>;
-
-struct Maps {
-  int height, width, out_height, out_width, channels;
-  int top, left;                         // pads
-  int tile_rows, tile_strips;            // of the result: rows, and strips of kColumns pixels
-  int packs;                             // of kLanes channels, of a tile at most
-  int tiles_down, tiles_across, chunks;  // chunks: of channels
-  Activation activation;
-};
-
-// The pixels of x under a tile.
-struct Under {
-  int rows, columns;
-  __host__ __device__ Under(const Maps& m, int size, int stride)
-      : rows((m.tile_rows - 1) * stride + size), columns((m.tile_strips * kColumns - 1) * stride + size) {}
-};
-
-// Of a tile: its pixels and weights.
-int shared_bytes(const Maps& m, int size, int stride, int number_bytes) {
-  const Under under(m, size, stride);
-  return (under.rows * under.columns + size * size) * m.packs * kLanes * number_bytes;
-}
+constexpr int kChunkBytes = 128;  // of channels, in a tile
 
 template <class T>
 __device__ void load(float (&to)[kLanes], const T* from) {
@@ -55,6 +26,7 @@ __device__ void load(float (&to)[kLanes], const T* from) {
 template <class T>
 struct Problem {
   Maps maps;
+  Activation activation;
   const T *x, *weights;
   const float* bias;
   T* y;
@@ -70,57 +42,6 @@ struct Group {
   int shared_bytes = 0;
 };
 
-// A block's part of a result.
-struct Tile {
-  int n, row, column, pack, packs;  // the first ones; packs: how many
-
-  __device__ Tile(const Maps& m, unsigned i) {
-    const auto take = [&](int count) {
-      const unsigned rest = i / static_cast<unsigned>(count);
-      const int at = static_cast<int>(i - rest * static_cast<unsigned>(count));
-      i = rest;
-      return at;
-    };
-    pack = take(m.chunks) * m.packs;
-    column = take(m.tiles_across) * m.tile_strips * kColumns;
-    row = take(m.tiles_down) * m.tile_rows;
-    n = static_cast<int>(i);
-    packs = min(m.packs, m.channels / kLanes - pack);
-  }
-};
-
-// The pixels under a tile, zeros where the map ends, each kPacks packs at a time: two are 16 bytes of a half
-// type, which are copied while the thread goes on.
-template <class T, int kPacks, int kSize, int kStride>
-__device__ void copy_pixels(const Maps& maps, const Tile& tile, const T* image, Lanes<T>* to) {
-  constexpr int kBytes = kPacks * static_cast<int>(sizeof(Lanes<T>));
-  const Under under(maps, kSize, kStride);
-  const int pieces = tile.packs / kPacks, top = tile.row * kStride - maps.top,
-            left = tile.column * kStride - maps.left;
-  const int columns_each = kThreads / pieces, rows_each = columns_each / under.columns;
-  const int pieces_step = kThreads % pieces, columns_step = columns_each % under.columns;
-  const int pixel = static_cast<int>(threadIdx.x) / pieces;
-  int piece = static_cast<int>(threadIdx.x) - pixel * pieces;
-  int row = pixel / under.columns, column = pixel - row * under.columns;
-  while (row < under.rows) {
-    const int y = top + row, x = left + column;
-    const bool there = static_cast<unsigned>(y) < static_cast<unsigned>(maps.height) &&
-                       static_cast<unsigned>(x) < static_cast<unsigned>(maps.width);
-    const T* const from = image + (static_cast<std::int64_t>(y) * maps.width + x) * maps.channels +
-                          (tile.pack + piece * kPacks) * kLanes;
-    Lanes<T>* const at = to + (row * under.columns + column) * maps.packs + piece * kPacks;
-    if constexpr (kBytes == 16)
-      copy_async(at, there ? from : image, there);
-    else
-      *at = there ? *reinterpret_cast<const Lanes<T>*>(from) : Lanes<T>{};
-    piece += pieces_step;
-    column += columns_step;
-    row += rows_each;
-    if (piece >= pieces) piece -= pieces, ++column;
-    if (column >= under.columns) column -= under.columns, ++row;
-  }
-}
-
 template <class T, int kSize, int kStride>
 __global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Group<T> group) {
   constexpr int kIn = (kColumns - 1) * kStride + kSize;  // columns of x under a thread's
@@ -133,29 +54,27 @@ __global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Gro
   if (problem.live && tile.n >= *problem.live) return;
   const Under under(maps, kSize, kStride);
   auto* const pixels = reinterpret_cast<Lanes<T>*>(memory);
-  Lanes<T>* const weights = pixels + under.rows * under.columns * maps.packs;
+  auto* const weights = reinterpret_cast<Lanes<T>*>(reinterpret_cast<std::byte*>(memory) +
+                                                    pixel_bytes(maps, kSize, kStride, sizeof(Lanes<T>)));
   const T* const image =
       problem.x + static_cast<std::int64_t>(tile.n) * maps.height * maps.width * maps.channels;
-  if (sizeof(Lanes<T>) < 16 && maps.channels % (2 * kLanes) == 0)
-    copy_pixels<T, 16 / sizeof(Lanes<T>), kSize, kStride>(maps, tile, image, pixels);
-  else
-    copy_pixels<T, 1, kSize, kStride>(maps, tile, image, pixels);
+  copy_pixels<T, kSize, kStride>(maps, tile, image, pixels);
   commit_copies();
-  const int lanes = static_cast<int>(threadIdx.x) % maps.packs,
-            first = static_cast<int>(threadIdx.x) / maps.packs, step = kThreads / maps.packs;
-  for (int tap = first; tap < kSize * kSize && first < step && lanes < tile.packs; tap += step)
+  const Share share(maps);
+  const int lanes = share.pack;
+  for (int tap = share.first; tap < kSize * kSize && share.any(tile); tap += share.step)
     weights[tap * maps.packs + lanes] = *reinterpret_cast<const Lanes<T>*>(
         problem.weights + tap * maps.channels + (tile.pack + lanes) * kLanes);
   await_copies<0>();
   __syncthreads();
-  if (first >= step || lanes >= tile.packs) return;
+  if (!share.any(tile)) return;
 
   const int channel = (tile.pack + lanes) * kLanes;
   float start[kLanes] = {};
   if (problem.bias) load(start, problem.bias + channel);
   T* const y = problem.y +
                static_cast<std::int64_t>(tile.n) * maps.out_height * maps.out_width * maps.channels + channel;
-  for (int i = first; i < maps.tile_rows * maps.tile_strips; i += step) {
+  for (int i = share.first; i < maps.tile_rows * maps.tile_strips; i += share.step) {
     const int row = i / maps.tile_strips, column = (i - row * maps.tile_strips) * kColumns;
     if (tile.row + row >= maps.out_height || tile.column + column >= maps.out_width) continue;
     float sums[kColumns][kLanes];
@@ -182,7 +101,7 @@ __global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Gro
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
       if (tile.column + column + c >= maps.out_width) break;
-      activate_all<T>(maps.activation, sums[c]);
+      activate_all<T>(problem.activation, sums[c]);
       Lanes<T> out;
 #pragma unroll
       for (int k = 0; k < kLanes; ++k) out.values[k] = narrow<T>(sums[c][k]);
@@ -199,24 +118,17 @@ class Member {
   explicit Member(CudaPrepare& p) {
     const Conv& op = p.op<Conv>();
     const Shape &x = p.input(0).dims, &y = p.output(0).dims, &weight = p.input(1).dims;
-    const auto size = [](std::int64_t v) { return static_cast<int>(v); };
-    const auto pads = op.window(weight[2], weight[3]).pads_of(x[2], x[3]);
-    maps_ = {.height = size(x[2]),
-             .width = size(x[3]),
-             .out_height = size(y[2]),
-             .out_width = size(y[3]),
-             .channels = size(y[1]),
-             .top = pads[0],
-             .left = pads[1],
-             .tile_rows = 1,
-             .tile_strips = 1,
-             .packs = 1,
-             .tiles_down = 1,
-             .tiles_across = 1,
-             .chunks = 1,
-             .activation = op.activation};
-    divide(y[0], size(weight[2]), op.stride[0], static_cast<int>(size_of(p.input(0).dtype)),
-           p.device().multiprocessors);
+    maps_ = maps_of(op, x, y, weight);
+    activation_ = op.activation;
+    const int kernel = static_cast<int>(weight[2]), bytes = static_cast<int>(size_of(p.input(0).dtype));
+    const Division division{.kernel = kernel,
+                            .stride = op.stride[0],
+                            .chunk_packs = kChunkBytes / (kLanes * bytes),
+                            .packs_together = 2,
+                            .weight_bytes = kernel * kernel * kLanes * bytes,
+                            .pixel_pack_bytes = kLanes * bytes};
+    blocks_ = divide(maps_, y[0], division, p.device().multiprocessors);
+    shared_bytes_ = shared_bytes(maps_, division);
     flops_ = 2.0 * static_cast<double>(weight[2] * weight[3]) * static_cast<double>(element_count(y));
     const DType type = p.input(0).dtype;
     weights_ = packed_weight(p, 1, fmt::format("taps first {}", name_of(type)), [&](const Tensor& f32) {
@@ -225,12 +137,12 @@ class Member {
     if (p.has_input(2)) bias_ = packed_vector(p, 2, DType::kF32);
   }
 
-  template <class T, int kSize, int kStride>
+  template <class T>
   void add_to(Group<T>& group, const CudaValue& x, const CudaValue& y) const {
     if (blocks_ == 0) return;
-    const int bytes = shared_bytes(maps_, kSize, kStride, static_cast<int>(sizeof(T)));
-    group.shared_bytes = std::max(group.shared_bytes, bytes);
+    group.shared_bytes = std::max(group.shared_bytes, shared_bytes_);
     group.problems[group.count++] = {.maps = maps_,
+                                     .activation = activation_,
                                      .x = x.as<T>(),
                                      .weights = weights_->template as<T>(),
                                      .bias = bias_ ? bias_->template as<float>() : nullptr,
@@ -242,30 +154,10 @@ class Member {
   double flops() const { return flops_; }
 
  private:
-  // The larger a tile, the fewer pixels are read for two; but there should be enough for all of the device.
-  void divide(std::int64_t images, int kernel, int stride, int number_bytes, int multiprocessors) {
-    constexpr int kChannelBytes = 128, kMostRows = 8;
-    const auto parts = [](int all, int each) { return (all + each - 1) / each; };
-    const int packs = maps_.channels / kLanes;
-    maps_.chunks = parts(packs, kChannelBytes / (kLanes * number_bytes));
-    maps_.packs = parts(packs, maps_.chunks);
-    if (packs % 2 == 0) maps_.packs += maps_.packs % 2;  // copied by twos
-    maps_.chunks = parts(packs, maps_.packs);
-    maps_.tile_strips = std::clamp(parts(maps_.out_width, kColumns), 1, stride == 1 ? 4 : 2);
-    maps_.tiles_across = parts(maps_.out_width, maps_.tile_strips * kColumns);
-    maps_.tile_rows = std::clamp(maps_.out_height, 1, kMostRows);
-    const auto blocks = [&] {
-      maps_.tiles_down = parts(maps_.out_height, maps_.tile_rows);
-      return images * maps_.tiles_down * maps_.tiles_across * maps_.chunks;
-    };
-    while (shared_bytes(maps_, kernel, stride, number_bytes) > kMostShared) --maps_.tile_rows;
-    while (maps_.tile_rows > 1 && blocks() < 2 * multiprocessors) maps_.tile_rows = parts(maps_.tile_rows, 2);
-    check(blocks() < (std::int64_t{1} << 31), "depthwise convolution: {} tiles", blocks());
-    blocks_ = static_cast<unsigned>(blocks());
-  }
-
   Maps maps_;
+  Activation activation_;
   unsigned blocks_ = 0;
+  int shared_bytes_ = 0;
   double flops_ = 0;
   std::shared_ptr<const DeviceBuffer> weights_, bias_;
 };
@@ -287,10 +179,7 @@ class DepthwiseConvStep final : public CudaStep {
   void launch(CudaRun& run) override {
     with_float_type(run.in(0).dtype, [&](auto zero) {
       using T = decltype(zero);
-      if (kernel_ == 3)
-        stride_ == 1 ? launch_as<T, 3, 1>(run) : launch_as<T, 3, 2>(run);
-      else
-        stride_ == 1 ? launch_as<T, 5, 1>(run) : launch_as<T, 5, 2>(run);
+      with_window(kernel_, stride_, [&]<int kSize, int kStride>() { launch_as<T, kSize, kStride>(run); });
     });
     cuda_check_launch("depthwise convolution");
   }
@@ -309,7 +198,7 @@ class DepthwiseConvStep final : public CudaStep {
   void launch_as(CudaRun& run) const {
     Group<T> group{};
     for (std::size_t i = 0; i < members_.size(); ++i)
-      members_[i].template add_to<T, kSize, kStride>(group, run.in(first_inputs_[i]), run.out(i));
+      members_[i].add_to(group, run.in(first_inputs_[i]), run.out(i));
     if (group.count == 0) return;
     convolve<T, kSize, kStride>
         <<<group.blocks, kThreads, static_cast<std::size_t>(group.shared_bytes), run.stream()>>>(group);
@@ -323,10 +212,7 @@ class DepthwiseConvStep final : public CudaStep {
 }  // namespace
 
 bool is_depthwise_step(const Conv& op, const Shape& weight, std::int64_t channels) {
-  const bool window = weight[2] == weight[3] && (weight[2] == 3 || weight[2] == 5) &&
-                      op.stride[0] == op.stride[1] && op.stride[0] <= 2 &&
-                      op.dilation == std::vector<int>{1, 1};
-  return window && op.groups == channels && weight[0] == channels && channels % kLanes == 0 && !op.f32_out;
+  return depthwise::is_depthwise(op, weight, channels) && !op.f32_out;
 }
 
 std::unique_ptr<CudaStep> depthwise_conv_step(std::span<CudaPrepare* const> members) {

@@ -8,6 +8,7 @@
 #include "cuda/bench_run.h"
 #include "cuda/measure.h"
 #include "cuda/quantized_conv_step.h"
+#include "cuda/quantized_depthwise.h"
 #include "cuda/quantized_hopper_step.h"
 #include "cuda/tuner.h"
 
@@ -47,9 +48,12 @@ std::unique_ptr<CudaStep> fastest(CudaPrepare& p) {
 }  // namespace
 
 CudaKernel quantized_conv_cuda() {
-  return {.op = &kOpInfo<QuantizedConv>, .dtypes = {DType::kI8, DType::kU8}, .prepare = [](CudaPrepare& p) {
-            auto hopper = quantized_hopper_step(p);
-            return hopper ? std::move(hopper) : fastest(p);
+  return {.op = &kOpInfo<QuantizedConv>,
+          .dtypes = {DType::kI8, DType::kU8},
+          .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
+            if (auto depthwise = quantized_depthwise_step(p)) return depthwise;
+            if (auto hopper = quantized_hopper_step(p)) return hopper;
+            return fastest(p);
           }};
 }
 
