@@ -250,6 +250,7 @@ struct Source {
   }
 };
 
+template <bool kSoft>
 __global__ void __launch_bounds__(kGreedyThreads) finish(const __grid_constant__ Job job) {
   __shared__ int histogram[kDigits];
   const int image = static_cast<int>(blockIdx.x);
@@ -267,7 +268,7 @@ __global__ void __launch_bounds__(kGreedyThreads) finish(const __grid_constant__
                           .width = g.clip_width};
   const GreedyMemory memory = memory_of(job, image);
   const Source source{job, image};
-  Greedy<Source> greedy(source, rules, memory, job.agnostic ? 1 : static_cast<int>(job.classes), histogram);
+  Greedy<Source, kSoft> greedy(source, rules, memory, job.agnostic ? 1 : static_cast<int>(job.classes), histogram);
   if (const int gathered = job.gathered[image]; gathered <= kListed) {
     const float least = job.floors[image];
     const bool all = !(least > rules.threshold);
@@ -324,7 +325,7 @@ class DetectAnchorsStep final : public CudaStep {
     const auto images = static_cast<unsigned>(images_);
     sample<<<images, kSampleThreads, 0, run.stream()>>>(job);
     if (chunks_ > 0) gather<<<dim3(chunks_, images), kGatherThreads, 0, run.stream()>>>(job);
-    finish<<<images, kGreedyThreads, 0, run.stream()>>>(job);
+    (op_.soft_sigma > 0 ? finish<true> : finish<false>)<<<images, kGreedyThreads, 0, run.stream()>>>(job);
     cuda_check_launch("detect_anchors");
   }
 

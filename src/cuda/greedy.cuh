@@ -8,7 +8,8 @@
 // whose bits one warp goes; then the others are compared with what was kept of them, and so on. Where scores
 // decay, the order changes with every kept box: step by step the block finds the best of those left, keeps
 // it, and lets it decay the others, in one pass over the portion and one barrier. The portion then stands in
-// registers, unless decayed candidates have become too many for them.
+// registers, unless decayed candidates have become too many for them; of few warps while it is small, since
+// what a step takes is what every warp does once more.
 //
 // When what is left of a portion is worse than a candidate outside it may be, the next portion is taken: from
 // the list that the last came from, or where that is at its end, from a new one.
@@ -26,12 +27,13 @@ inline constexpr int kPortion = 3072;  // that a list has at least, if there are
 inline constexpr int kTaken = 1024;    // candidates that the first portion takes at most
 inline constexpr int kSettled = 128, kSettledWords = kSettled / 32;  // sorted candidates settled together
 inline constexpr int kListed = 16384;                                // of a list at most
+inline constexpr int kFewThreads = 512;                              // that go through a small portion
 inline constexpr int kCounted = 256;  // groups that are counted in shared memory
 
 // What a run asks for.
 struct GreedyRules {
   float iou, threshold;  // threshold: that a decayed score must stay above
-  float decay;           // -0.5 / sigma; 0: hard suppression only
+  float decay;           // -0.5 / sigma
   int most;              // detections
   int max_per_group;     // 0: no limit
   bool one_group;
@@ -109,7 +111,8 @@ __device__ inline Rank warp_max(Rank v) {
 //   box(rank, corners) false for a candidate that does not count
 //   group(rank)        within which it is suppressed
 // All threads of a block of kGreedyThreads call everything here.
-template <class Source>
+// kSoft: whether scores decay.
+template <class Source, bool kSoft>
 class Greedy {
  public:
   __device__ Greedy(const Source& source, const GreedyRules& rules, const GreedyMemory& memory, int groups,
@@ -146,7 +149,7 @@ class Greedy {
   __device__ Rank beside(const Corners& kept, const Corners& box, Rank rank) const {
     const float iou = overlap_of(kept, box);
     if (iou > rules_.iou) return 0;
-    if (rules_.decay == 0 || !(iou > 0)) return rank;
+    if (!kSoft || !(iou > 0)) return rank;
     const float score = score_of(rank) * exp_rounded(rules_.decay * iou * iou);
     return score > rules_.threshold ? rank_of(score, index_of(rank)) : 0;
   }
@@ -162,6 +165,7 @@ class Greedy {
 
   // The items where memory holds them.
   struct StoredItems {
+    static constexpr int kThreads = kGreedyThreads;
     const GreedyMemory& memory;
     int count;
 
@@ -181,18 +185,20 @@ class Greedy {
     __device__ void store() {}
   };
 
-  // The items in registers, kHeldEach a thread, until they are stored.
+  // The items in registers, kEach a thread, until they are stored.
+  template <int kOfThreads, int kEach>
   struct HeldItems {
+    static constexpr int kThreads = kOfThreads;
     const GreedyMemory& memory;
     int count;
-    Rank ranks[kHeldEach];
-    Corners boxes[kHeldEach];
-    int groups[kHeldEach];
+    Rank ranks[kEach];
+    Corners boxes[kEach];
+    int groups[kEach];
 
     __device__ HeldItems(const GreedyMemory& m, int n) : memory(m), count(n) {
 #pragma unroll
-      for (int k = 0; k < kHeldEach; ++k) {
-        const int i = thread() + k * kGreedyThreads;
+      for (int k = 0; k < kEach; ++k) {
+        const int i = thread() + k * kThreads;
         const bool live = i < count;
         ranks[k] = live ? memory.ranks[i] : 0;
         boxes[k] = live ? memory.boxes[i] : Corners{};
@@ -202,7 +208,7 @@ class Greedy {
     __device__ Winner best_left(const Greedy& greedy, const Winner& last) {
       Winner best{};
 #pragma unroll
-      for (int k = 0; k < kHeldEach; ++k) {
+      for (int k = 0; k < kEach; ++k) {
         ranks[k] = greedy.left_of(ranks[k], groups[k], last, [&] { return boxes[k]; });
         if (ranks[k] > best.rank) best = {ranks[k], boxes[k], groups[k]};
       }
@@ -210,15 +216,20 @@ class Greedy {
     }
     __device__ void store() {
 #pragma unroll
-      for (int k = 0; k < kHeldEach; ++k)
-        if (const int i = thread() + k * kGreedyThreads; i < count) memory.ranks[i] = ranks[k];
+      for (int k = 0; k < kEach; ++k)
+        if (const int i = thread() + k * kThreads; i < count) memory.ranks[i] = ranks[k];
     }
   };
 
   // Keeps what it can of the items. True: what comes next may be among the candidates that are none of them.
   __device__ bool keep_portion(int& found) {
-    if (rules_.decay == 0) return keep_sorted(found);
-    return items_ <= kHeld ? keep_items<HeldItems>(found) : keep_items<StoredItems>(found);
+    if constexpr (!kSoft) {
+      return keep_sorted(found);
+    } else {
+      if (items_ <= kTaken) return keep_items<HeldItems<kFewThreads, kTaken / kFewThreads>>(found);
+      if (items_ <= kHeld) return keep_items<HeldItems<kGreedyThreads, kHeldEach>>(found);
+      return keep_items<StoredItems>(found);
+    }
   }
 
   // What the threads of a block know of a batch.
@@ -352,46 +363,78 @@ class Greedy {
     __syncwarp();
   }
 
+  // What a step of soft suppression leaves for the next.
+  struct Step {
+    Winner last{};
+    int of_group = 0;  // boxes kept of its group
+    int parity = 0;
+  };
+
   // Keeps the best of the items, one after the other.
   template <class Items>
   __device__ bool keep_items(int& found) {
-    Items items(memory_, items_);
-    Winner last{};
-    while (found < rules_.most) {
-      const Winner best = best_of_block(items.best_left(*this, last));
-      if (best.rank < floor_) {
-        items.store();
-        return true;
-      }
-      if (best.rank == 0) return false;
-      keep(best, found);
-      last = best;
-      if (rules_.one_group && last_is_full_) return false;
+    __shared__ struct {
+      int found, kept;
+      bool more;
+    } after;
+    if (thread() < Items::kThreads) {
+      const bool more = keep_best<Items>(found);
+      if (thread() == 0) after = {found, kept_, more};
     }
-    return false;
+    __syncthreads();
+    found = after.found, kept_ = after.kept;
+    return after.more;
   }
 
-  // The best of what the threads have found; rank 0: none.
-  __device__ Winner best_of_block(const Winner& mine) {
-    __shared__ Winner winners[2][kGreedyWarps];
-    Winner* const round = winners[parity_];
-    parity_ ^= 1;  // the barrier of the round after the next keeps readers and writers apart
+  // By the threads of Items.
+  template <class Items>
+  __device__ bool keep_best(int& found) {
+    Items items(memory_, items_);
+    Step step;
+    bool more = false;
+    last_is_full_ = false;
+    while (found < rules_.most) {
+      const Winner best = best_of<Items::kThreads>(items.best_left(*this, step.last), step);
+      more = best.rank < floor_;
+      if (more || best.rank == 0) break;
+      keep(best, found, step);
+      if (rules_.one_group && last_is_full_) break;
+    }
+    if (more) items.store();
+    count_last(step);
+    return more;
+  }
+
+  // The best of what the first kThreads threads have found; rank 0: none.
+  template <int kThreads>
+  __device__ Winner best_of(const Winner& mine, Step& step) {
+    constexpr int kWarps = kThreads / 32;
+    __shared__ Winner winners[2][kWarps];
+    Winner* const round = winners[step.parity];
+    step.parity ^= 1;  // the barrier of the step after the next keeps readers and writers apart
     const Rank of_warp = warp_max(mine.rank);
     if (of_warp == 0 ? lane_of_thread() == 0 : mine.rank == of_warp) round[warp_of_thread()] = mine;
-    __syncthreads();
-    const Rank rank = round[lane_of_thread()].rank, most = warp_max(rank);
+    __barrier_sync_count(1, kThreads);
+    const Rank rank = round[lane_of_thread() % kWarps].rank, most = warp_max(rank);
     return round[__ffs(static_cast<int>(__ballot_sync(kAll, rank == most))) - 1];
   }
 
-  __device__ void keep(const Winner& best, int& found) {
-    const int of_group = memory_.of_group[best.group] + 1;
+  // Counts are written a step late: others may still read that of the box that was just kept, but of the box
+  // before it they know it.
+  __device__ void count_last(const Step& step) const {
+    if (thread() == 0 && step.last.rank != 0) memory_.of_group[step.last.group] = step.of_group;
+  }
+
+  __device__ void keep(const Winner& best, int& found, Step& step) {
+    const bool same = step.last.rank != 0 && best.group == step.last.group;
+    const int of_group = (same ? step.of_group : memory_.of_group[best.group]) + 1;
+    if (!same) count_last(step);
+    step.last = best, step.of_group = of_group;
     last_is_full_ = rules_.max_per_group > 0 && of_group >= rules_.max_per_group;
     Corners box = best.box;
     if (rules_.clip != KeptClip::kNone) box = clip_box(box, rules_.height, rules_.width);
     const bool emits = rules_.clip != KeptClip::kDropEmpty || has_extent(box);
-    __syncthreads();  // all have read the count
     if (thread() == 0) {
-      memory_.of_group[best.group] = of_group;
       memory_.kept[kept_] = best.box;
       memory_.kept_groups[kept_] = best.group;
       if (emits) memory_.found[found] = box, memory_.found_ranks[found] = best.rank;
@@ -456,14 +499,14 @@ class Greedy {
     };
     floor_ = listed_floor_;
     // The first portion is often the last; whoever needs more, needs many. Where scores decay it grows.
-    const int most = rules_.decay == 0 && below != ~Rank{0} ? kHeld : kTaken;
+    const int most = !kSoft && below != ~Rank{0} ? kHeld : kTaken;
     if (listed_ > most)
       if (const Rank bound = find_bound(candidates, most / 4 * 3, most, histogram_); bound > floor_)
         floor_ = bound;
-    if (rules_.decay == 0)
-      load_sorted(below);
-    else
+    if constexpr (kSoft)
       load(below);
+    else
+      load_sorted(below);
   }
 
   // A new list: of candidates below that rank.
@@ -480,7 +523,7 @@ class Greedy {
   int* histogram_;  // kDigits in shared memory
   // Candidates below it are not among the items, or not listed; 0: there are none.
   Rank floor_ = ~Rank{0}, listed_floor_ = ~Rank{0};
-  int items_ = 0, listed_ = 0, kept_ = 0, parity_ = 0;
+  int items_ = 0, listed_ = 0, kept_ = 0;
   bool last_is_full_ = false;
 };
 

@@ -603,7 +603,7 @@ __global__ void __launch_bounds__(kGreedyThreads)
   rules.height = job.geometry[image].clip_height, rules.width = job.geometry[image].clip_width;
   const GreedyMemory memory = greedy_memory(job.memory + image * job.image_bytes, job.sizes);
   const MulticlassSource source{job, rows};
-  Greedy<MulticlassSource> greedy(source, rules, memory, static_cast<int>(job.sizes.groups), histogram);
+  Greedy<MulticlassSource, false> greedy(source, rules, memory, static_cast<int>(job.sizes.groups), histogram);
   const int found = greedy.run();
   const int before = rows_before(job.published, image, found);
   for (int i = static_cast<int>(threadIdx.x); i < found; i += kGreedyThreads) {
