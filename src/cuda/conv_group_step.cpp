@@ -1,6 +1,8 @@
 #include "cuda/conv_group_step.h"
 
 #include <algorithm>
+#include <map>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -23,6 +25,7 @@ namespace {
 static_assert(kMostConvsOfAStep <= kMostGroupedConvs && kMostConvsOfAStep <= kMostDepthwise);
 // Below it tiles are mostly empty.
 constexpr std::int64_t kLeastChannels = 64;
+constexpr std::string_view kDenseKey = "dense ", kResidualKey = " coarse residual";
 
 bool is_half(DType type) { return type == DType::kF16 || type == DType::kBF16; }
 
@@ -42,13 +45,15 @@ GroupedConv described(const CudaPrepare& p) {
           .outputs = y[1],
           .side = static_cast<int>(p.input(1).dims[2]),
           .f32_out = p.output(0).dtype == DType::kF32,
-          .activation = p.op<Conv>().activation};
+          .activation = p.op<Conv>().activation,
+          .residual_scale = p.op<Conv>().residual_scale};
 }
 
 std::string text_of(const GroupedConv& c) {
-  return fmt::format("{}x{}x{}x{}>{}{} {}x{} {}", c.images, c.height, c.width, c.channels, c.outputs,
+  return fmt::format("{}x{}x{}x{}>{}{} {}x{} {}{}", c.images, c.height, c.width, c.channels, c.outputs,
                      c.f32_out ? " f32" : "", c.side, c.side,
-                     kActivationNames[static_cast<std::size_t>(c.activation)]);
+                     kActivationNames[static_cast<std::size_t>(c.activation)],
+                     c.residual_scale > 1 ? fmt::format(" residual / {}", c.residual_scale) : "");
 }
 
 double flops_of(const GroupedConv& c) {
@@ -77,38 +82,55 @@ class MemberRun final : public CudaRun {
 struct Member {
   GroupedConv conv;
   std::size_t first_in = 0;
+  bool residual = false;
   std::shared_ptr<const DeviceBuffer> weight, bias;  // of our own kernel
 };
+
+std::size_t inputs_of(std::span<CudaPrepare* const> members) {
+  std::size_t out = 0;
+  for (const CudaPrepare* p : members) out += p->node().inputs.size();
+  return out;
+}
+
+std::vector<Member> members_of(std::span<CudaPrepare* const> prepares, DType type) {
+  std::vector<Member> out;
+  std::size_t ins = 0;
+  for (CudaPrepare* p : prepares) {
+    Member m{.conv = described(*p), .first_in = ins, .residual = p->has_input(3), .weight = {}, .bias = {}};
+    ins += p->node().inputs.size();
+    const bool f32_out = m.conv.f32_out;
+    m.weight =
+        packed_weight(*p, 1, fmt::format("grouped{} {}", f32_out ? " f32" : "", name_of(type)),
+                      [&](const Tensor& f32) { return as_type(grouped_conv_weight(f32, f32_out), type); });
+    if (p->has_input(2)) m.bias = packed_vector(*p, 2, DType::kF32);
+    out.push_back(std::move(m));
+  }
+  return out;
+}
+
+std::vector<GroupedConv> placed(const std::vector<Member>& members, CudaRun& run) {
+  std::vector<GroupedConv> out;
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    const Member& m = members[i];
+    GroupedConv& c = out.emplace_back(m.conv);
+    c.x = run.in(m.first_in).data;
+    c.weight = m.weight->data();
+    c.bias = m.bias ? m.bias->as<float>() : nullptr;
+    c.residual = m.residual ? run.in(m.first_in + 3).data : nullptr;
+    c.y = run.out(i).data;
+  }
+  return out;
+}
 
 class OwnStep final : public CudaStep {
  public:
   OwnStep(std::span<CudaPrepare* const> members)
-      : multiprocessors_(members.front()->device().multiprocessors) {
-    type_ = members.front()->input(0).dtype;
-    std::size_t ins = 0;
-    for (CudaPrepare* p : members) {
-      Member m{.conv = described(*p), .first_in = ins, .weight = nullptr, .bias = nullptr};
-      ins += p->node().inputs.size();
-      const bool f32_out = m.conv.f32_out;
-      m.weight =
-          packed_weight(*p, 1, fmt::format("grouped{} {}", f32_out ? " f32" : "", name_of(type_)),
-                        [&](const Tensor& f32) { return as_type(grouped_conv_weight(f32, f32_out), type_); });
-      if (p->has_input(2)) m.bias = packed_vector(*p, 2, DType::kF32);
-      members_.push_back(std::move(m));
-    }
-  }
+      : multiprocessors_(members.front()->device().multiprocessors),
+        type_(members.front()->input(0).dtype),
+        members_(members_of(members, type_)) {}
 
   void launch(CudaRun& run) override {
-    std::vector<GroupedConv> convs;
-    for (std::size_t i = 0; i < members_.size(); ++i) {
-      const Member& m = members_[i];
-      GroupedConv& c = convs.emplace_back(m.conv);
-      c.x = run.in(m.first_in).data;
-      c.weight = m.weight->data();
-      c.bias = m.bias ? m.bias->as<float>() : nullptr;
-      c.y = run.out(i).data;
-    }
-    launch_conv_group(convs, type_, multiprocessors_, run.stream());
+    launch_conv_group(placed(members_, run), type_, multiprocessors_, run.stream());
   }
   std::string detail() const override { return fmt::format("own, {} in one launch", members_.size()); }
   double flops() const override {
@@ -119,7 +141,7 @@ class OwnStep final : public CudaStep {
 
  private:
   int multiprocessors_;
-  DType type_ = DType::kF16;
+  DType type_;
   std::vector<Member> members_;
 };
 
@@ -141,7 +163,8 @@ class EachStep final : public CudaStep {
     }
   }
   std::string detail() const override {
-    return fmt::format("{} one after the other: {}", steps_.size(), steps_.front()->detail());
+    const std::string first = steps_.front()->detail();
+    return steps_.size() == 1 ? first : fmt::format("{} one after the other: {}", steps_.size(), first);
   }
   double flops() const override {
     double sum = 0;
@@ -153,6 +176,109 @@ class EachStep final : public CudaStep {
   std::size_t ins_ = 0;
   std::vector<std::size_t> first_ins_;
   std::vector<std::unique_ptr<CudaStep>> steps_;
+};
+
+// The predictors of a map among a step's members, the one first whose outputs come in fours.
+std::vector<std::size_t> predictors_of(const CudaPrepare& map, std::span<CudaPrepare* const> predictors) {
+  std::vector<std::size_t> out;
+  for (std::size_t i = 0; i < predictors.size(); ++i)
+    if (predictors[i]->node().inputs[0] == map.node().outputs[0]) out.push_back(i);
+  if (predictors[out.front()]->output(0).dims[1] % 4 != 0) std::swap(out.front(), out.back());
+  return out;
+}
+
+// Maps, and what predictors make of them, in one launch.
+class PredictedStep final : public CudaStep {
+ public:
+  PredictedStep(std::span<CudaPrepare* const> maps, std::span<CudaPrepare* const> predictors)
+      : multiprocessors_(maps.front()->device().multiprocessors),
+        type_(maps.front()->input(0).dtype),
+        maps_(members_of(maps, type_)) {
+    for (const CudaPrepare* map : maps) {
+      std::vector<std::size_t>& outs = predictor_outs_.emplace_back();
+      for (const std::size_t i : predictors_of(*map, predictors)) outs.push_back(maps.size() + i);
+    }
+    std::vector<CudaPrepare*> shared;
+    for (const std::size_t i : predictor_outs_.front()) shared.push_back(predictors[i - maps.size()]);
+    pack(shared);
+    for (const CudaPrepare* p : predictors) flops_ += flops_of(described(*p));
+    for (const Member& m : maps_) flops_ += flops_of(m.conv);
+  }
+
+  void launch(CudaRun& run) override {
+    cudaStreamCaptureStatus capture{};
+    cuda_check(cudaStreamIsCapturing(run.stream(), &capture), "predictors");
+    std::vector<GroupedConv> convs = placed(maps_, run);
+    for (std::size_t i = 0; i < convs.size(); ++i) {
+      // In a graph nobody looks at the maps themselves.
+      if (capture == cudaStreamCaptureStatusActive) convs[i].y = nullptr;
+      convs[i].predictors = shared_;
+      for (std::size_t k = 0; k < predictor_outs_[i].size(); ++k)
+        convs[i].predictors.y[k] = run.out(predictor_outs_[i][k]).as<float>();
+    }
+    launch_conv_group(convs, type_, multiprocessors_, run.stream());
+  }
+  std::string detail() const override {
+    return fmt::format("own, {} and their predictors in one launch", maps_.size());
+  }
+  double flops() const override { return flops_; }
+
+ private:
+  void pack(const std::vector<CudaPrepare*>& predictors) {
+    std::string key = fmt::format("predictors {}", name_of(type_));
+    for (std::size_t k = 0; k < predictors.size(); ++k) {
+      shared_.outputs[k] = static_cast<int>(predictors[k]->output(0).dims[1]);
+      for (const ValueId in : std::span(predictors[k]->node().inputs).subspan(1))
+        key += fmt::format(":{}", in);
+    }
+    const auto weight = [&](std::size_t k) {
+      return k < predictors.size() ? predictors[k]->weight(1).to_f32() : Tensor();
+    };
+    weight_ = predictors.front()->shared(key, [&] {
+      return DeviceBuffer::holding(as_type(grouped_predictor_weight(weight(0), weight(1)), type_).bytes());
+    });
+    bias_ = predictors.front()->shared(key + " bias", [&] {
+      Tensor both = Tensor::zeros(DType::kF32, {kMostPredicted});
+      auto to = both.mutable_values<float>().begin();
+      for (std::size_t k = 0; k < predictors.size(); to += shared_.outputs[k++])
+        if (predictors[k]->has_input(2))
+          std::ranges::copy(predictors[k]->weight(2).to_f32().values<float>(), to);
+      return DeviceBuffer::holding(both.bytes());
+    });
+    shared_.weight = weight_->data();
+    shared_.bias = bias_->as<float>();
+  }
+
+  int multiprocessors_;
+  DType type_;
+  std::vector<Member> maps_;
+  std::vector<std::vector<std::size_t>> predictor_outs_;  // of each map, outputs of the step
+  GroupedPredictors shared_;
+  std::shared_ptr<const DeviceBuffer> weight_, bias_;
+  double flops_ = 0;
+};
+
+// Maps, then predictors.
+class InTurnStep final : public CudaStep {
+ public:
+  InTurnStep(std::unique_ptr<CudaStep> maps, std::unique_ptr<CudaStep> predictors, std::size_t first_in,
+             std::size_t first_out)
+      : maps_(std::move(maps)),
+        predictors_(std::move(predictors)),
+        first_in_(first_in),
+        first_out_(first_out) {}
+
+  void launch(CudaRun& run) override {
+    maps_->launch(run);
+    MemberRun behind(run, first_in_, first_out_);
+    predictors_->launch(behind);
+  }
+  std::string detail() const override { return maps_->detail() + "; predictors: " + predictors_->detail(); }
+  double flops() const override { return maps_->flops() + predictors_->flops(); }
+
+ private:
+  std::unique_ptr<CudaStep> maps_, predictors_;
+  std::size_t first_in_, first_out_;
 };
 
 // Taps are parts of the sum; each part's sums go to the scratch memory.
@@ -208,7 +334,7 @@ class PartsStep final : public CudaStep {
 
 // Of one photo, whatever the batch: what a photo gives must not depend on those beside it.
 std::string key_of(std::span<CudaPrepare* const> members) {
-  std::string out = fmt::format("grouped {}", name_of(members.front()->input(0).dtype));
+  std::string out = fmt::format("together {}", name_of(members.front()->input(0).dtype));
   for (const CudaPrepare* p : members) {
     GroupedConv conv = described(*p);
     conv.images /= photos_of(*p);
@@ -241,20 +367,148 @@ std::string conv_group_key(const Graph& graph, const Node& node, const CudaDevic
     return depthwise.empty() ? quantized_group_key(graph, node, device) : depthwise;
   }
   const Conv* op = node.op.as<Conv>();
-  if (!op || node.inputs.size() > 4 || (node.inputs.size() > 3 && node.inputs[3] != kNoValue) ||
-      !graph.weight(node.inputs[1]))
-    return "";
+  if (!op || node.inputs.size() > 4 || !graph.weight(node.inputs[1])) return "";
+  const bool residual = node.inputs.size() > 3 && node.inputs[3] != kNoValue;
+  if (residual && op->residual_scale == 1) return "";
   const TensorType &x = graph.value(node.inputs[0]).type, &y = graph.value(node.outputs[0]).type;
   if (!x.dims[0].is_exact()) return "";
   const Shape weight = weight_dims(graph, node);
   const std::int64_t channels = x.dims[1].constant();
-  if (is_depthwise_step(*op, weight, channels))
+  if (!residual && is_depthwise_step(*op, weight, channels))
     return fmt::format("depthwise {} {}x{} {}", name_of(x.dtype), weight[2], weight[3], op->stride[0]);
   if (device.major != 9 || !is_half(x.dtype) || (y.dtype != x.dtype && y.dtype != DType::kF32) ||
       !takes(*op, weight) || channels % 8 != 0 || channels < kLeastChannels)
     return "";
-  return fmt::format("{} {} {}x{}", name_of(x.dtype), name_of(y.dtype), weight[2], weight[3]);
+  if (residual && (y.dtype != x.dtype || weight[0] % 8 != 0)) return "";
+  return fmt::format("{}{} {} {}x{}{}", kDenseKey, name_of(x.dtype), name_of(y.dtype), weight[2], weight[3],
+                     residual ? kResidualKey : "");
 }
+
+bool is_conv_group(const Node& node, const std::string& key) {
+  return node.op.as<Conv>() && key.ends_with(kResidualKey);
+}
+
+namespace {
+
+// What the convolutions of a group read, and who reads what they make.
+class Readers {
+ public:
+  explicit Readers(const Graph& graph) : graph_(graph) {
+    for (const Node& node : graph.nodes())
+      for (const ValueId in : node.inputs) readers_[in].push_back(&node);
+  }
+
+  // The nodes that predict from what `map` makes; none where somebody else needs it, or they are too large.
+  std::vector<const Node*> predictors(const Node& map) const {
+    const ValueId made = map.outputs[0];
+    const auto it = readers_.find(made);
+    if (it == readers_.end() || graph_.is_output(made)) return {};
+    std::int64_t outputs = 0;
+    bool fours = false;
+    for (const Node* node : it->second) {
+      if (!is_predictor(*node, made)) return {};
+      outputs += channels(node->outputs[0]);
+      fours = fours || channels(node->outputs[0]) % 4 == 0;
+    }
+    return fours && it->second.size() <= 2 && outputs <= kMostPredicted ? it->second
+                                                                        : std::vector<const Node*>{};
+  }
+
+  bool makes_whole_maps(const Node& node) const {
+    return graph_.value(node.outputs[0]).type.dtype == graph_.value(node.inputs[0]).type.dtype &&
+           channels(node.outputs[0]) == kPredictedChannels;
+  }
+
+ private:
+  std::int64_t channels(ValueId id) const { return graph_.value(id).type.dims[1].constant(); }
+
+  bool is_predictor(const Node& node, ValueId made) const {
+    const Conv* op = node.op.as<Conv>();
+    if (!op || node.inputs[0] != made || op->activation != Activation::kNone ||
+        std::count(node.inputs.begin(), node.inputs.end(), made) != 1)
+      return false;
+    const auto& weight = graph_.value(node.inputs[1]).type.dims;
+    return weight[2].constant() == 1 && graph_.value(node.outputs[0]).type.dtype == DType::kF32;
+  }
+
+  const Graph& graph_;
+  std::map<ValueId, std::vector<const Node*>> readers_;
+};
+
+std::vector<ValueId> weights_of(const std::vector<const Node*>& nodes) {
+  std::vector<ValueId> out;
+  for (const Node* node : nodes) out.insert(out.end(), node->inputs.begin() + 1, node->inputs.end());
+  return out;
+}
+
+// All that predicts from a group's maps, with the same weights for each; none where one launch cannot.
+std::vector<const Node*> predictors_of(const Readers& readers, const std::vector<const Node*>& maps) {
+  std::vector<const Node*> out;
+  std::vector<ValueId> weights;
+  for (const Node* map : maps) {
+    const auto predictors = readers.makes_whole_maps(*map) ? readers.predictors(*map) : out;
+    if (!readers.makes_whole_maps(*map) || predictors.empty()) return {};
+    if (map == maps.front()) weights = weights_of(predictors);
+    if (weights_of(predictors) != weights) return {};
+    out.insert(out.end(), predictors.begin(), predictors.end());
+  }
+  return out;
+}
+
+}  // namespace
+
+void join_predictors(const Graph& graph, const CudaDevice& device,
+                     std::vector<std::vector<const Node*>>& groups) {
+  const Readers readers(graph);
+  const auto key = [&](const Node* node) { return conv_group_key(graph, *node, device); };
+  const auto is_dense = [&](const Node* node) { return key(node).starts_with(kDenseKey); };
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (!std::ranges::all_of(groups[i], is_dense)) continue;
+    const std::vector<const Node*> found = predictors_of(readers, groups[i]);
+    if (found.empty() || !std::ranges::all_of(found, is_dense)) continue;
+    const auto of_them = [&](const std::vector<const Node*>& group) {
+      return group.size() == found.size() && std::ranges::is_permutation(group, found);
+    };
+    const auto theirs = std::ranges::find_if(groups, of_them);
+    if (theirs == groups.end()) continue;
+    groups[i].insert(groups[i].end(), found.begin(), found.end());
+    groups.erase(theirs);  // behind group i, since it waits for it
+  }
+}
+
+namespace {
+
+using MakeStep = std::function<std::unique_ptr<CudaStep>()>;
+
+// The faster one; `own` where there is no time to measure.
+std::unique_ptr<CudaStep> faster(std::span<CudaPrepare* const> members, const std::string& key,
+                                 const MakeStep& own, const MakeStep& each,
+                                 const std::function<std::size_t()>& scratch) {
+  const std::vector<std::string> names{"own", "each"};
+  CudaTuner& tuner = members.front()->tuner();
+  const auto known = tuner.find(key);
+  if (known ? known->name == names[0] : tuner.seconds_left() == 0) return own();
+  std::unique_ptr<CudaStep> steps[]{nullptr, each()};
+  if (known) return std::move(steps[1]);
+  steps[0] = own();
+  BenchRun run(members, scratch());
+  const std::size_t best = tuner.choose(key, names, [&](std::size_t i) {
+    return measure_launches(run.stream(), [&] { steps[i]->launch(run); });
+  });
+  return std::move(steps[best]);
+}
+
+// How many members come before those that read what they make.
+std::size_t count_maps(std::span<CudaPrepare* const> members) {
+  std::vector<ValueId> made;
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    if (std::ranges::count(made, members[i]->node().inputs[0]) > 0) return i;
+    made.push_back(members[i]->node().outputs[0]);
+  }
+  return members.size();
+}
+
+}  // namespace
 
 std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
                                           const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each,
@@ -268,22 +522,24 @@ std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
   }
   if (is_depthwise_step(first.op<Conv>(), first.input(1).dims, first.input(0).dims[1]))
     return depthwise_conv_step(members);
-  const std::vector<std::string> names{"own", "each"};
-  const std::string key = key_of(members);
-  CudaTuner& tuner = members.front()->tuner();
   const bool possible = std::all_of(members.begin(), members.end(),
                                     [](const CudaPrepare* p) { return can_group(described(*p)); });
-  if (!possible) return std::make_unique<EachStep>(members, each);
-  const auto known = tuner.find(key);
-  if (known ? known->name == names[0] : tuner.seconds_left() == 0) return std::make_unique<OwnStep>(members);
-  std::unique_ptr<CudaStep> steps[]{nullptr, std::make_unique<EachStep>(members, each)};
-  if (known) return std::move(steps[1]);
-  steps[0] = std::make_unique<OwnStep>(members);
-  BenchRun run(members, scratch());
-  const std::size_t best = tuner.choose(key, names, [&](std::size_t i) {
-    return measure_launches(run.stream(), [&] { steps[i]->launch(run); });
-  });
-  return std::move(steps[best]);
+  if (const std::size_t count = count_maps(members); count < members.size()) {
+    const auto maps = members.first(count), predictors = members.subspan(count);
+    const MakeStep in_turn = [&] {
+      auto made = conv_group_step(maps, each, scratch);
+      return std::make_unique<InTurnStep>(std::move(made), conv_group_step(predictors, each, scratch),
+                                          inputs_of(maps), count);
+    };
+    if (!possible) return in_turn();
+    return faster(
+        members, "predicting " + key_of(members),
+        [&] { return std::make_unique<PredictedStep>(maps, predictors); }, in_turn, scratch);
+  }
+  const MakeStep one_by_one = [&] { return std::make_unique<EachStep>(members, each); };
+  if (!possible) return one_by_one();
+  return faster(
+      members, key_of(members), [&] { return std::make_unique<OwnStep>(members); }, one_by_one, scratch);
 }
 
 std::unique_ptr<CudaStep> conv_parts_step(CudaPrepare& p) {

@@ -81,7 +81,9 @@ class Planner {
       plan_.values.push_back(placed(static_cast<ValueId>(id)));
     const auto key = [&](const Node& node) { return conv_group_key(graph_, node, shared_.device()); };
     if (!shared_.options().keep_values) join_conversions();
-    for (const std::vector<const Node*>& nodes : scheduled(graph_, key, kMostConvsOfAStep))
+    std::vector<std::vector<const Node*>> groups = scheduled(graph_, key, kMostConvsOfAStep);
+    join_predictors(graph_, shared_.device(), groups);
+    for (const std::vector<const Node*>& nodes : groups)
       if (!joined_.contains(nodes.front())) plan_.steps.push_back(step_of(nodes));
     set_phases();
     number_counts();
@@ -232,9 +234,15 @@ class Planner {
             graph_.value(id).name);
       v.offset = end;
       end += aligned(v.value.bytes() + guard());
-      plan_.output_bytes = bounded(id) ? end : v.offset + std::min(v.value.bytes(), kRunsPrefixBytes);
+      plan_.output_bytes = bounded(id) ? end : v.offset + std::min(v.value.bytes(), runs_prefix());
     }
     place_rest(end);
+  }
+
+  std::size_t runs_prefix() const {
+    const auto photos = shapes_.bindings.find("N");
+    return kRunsPrefixBytes *
+           (photos == shapes_.bindings.end() ? 1 : static_cast<std::size_t>(photos->second));
   }
 
   std::size_t guard() const { return shared_.options().guards ? kCudaGuardBytes : 0; }
@@ -321,7 +329,9 @@ class Planner {
 
   void prepare(std::size_t index) {
     CudaPlannedStep& step = plan_.steps[index];
-    if (step.nodes.size() > 1) return prepare_group(step);
+    if (step.nodes.size() > 1 ||
+        is_conv_group(*step.node, conv_group_key(graph_, *step.node, shared_.device())))
+      return prepare_group(step);
     PrepareContext context(shared_, plan_, step, in_place_[index], stream_);
     step.step = in_context(step.node->name, [&] { return shared_.kernel(*step.node).prepare(context); });
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, context.scratch());

@@ -76,6 +76,8 @@ struct GroupCase {
   bool bias;
   Activation activation;
   bool f32_out;
+  int residual_scale = 0;  // 0: no residual
+  std::array<int, 2> predicted{};
 };
 
 constexpr Activation kNone = Activation::kNone, kRelu = Activation::kRelu;
@@ -114,10 +116,27 @@ const std::vector<std::vector<GroupCase>>& group_cases() {
 }
 
 struct Operands {
-  Tensor x, weight, bias;  // in C order, x and weight in the kernel's type
+  Tensor x, weight, bias;  // in C order, all but bias in the kernel's type
+  Tensor residual = {};
+};
+
+// Of kPredictedChannels channels.
+struct Predictors {
+  std::array<Tensor, 2> weight;  // [O,C,1,1]
+  std::array<Tensor, 2> bias;
 };
 
 Operands operands_of(const GroupCase& c, DType type, int seed) {
+  if (c.residual_scale > 0) {
+    GroupCase plain = c;
+    plain.residual_scale = 0;
+    Operands out = operands_of(plain, type, seed);
+    out.residual = rounded_to(
+        random_tensor({c.images, c.outputs, c.height / c.residual_scale, c.width / c.residual_scale}, -1, 1,
+                      seed + 1000),
+        type);
+    return out;
+  }
   return {rounded_to(random_tensor({c.images, c.channels, c.height, c.width}, -1, 1, seed), type),
           rounded_to(random_tensor({c.outputs, c.channels, c.side, c.side}, -0.3f, 0.3f, seed + 1), type),
           c.bias ? random_tensor({c.outputs}, -1, 1, seed + 2) : Tensor()};
@@ -136,6 +155,10 @@ class Placed {
         weight_(
             DeviceBuffer::holding(as_type(grouped_conv_weight(o.weight.to_f32(), c.f32_out), type).bytes())),
         bias_(c.bias ? DeviceBuffer::holding(o.bias.bytes()) : DeviceBuffer()),
+        residual_(
+            c.residual_scale > 0
+                ? DeviceBuffer::holding(as_type(permuted(o.residual.to_f32(), {0, 2, 3, 1}), type).bytes())
+                : DeviceBuffer()),
         y_(result_bytes() + 2 * kGuardBytes) {
     cuda_check(cudaMemset(y_.data(), kGarbage, y_.size()), "garbage");
   }
@@ -152,7 +175,9 @@ class Placed {
             .outputs = case_.outputs,
             .side = case_.side,
             .f32_out = case_.f32_out,
-            .activation = case_.activation};
+            .activation = case_.activation,
+            .residual = case_.residual_scale > 0 ? residual_.data() : nullptr,
+            .residual_scale = std::max(case_.residual_scale, 1)};
   }
 
   // Channels last, [N,H,W,O].
@@ -175,7 +200,7 @@ class Placed {
 
   GroupCase case_;
   DType out_type_;
-  DeviceBuffer x_, weight_, bias_, y_;
+  DeviceBuffer x_, weight_, bias_, residual_, y_;
 };
 
 std::vector<Tensor> run_group(const std::vector<GroupCase>& cases, const std::vector<Operands>& operands,
@@ -196,9 +221,9 @@ bool without_hopper() { return cuda_devices().front().major != 9; }
 // Sums in f32 in another order than the CPU's, then the result's own rounding.
 double tolerance(DType out) { return out == DType::kF16 ? 0x1p-10 : out == DType::kBF16 ? 0x1p-7 : 1e-5; }
 
-void compare_groups(DType type) {
+void compare_groups(DType type, const std::vector<std::vector<GroupCase>>& cases) {
   int seed = 0;
-  for (const std::vector<GroupCase>& group : group_cases()) {
+  for (const std::vector<GroupCase>& group : cases) {
     std::vector<Operands> operands;
     for (const GroupCase& c : group) operands.push_back(operands_of(c, type, seed += 3));
     const std::vector<Tensor> got = run_group(group, operands, type);
@@ -207,11 +232,13 @@ void compare_groups(DType type) {
       const int border = c.side / 2;
       KernelCase oracle{.op = Conv{.pads = {border, border, border, border},
                                    .activation = c.activation,
+                                   .residual_scale = std::max(c.residual_scale, 1),
                                    .f32_out = c.f32_out},
                         .inputs = {}};
       oracle.inputs.push_back({operands[i].x});
       oracle.inputs.push_back({operands[i].weight});
       oracle.inputs.push_back({operands[i].bias});
+      if (c.residual_scale > 0) oracle.inputs.push_back({operands[i].residual});
       const Tensor want = permuted(run_oracle(oracle).front().to_f32(), {0, 2, 3, 1});
       expect_close({got[i]}, {want}, tolerance(got[i].dtype()),
                    fmt::format("{} images of {}x{}x{}, {} outputs, {}x{}, {}", c.images, c.height, c.width,
@@ -223,13 +250,208 @@ void compare_groups(DType type) {
 TEST(CudaConvGroup, F16) {
   SKIP_WITHOUT_GPU();
   if (without_hopper()) GTEST_SKIP() << "not a Hopper GPU";
-  compare_groups(DType::kF16);
+  compare_groups(DType::kF16, group_cases());
 }
 
 TEST(CudaConvGroup, BF16) {
   SKIP_WITHOUT_GPU();
   if (without_hopper()) GTEST_SKIP() << "not a Hopper GPU";
-  compare_groups(DType::kBF16);
+  compare_groups(DType::kBF16, group_cases());
+}
+
+const std::vector<std::vector<GroupCase>>& residual_cases() {
+  static const std::vector<std::vector<GroupCase>> cases{
+      {{1, 2, 2, 64, 256, 1, true, kNone, false, 2}},
+      {{1, 26, 42, 512, 256, 1, true, kNone, false, 2}},
+      {{3, 14, 22, 256, 256, 1, true, kRelu, false, 2}, {2, 6, 10, 64, 256, 1, true, kNone, false, 2}},
+      // outputs that no width of a tile divides; a residual as large as the result
+      {{2, 18, 34, 128, 88, 1, false, kNone, false, 2}},
+      {{1, 12, 20, 64, 264, 1, true, kRelu, false, 2}},
+      {{2, 13, 9, 64, 128, 3, true, kRelu, false, 1}},
+      {{1, 1, 1, 64, 8, 1, true, kNone, false, 1}},
+      // more tiles than the chip has blocks
+      {{2, 150, 130, 64, 256, 1, true, kNone, false, 2}},
+  };
+  return cases;
+}
+
+TEST(CudaConvGroup, Residuals) {
+  SKIP_WITHOUT_GPU();
+  if (without_hopper()) GTEST_SKIP() << "not a Hopper GPU";
+  compare_groups(DType::kF16, residual_cases());
+  compare_groups(DType::kBF16, residual_cases());
+}
+
+// Predictors of the maps of a launch.
+class PlacedPredictors {
+ public:
+  PlacedPredictors(std::array<int, 2> outputs, DType type, int seed) : outputs_(outputs) {
+    for (std::size_t k = 0; k < 2; ++k) {
+      if (outputs[k] == 0) continue;
+      predictors.weight[k] = rounded_to(
+          random_tensor({outputs[k], kPredictedChannels, 1, 1}, -0.3f, 0.3f, seed + 2 * static_cast<int>(k)),
+          type);
+      predictors.bias[k] = random_tensor({outputs[k]}, -1, 1, seed + 1 + 2 * static_cast<int>(k));
+    }
+    const auto f32 = [&](const Tensor& w) { return w.empty() ? Tensor() : w.to_f32(); };
+    weight_ = DeviceBuffer::holding(
+        as_type(grouped_predictor_weight(f32(predictors.weight[0]), f32(predictors.weight[1])), type)
+            .bytes());
+    Tensor bias = Tensor::zeros(DType::kF32, {kMostPredicted});
+    auto to = bias.mutable_values<float>().begin();
+    for (std::size_t k = 0; k < 2; to += outputs[k++])
+      if (outputs[k] > 0) std::ranges::copy(predictors.bias[k].values<float>(), to);
+    bias_ = DeviceBuffer::holding(bias.bytes());
+  }
+
+  // For a map of so many pixels.
+  GroupedPredictors of_map(std::int64_t pixels) {
+    GroupedPredictors out{.weight = weight_.data(), .bias = bias_.as<float>(), .outputs = outputs_};
+    for (std::size_t k = 0; k < 2; ++k) {
+      results_.emplace_back(static_cast<std::size_t>(pixels * outputs_[k]) * sizeof(float) + 2 * kGuardBytes);
+      cuda_check(cudaMemset(results_.back().data(), kGarbage, results_.back().size()), "garbage");
+      out.y[k] = reinterpret_cast<float*>(results_.back().data() + kGuardBytes);
+    }
+    return out;
+  }
+  // Of predictor k of the map that came `map`-th, channels last.
+  Tensor result(std::size_t map, std::size_t k, const GroupCase& c) const {
+    const DeviceBuffer& from = results_[2 * map + k];
+    std::vector<std::byte> all(from.size());
+    cuda_check(cudaMemcpy(all.data(), from.data(), all.size(), cudaMemcpyDeviceToHost), "result");
+    const auto intact = [](std::byte b) { return b == std::byte{kGarbage}; };
+    EXPECT_TRUE(std::all_of(all.begin(), all.begin() + kGuardBytes, intact)) << "wrote before the result";
+    EXPECT_TRUE(std::all_of(all.end() - kGuardBytes, all.end(), intact)) << "wrote behind the result";
+    Tensor out = Tensor::zeros(DType::kF32, {c.images, c.height, c.width, outputs_[k]});
+    std::copy_n(all.begin() + kGuardBytes, out.bytes().size(), out.mutable_data());
+    return out;
+  }
+
+  Predictors predictors;
+
+ private:
+  std::array<int, 2> outputs_;
+  DeviceBuffer weight_, bias_;
+  std::vector<DeviceBuffer> results_;
+};
+
+// With maps kept and without: predictors give the same, of the maps as they were kept.
+void compare_predictors(const std::vector<GroupCase>& maps, std::array<int, 2> outputs, DType type) {
+  std::vector<Operands> operands;
+  std::vector<Placed> placed;
+  for (const GroupCase& c : maps)
+    placed.emplace_back(c, operands.emplace_back(operands_of(c, type, 3 * static_cast<int>(operands.size()))),
+                        type);
+  PlacedPredictors kept(outputs, type, 77), alone(outputs, type, 77);
+  for (PlacedPredictors* p : {&kept, &alone}) {
+    std::vector<GroupedConv> convs;
+    for (std::size_t i = 0; i < maps.size(); ++i) {
+      GroupedConv& c = convs.emplace_back(placed[i].conv());
+      if (p == &alone) c.y = nullptr;
+      c.predictors = p->of_map(maps[i].images * maps[i].height * maps[i].width);
+    }
+    launch_conv_group(convs, type, cuda_devices().front().multiprocessors, nullptr);
+    cuda_check(cudaDeviceSynchronize(), "predictors");
+  }
+  for (std::size_t i = 0; i < maps.size(); ++i) {
+    const GroupCase& c = maps[i];
+    const std::string what = fmt::format("{} images of {}x{}, {} and {} outputs, {}", c.images, c.height,
+                                         c.width, outputs[0], outputs[1], name_of(type));
+    const Tensor map = placed[i].result();
+    const Tensor want = run_group({c}, {operands[i]}, type).front();
+    EXPECT_TRUE(std::ranges::equal(map.bytes(), want.bytes())) << what;
+    for (std::size_t k = 0; k < 2; ++k) {
+      if (outputs[k] == 0) continue;
+      const Tensor got = kept.result(i, k, c);
+      EXPECT_TRUE(std::ranges::equal(got.bytes(), alone.result(i, k, c).bytes())) << what;
+      KernelCase oracle{.op = Conv{.f32_out = true}, .inputs = {}};
+      oracle.inputs.push_back({rounded_to(permuted(map.to_f32(), {0, 3, 1, 2}), type)});
+      oracle.inputs.push_back({kept.predictors.weight[k]});
+      oracle.inputs.push_back({kept.predictors.bias[k]});
+      expect_close({got}, {permuted(run_oracle(oracle).front().to_f32(), {0, 2, 3, 1})}, 1e-5, what);
+    }
+  }
+}
+
+TEST(CudaConvGroup, PredictorsOfMaps) {
+  SKIP_WITHOUT_GPU();
+  if (without_hopper()) GTEST_SKIP() << "not a Hopper GPU";
+  const std::vector<GroupCase> levels{{2, 20, 30, 64, 256, 3, true, kRelu, false},
+                                      {2, 10, 15, 64, 256, 3, true, kRelu, false},
+                                      {2, 1, 1, 64, 256, 3, true, kRelu, false}};
+  const std::vector<GroupCase> many{{1, 200, 180, 64, 256, 1, false, kNone, false}};
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    compare_predictors(levels, {12, 3}, type);
+    compare_predictors(many, {16, 0}, type);
+    compare_predictors(many, {4, 1}, type);
+    compare_predictors({levels[2]}, {8, 8}, type);
+  }
+}
+
+// A pyramid's top-down path and a proposal network over it, as the executor joins them.
+TEST(CudaConvGroup, PyramidWithPredictors) {
+  SKIP_WITHOUT_GPU();
+  if (without_hopper()) GTEST_SKIP() << "not a Hopper GPU";
+  const DType type = DType::kF16;
+  Network n;
+  std::map<std::string, Tensor> maps;
+  std::map<std::string, Tensor> wanted;
+  std::vector<std::string> outputs;
+  int seed = 0;
+  const auto weight = [&](const Shape& dims, const std::string& name) {
+    const Tensor t = rounded_to(random_tensor(dims, -0.1f, 0.1f, ++seed), type);
+    return std::pair(n.graph.add_weight(name, t), t);
+  };
+  const auto [head, head_values] = weight({256, 256, 3, 3}, "head");
+  const auto [boxes, box_values] = weight({12, 256, 1, 1}, "boxes");
+  const auto [scores, score_values] = weight({3, 256, 1, 1}, "scores");
+  const auto conv = [&](const Conv& op, const std::vector<std::pair<ValueId, Tensor>>& in,
+                        const std::string& name) {
+    KernelCase oracle{.op = op, .inputs = {}};
+    std::vector<ValueId> ids;
+    for (const auto& [id, values] : in) {
+      ids.push_back(id);
+      oracle.inputs.push_back({values});
+    }
+    const ValueId y = n.graph.add_node(op, ids, name).outputs[0];
+    const Tensor want = run_oracle(oracle).front();
+    wanted[n.graph.value(y).name] = want;
+    return std::pair(y, op.f32_out ? want : rounded_to(want.to_f32(), type));
+  };
+  const Conv plain{}, lateral{.residual_scale = 2};
+  const Conv same{.pads = {1, 1, 1, 1}, .activation = kRelu};
+  const Conv predict{.f32_out = true};
+  std::pair<ValueId, Tensor> above{kNoValue, {}};
+  std::vector<std::pair<ValueId, Tensor>> levels;
+  for (const auto& [height, width] : {std::pair{5, 7}, {10, 14}, {20, 28}}) {
+    const std::string level = fmt::format("c{}", height);
+    maps[level] = rounded_to(random_tensor({2, 128, height, width}, -1, 1, ++seed), type);
+    const ValueId x = n.graph.add_input(level, {type, {Dim(2), Dim(128), Dim(height), Dim(width)}});
+    const auto w = weight({256, 128, 1, 1}, level + ".w");
+    std::vector<std::pair<ValueId, Tensor>> in{{x, maps[level]}, w};
+    if (!levels.empty()) in.insert(in.end(), {{kNoValue, {}}, levels.back()});
+    levels.push_back(conv(levels.empty() ? plain : lateral, in, "lateral" + level));
+  }
+  for (const auto& level : levels) {
+    const std::string name = n.graph.value(level.first).name;
+    const auto hidden = conv(same, {level, {head, head_values}}, "head." + name);
+    for (const auto& [id, values] : {std::pair(boxes, box_values), std::pair(scores, score_values)}) {
+      const ValueId y = conv(predict, {hidden, {id, values}}, n.graph.value(id).name + "." + name).first;
+      n.graph.add_output(y);
+      outputs.push_back(n.graph.value(y).name);
+    }
+  }
+  const auto executor =
+      make_cuda_executor(std::make_shared<const Graph>(std::move(n.graph)), {.tuning_budget = 0});
+  const auto session = executor->cuda_session();
+  const RunTimes times = session->run_tensors(maps, {.time_nodes = true});
+  EXPECT_EQ(times.nodes.size(), 4);  // three laterals, and the network over them
+  EXPECT_EQ(times.nodes.back().detail, "own, 3 and their predictors in one launch");
+  for (const bool replayed : {false, true}) {
+    if (replayed) session->replay(1);
+    for (const std::string& name : outputs)
+      expect_close({session->value(name)}, {wanted.at(name)}, 2e-3, name);
+  }
 }
 
 // Levels and heads of depthwise convolutions, as the executor runs them together.

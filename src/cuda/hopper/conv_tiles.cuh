@@ -166,7 +166,7 @@ __device__ void multiply_tile(const Tile<typename Kind::Result>& tile, Shared<kW
                               Turn<kStages>& turn) {
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int warpgroup = warp / 4, steps = tile.steps();
-  const typename Kind::template Finish<kOutputs, kEarly> finish(tile, warp * 16 + lane / 4);
+  typename Kind::template Finish<kOutputs, kEarly> finish(tile, warp * 16 + lane / 4);
   // Zeroed here: where the first product is a fresh one, the compiler makes products wait for each other.
   typename Kind::Sum sums[kOutputs / 2] = {};
   int before = 0;
