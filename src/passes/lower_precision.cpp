@@ -3,12 +3,14 @@
 // layers that feed them are marked f32_out where the graph is built. Biases stay f32.
 #include <cmath>
 #include <map>
+#include <span>
 
 #include "ops/cast.h"
 #include "ops/conv.h"
 #include "ops/conv_transpose.h"
 #include "ops/linear.h"
 #include "ops/normalize_image.h"
+#include "ops/squeeze_excite.h"
 #include "passes/keep_f32.h"
 #include "passes/narrowed.h"
 #include "passes/pass.h"
@@ -69,8 +71,12 @@ std::size_t filter_size(const Node& node, const TensorType& weight, DType to) {
   return size;
 }
 
-bool has_weight(const Node& node) {
-  return node.op.as<Conv>() || node.op.as<ConvTranspose>() || node.op.as<Linear>();
+// The inputs that are a layer's weights.
+std::span<const std::size_t> weights_of(const Node& node) {
+  static constexpr std::size_t kOne[]{1}, kTwo[]{1, 3};
+  if (node.op.as<SqueezeExcite>()) return kTwo;
+  if (node.op.as<Conv>() || node.op.as<ConvTranspose>() || node.op.as<Linear>()) return kOne;
+  return {};
 }
 
 // The layers' weights, each converted once however many layers share it; those of layers that make a value
@@ -78,16 +84,19 @@ bool has_weight(const Node& node) {
 void narrow_weights(Graph& graph, DType to, const std::vector<std::string>& kept) {
   std::map<ValueId, ValueId> done;
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
-    if (!has_weight(graph.nodes()[i]) || makes_any(graph, graph.nodes()[i], kept)) continue;
-    const ValueId id = graph.nodes()[i].inputs[1];
-    const Weight* weight = graph.weight(id);
-    if (!weight) continue;
-    if (!done.contains(id)) {
-      const Value value = graph.value(id);
-      done[id] = graph.add_weight(fmt::format("{}/{}", value.name, name_of(to)), {to, value.type.dims},
-                                  Narrowed{weight->load, to, filter_size(graph.nodes()[i], value.type, to)});
+    if (makes_any(graph, graph.nodes()[i], kept)) continue;
+    for (const std::size_t input : weights_of(graph.nodes()[i])) {
+      const ValueId id = graph.nodes()[i].inputs[input];
+      const Weight* weight = graph.weight(id);
+      if (!weight) continue;
+      if (!done.contains(id)) {
+        const Value value = graph.value(id);
+        done[id] =
+            graph.add_weight(fmt::format("{}/{}", value.name, name_of(to)), {to, value.type.dims},
+                             Narrowed{weight->load, to, filter_size(graph.nodes()[i], value.type, to)});
+      }
+      graph.mutable_nodes()[i].inputs[input] = done[id];
     }
-    graph.mutable_nodes()[i].inputs[1] = done[id];
   }
 }
 
@@ -105,7 +114,7 @@ void infer_narrow_types(Graph& graph, FloatType to) {
   std::map<ValueId, ValueId> done;
   for (Node& node : nodes) {
     const ValueId id = node.inputs.empty() ? kNoValue : node.inputs[0];
-    if (has_weight(node) && graph.value(id).type.dtype == DType::kF32) {
+    if (!weights_of(node).empty() && graph.value(id).type.dtype == DType::kF32) {
       if (!done.contains(id)) {
         const std::string name = fmt::format("{}/{}", graph.value(id).name, name_of(dtype_of(to)));
         done[id] = graph.add_node(Cast{.to = to}, {id}, name).outputs[0];
