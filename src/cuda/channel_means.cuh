@@ -1,7 +1,7 @@
 // Means of a map's channels. Its pixels are summed in parts; parts follow from the map alone, so that results
-// depend on nothing else. The last block that has a part adds them up. In f32 a map is one part, summed in
-// TensorFlow's order as on the CPU (cpu/channel_means.h): slower, but what a network makes of another order
-// leaves its bounds.
+// depend on nothing else. The last block that has a part adds them up. In f32, where it may not round to tf32,
+// a map is one part, summed in TensorFlow's order as on the CPU (cpu/channel_means.h): slower, but what a
+// network makes of another order leaves its bounds.
 #pragma once
 
 #include <algorithm>
@@ -21,13 +21,15 @@ inline constexpr int kMeanPacks = 8, kMeanRows = 32;  // of a block's threads, s
 // Of a block whose pixels are few: a thread takes more of them one after the other.
 inline constexpr int kFewPixels = 64, kFewRows = 4;
 
-inline MapParts parts_of(const Shape& x, DType type) {
+// `exact`: one part.
+inline MapParts parts_of(const Shape& x, DType type, bool exact) {
   constexpr std::int64_t kLeastPixels = 2 * kMeanRows, kBlocks = 512;
   const std::int64_t pixels = x[2] * x[3];
   check(x[0] < 65536, "the means of {} maps", x[0]);
   std::int64_t count = 1;
-  if (type != DType::kF32) {
-    const std::int64_t slices = (x[1] * 2 / 16 + kMeanPacks - 1) / kMeanPacks;
+  if (!exact) {
+    const auto bytes = static_cast<std::int64_t>(size_of(type));
+    const std::int64_t slices = (x[1] * bytes / 16 + kMeanPacks - 1) / kMeanPacks;
     count = std::clamp<std::int64_t>(kBlocks / std::max<std::int64_t>(slices, 1), 1,
                                      std::max<std::int64_t>(pixels / kLeastPixels, 1));
   }
@@ -148,13 +150,15 @@ __global__ void __launch_bounds__(kChainedChannels* kChains)
 // another.
 class Means {
  public:
-  Means(const CudaPrepare& p, const Shape& x, DType type) : parts_(parts_of(x, type)), images_(x[0]) {
+  Means(const CudaPrepare& p, const Shape& x, DType type)
+      : exact_(type == DType::kF32 && !p.tf32()), parts_(parts_of(x, type, exact_)), images_(x[0]) {
     if (parts_.count == 1) return;
     finished_ = DeviceBuffer(static_cast<std::size_t>(images_ * parts_.channels) * sizeof(unsigned));
     cuda_check(cudaMemsetAsync(finished_.data(), 0, finished_.size(), p.stream()), "means");
   }
 
   const MapParts& parts() const { return parts_; }
+  bool exact() const { return exact_; }
   std::size_t scratch_bytes() const {
     return parts_.count == 1
                ? 0
@@ -164,7 +168,7 @@ class Means {
   template <class T, class To>
   void launch(const CudaValue& x, To* means, std::byte* scratch, cudaStream_t stream) const {
     const auto images = static_cast<unsigned>(images_);
-    if constexpr (std::is_same_v<T, float>) {
+    if (exact_) {
       const dim3 grid(blocks_for(parts_.channels, kChainedChannels), images);
       find_chained_means<<<grid, kChainedChannels * kChains, 0, stream>>>(parts_, x.as<float>(), means,
                                                                           x.rows);
@@ -184,6 +188,7 @@ class Means {
   }
 
  private:
+  bool exact_;
   MapParts parts_;
   std::int64_t images_;
   DeviceBuffer finished_;
