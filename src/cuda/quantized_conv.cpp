@@ -29,14 +29,21 @@ std::string key_of(const CudaPrepare& p) {
 }
 
 std::unique_ptr<CudaStep> fastest(CudaPrepare& p) {
-  const std::vector<std::string> names = quantized_matrix_ways(p);
-  const auto made = [&](const std::string& name) { return quantized_matrix_step(p, name); };
+  std::vector<std::string> names = quantized_matrix_ways(p);
   const std::string key = key_of(p);
-  if (const auto known = p.tuner().find(key); known && std::ranges::find(names, known->name) != names.end())
-    return made(known->name);
-  if (names.size() == 1 || p.tuner().seconds_left() == 0) return made(names[0]);
+  const auto known = p.tuner().find(key);
+  if (known && std::ranges::find(names, known->name) != names.end())
+    return quantized_matrix_step(p, known->name);
+  auto hopper = quantized_hopper_step(p);
+  if (hopper && (known || p.tuner().seconds_left() == 0)) return hopper;
+  if (!hopper && (names.size() == 1 || p.tuner().seconds_left() == 0))
+    return quantized_matrix_step(p, names[0]);
   std::vector<std::unique_ptr<CudaStep>> steps;
-  std::ranges::transform(names, std::back_inserter(steps), made);
+  for (const std::string& name : names) steps.push_back(quantized_matrix_step(p, name));
+  if (hopper) {
+    names.insert(names.begin(), "hopper");
+    steps.insert(steps.begin(), std::move(hopper));
+  }
   CudaPrepare* const member = &p;
   BenchRun run({&member, 1}, 0);
   const std::size_t best = p.tuner().choose(key, names, [&](std::size_t i) {
@@ -52,7 +59,6 @@ CudaKernel quantized_conv_cuda() {
           .dtypes = {DType::kI8, DType::kU8},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
             if (auto depthwise = quantized_depthwise_step(p)) return depthwise;
-            if (auto hopper = quantized_hopper_step(p)) return hopper;
             return fastest(p);
           }};
 }
