@@ -52,13 +52,16 @@ std::optional<QuantizedGroupedConv> described(const CudaPrepare& p) {
   const int border = weight[2] == 3 ? 1 : 0;
   const bool right = pads[0] <= border && pads[1] <= border && y[2] == out.shape.out_height() &&
                      y[3] == out.shape.out_width();
-  return right && can_group(out) ? std::optional(out) : std::nullopt;
+  const bool smooth = op.activation == Activation::kSwish || op.activation == Activation::kSigmoid;
+  return right && can_group(out) && !(smooth && residual && is_integer(op.to)) ? std::optional(out)
+                                                                               : std::nullopt;
 }
 
 std::string text_of(const QuantizedGroupedConv& c, bool residual) {
   const ConvShape& s = c.shape;
-  return fmt::format("{}x{}x{}x{}>{} {} {}x{} {}{}", s.images, s.height, s.width, s.channels, s.outputs,
+  return fmt::format("{}x{}x{}x{}>{} {} {}x{} {} {}{}", s.images, s.height, s.width, s.channels, s.outputs,
                      kStoredTypeNames[static_cast<std::size_t>(c.to)], s.side, s.side, s.stride,
+                     kActivationNames[static_cast<std::size_t>(c.activation)],
                      residual ? fmt::format(" + {}", c.residual.upsampling) : "");
 }
 
@@ -138,7 +141,7 @@ class HopperStep final : public CudaStep {
   }
 
   std::string key() const {
-    std::string out = fmt::format("quantized {}", name_of(type_));
+    std::string out = fmt::format("int8 {}", name_of(type_));
     for (const Member& m : members_) out += ", " + text_of(m.conv, m.residual);
     return out;
   }
@@ -168,6 +171,10 @@ class HopperStep final : public CudaStep {
 
 std::unique_ptr<CudaStep> quantized_hopper_step(CudaPrepare& p) {
   CudaPrepare* const alone[]{&p};
+  const Activation activation = p.op<QuantizedConv>().activation;
+  const bool smooth = activation == Activation::kSwish || activation == Activation::kSigmoid;
+  // Alone those were not measured against other kernels.
+  if (smooth && is_integer(p.op<QuantizedConv>().to)) return nullptr;
   return p.device().major == 9 ? quantized_group_step(alone) : nullptr;
 }
 
@@ -178,7 +185,9 @@ std::string quantized_group_key(const Graph& graph, const Node& node, const Cuda
   Shape weight;
   for (const Dim& d : graph.value(node.inputs[kWeight]).type.dims) weight.push_back(d.constant());
   const TensorType& x = graph.value(node.inputs[kX]).type;
-  if (residual || !x.dims[0].is_exact() || !takes(*op, weight, DType::kI8)) return "";
+  if (residual || !x.dims[0].is_exact() || !takes(*op, weight, DType::kI8) ||
+      (is_integer(op->to) && weight[0] % 16 != 0))
+    return "";
   return fmt::format("{} {} {}x{} {}", name_of(x.dtype),
                      is_integer(op->to) ? "integers" : kStoredTypeNames[static_cast<std::size_t>(op->to)],
                      weight[2], weight[3], op->stride[0]);

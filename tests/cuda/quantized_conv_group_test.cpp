@@ -57,6 +57,10 @@ const std::vector<Launch>& launches() {
       {i8, {{1, 9, 11, 192, 720, 3, 1, kF16, Activation::kSigmoid}}},
       {u8, {{1, 10, 12, 192, 84, 3, 1, kF16, Activation::kSwish, DType::kF16}}},
       {u8, {{2, 10, 12, 128, 64, 1, 1, kF32, kRelu, DType::kF32, 2}}},
+      // activations that are no bounds
+      {i8,
+       {{2, 10, 12, 64, 64, 1, 1, kI8, Activation::kSwish},
+        {2, 5, 6, 64, 64, 1, 1, kU8, Activation::kSigmoid}}},
       // the levels of a head, of either integer type
       {i8,
        {{2, 20, 30, 256, 256, 3, 1, kU8, kRelu},

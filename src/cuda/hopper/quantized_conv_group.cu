@@ -1,5 +1,3 @@
-#include <limits>
-
 #include "cuda/activations.cuh"
 #include "cuda/hopper/conv_tiles.cuh"
 #include "cuda/hopper/quantized_conv_group.h"
@@ -32,7 +30,8 @@ struct QuantizedResult {
   // of 2^23; `high` is the greatest place, and `rounder` makes integers of places.
   std::uint32_t residual_flip;
   float residual_zero, residual_factor, high, rounder;
-  Activation activation;  // of floats
+  Activation activation;             // of floats, and of integers where it is no bound
+  float place_factor, place_addend;  // of what such an activation gives
 };
 
 // --- 8-bit integers in words
@@ -115,7 +114,12 @@ struct QuantizedKind {
 
     __device__ void store(const int (&sums)[kOutputs / 2]) const {
       if constexpr (kIntegers) {
-        problem_.result.residual ? store_integers<true>(sums) : store_integers<false>(sums);
+        if (problem_.result.activation != Activation::kNone)
+          store_integers<false, true>(sums);
+        else if (problem_.result.residual)
+          store_integers<true, false>(sums);
+        else
+          store_integers<false, false>(sums);
       } else {
         const bool plain = problem_.result.activation == Activation::kNone && !problem_.result.residual;
         plain ? store_floats<true>(sums) : store_floats<false>(sums);
@@ -156,11 +160,12 @@ struct QuantizedKind {
       }
     }
 
-    template <bool kResidual>
+    template <bool kResidual, bool kSmooth>
     __device__ void store_integers(const int (&sums)[kOutputs / 2]) const {
       const Result r = problem_.result;
       const float4* const terms = r.terms + column_;
       Out* const rows[]{to(0), to(1)};
+      const bool swish = r.activation == Activation::kSwish;
 #pragma unroll
       for (int g = 0; g < kGroups; ++g) {
         uint4 residual[2];
@@ -189,6 +194,13 @@ struct QuantizedKind {
 #pragma unroll
               for (int k = 0; k < kQuad; ++k)
                 v[half][k] = __fmaf_rn(widened(word, k, r.residual_zero), r.residual_factor, v[half][k]);
+            }
+            if constexpr (kSmooth) {
+#pragma unroll
+              for (int k = 0; k < kQuad; ++k) {
+                const float s = sigmoid_as<__half>(v[half][k]);
+                v[half][k] = __fmaf_rn(swish ? s * v[half][k] : s, r.place_factor, r.place_addend);
+              }
             }
 #pragma unroll
             for (int k = 0; k < kQuad; ++k)
@@ -247,7 +259,7 @@ struct QuantizedKind {
 // --- Host
 // -----------------------------------------------------------------------------------------------------
 
-// Activations of integers are bounds, and the result's scale goes into the terms.
+// With activations that are bounds an integer's scale goes into the terms.
 bool is_bound(Activation activation) {
   return activation == Activation::kNone || activation == Activation::kRelu ||
          activation == Activation::kRelu6;
@@ -255,7 +267,8 @@ bool is_bound(Activation activation) {
 float inverse_of(const QuantizedGroupedConv& c) { return 1 / c.y_scale; }
 // The least integer of the result.
 float low_of(const QuantizedGroupedConv& c) {
-  return c.to == StoredType::kI8 && c.activation == Activation::kNone ? -128.f : 0.f;
+  const bool bounded = c.activation == Activation::kRelu || c.activation == Activation::kRelu6;
+  return c.to == StoredType::kI8 && !bounded ? -128.f : 0.f;
 }
 
 QuantizedResult result_of(const QuantizedGroupedConv& c) {
@@ -265,6 +278,9 @@ QuantizedResult result_of(const QuantizedGroupedConv& c) {
                       .upsampling = c.residual.upsampling,
                       .activation = c.activation};
   if (!is_integer(c.to)) return out;
+  if (is_bound(c.activation)) out.activation = Activation::kNone;
+  out.place_factor = inverse_of(c) / kRange;
+  out.place_addend = -low_of(c) / kRange;
   constexpr float kTwo23 = 8388608, kRounder = 1.5f * kTwo23;  // has an integer in its last places
   const bool is_signed = c.residual.type == DType::kI8;
   out.residual_flip = is_signed ? 0x80808080u : 0;  // b + 128
@@ -311,7 +327,8 @@ void launch_as(std::span<const QuantizedGroupedConv> convs, DType type, std::siz
 
 bool can_group(const QuantizedGroupedConv& c) {
   return c.shape.fits(c.shape.channels) &&
-         (is_integer(c.to) ? is_bound(c.activation) && c.shape.outputs % 16 == 0 : c.to != StoredType::kBF16);
+         (is_integer(c.to) ? c.shape.outputs % 16 == 0 && (is_bound(c.activation) || !c.residual_data)
+                           : c.to != StoredType::kBF16);
 }
 
 Tensor quantized_grouped_weight(const Tensor& weight, StoredType to) {
@@ -330,7 +347,7 @@ Tensor quantized_grouped_terms(const QuantizedGroupedConv& c, const Tensor& scal
     const auto at = static_cast<std::size_t>(output), place = static_cast<std::size_t>(column) * 2;
     to[place] = x_scale * scale.values<float>()[at];
     to[place + 1] = bias.empty() ? 0 : bias.values<float>()[at];
-    if (!is_integer(c.to)) continue;
+    if (!is_integer(c.to) || !is_bound(c.activation)) continue;
     to[place] *= inverse_of(c) / kRange;
     to[place + 1] = (to[place + 1] * inverse_of(c) - low_of(c)) / kRange;
   }
