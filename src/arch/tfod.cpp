@@ -5,6 +5,7 @@
 #include "arch/family/categories.h"
 #include "arch/family/metadata.h"
 #include "arch/family/select.h"
+#include "arch/tfod/center_net_options.h"
 #include "arch/tfod/checkpoint.h"
 #include "arch/tfod/ssd_options.h"
 #include "arch/tfod/two_stage_options.h"
@@ -65,12 +66,22 @@ Model build_two_stage(const ImportRequest& request, Loaded& loaded) {
   return finish(net, {describe(options), std::move(labels)}, request, loaded);
 }
 
+Model build_center_net(const ImportRequest& request, Loaded& loaded) {
+  const CenterNet options = center_net_options(loaded.config, request.height, request.width);
+  loaded.config.close();
+  const auto tensors = model_tensors(request.checkpoint);
+  Net net("tfod", tensors);
+  center_net(net, options);
+  return finish(net, {options.description, categories(options.classes)}, request, loaded);
+}
+
 Model build(const ImportRequest& request) {
   Loaded loaded = load(request.config, request.source, request.overrides);
   const std::string architecture = loaded.config.alternative("model");
   if (architecture == "ssd") return build_ssd(request, loaded);
   if (architecture == "faster_rcnn") return build_two_stage(request, loaded);
-  loaded.config.refuse("model", "only ssd and faster_rcnn are");
+  if (architecture == "center_net") return build_center_net(request, loaded);
+  loaded.config.refuse("model", "only ssd, faster_rcnn and center_net are");
 }
 
 std::vector<std::pair<std::string, std::string>> zoo() {

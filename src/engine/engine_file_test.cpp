@@ -177,6 +177,7 @@ planes = mask_logits(sampled, prototypes)
 around = mask_boxes(planes)
 answers = linear(sampled, classes)
 e1, e2, e3, e4 = detect_queries(answers, ends, geometry) {top=3, queries=2}
+e7, e8 = center_queries(prototypes, prototypes, prototypes, geometry) {peak=5}
 kept = gather_rows(sampled, e4)
 kept_planes = mask_logits(kept, prototypes, e1)
 e5, e6 = rescale_boxes(e1, geometry) {clip=false}
@@ -190,6 +191,8 @@ output final
 output around
 output whole
 output whole_ends
+output e7
+output e8
 output scores
 output labels
 output pasted

@@ -19,7 +19,7 @@ using Graph = TfObjectGraph;
 constexpr std::size_t kMaxPaths = std::size_t{64} << 20;
 constexpr std::string_view kSuffix = "/.ATTRIBUTES/VARIABLE_VALUE";
 
-// Parts of the models that are built here, and of CenterNet, which is refused by name.
+// Parts of the models that are built here.
 bool is_detector_part(std::string_view part) {
   constexpr std::array<std::string_view, 6> kParts{
       "_feature_extractor",         "_box_predictor",           "_feature_extractor_for_proposal_features",
@@ -40,6 +40,13 @@ bool is_list_of_all(std::string_view child) {
       "variables", "trainable_variables", "non_trainable_variables", "regularization_losses", "keras_api",
       "layers",    "layer_metrics"};
   return child.starts_with("layer-") || std::find(kLists.begin(), kLists.end(), child) != kLists.end();
+}
+
+// As TensorFlow writes a child's name into a checkpoint's keys.
+std::string escaped(std::string_view name) {
+  std::string out;
+  for (const char c : name) out += c == '.' ? ".." : c == '/' ? ".S" : std::string(1, c);
+  return out;
 }
 
 // Names by key: the shortest path of each variable below the model, found as TensorFlow names the variables
@@ -66,7 +73,7 @@ std::unordered_map<std::string_view, std::string> names_through(const Graph& gra
     for (const Graph::Child& child : graph.children(node)) {
       if (is_list_of_all(child.name) || !seen.insert(child.node).second) continue;
       spend(path.size() + child.name.size() + 1);
-      queue.push({child.node, path + "/" + std::string(child.name)});
+      queue.push({child.node, path + "/" + escaped(child.name)});
     }
   }
   return names;
@@ -87,11 +94,14 @@ std::string_view layer_of(std::string_view full_name) {
 }
 
 // A numbered layer of a Keras model takes the layer's own name: numbers change with the network's depth and
-// with the order in which Keras sorts its layers.
+// with the order in which Keras sorts its layers. CenterNet's own layers have no names but those that Keras
+// makes up, and keep their numbers.
 std::string with_layer_name(std::string path, std::string_view full_name) {
   constexpr std::string_view kNumbered = "/layer_with_weights-";
   const auto begin = path.find(kNumbered);
-  if (begin == std::string::npos || layer_of(full_name).empty()) return path;
+  const bool unnamed = path.starts_with("model/_prediction_head_dict/") ||
+                       path.starts_with("model/_feature_extractor/_feature_extractor_model/");
+  if (begin == std::string::npos || layer_of(full_name).empty() || unnamed) return path;
   const auto end = std::min(path.find('/', begin + 1), path.size());
   return path.replace(begin + 1, end - begin - 1, layer_of(full_name));
 }

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "ops/add.h"
+#include "ops/max_pool.h"
 
 namespace osprey {
 namespace {
@@ -19,6 +20,7 @@ int block_count(int depth, int stage) {
 // "<name>_conv", of a width that is still to be scaled, and "<name>_bn".
 ValueId conv_norm(Net& net, const std::string& name, const ResNetV1& m, ValueId x, TfConv layer) {
   layer.out = std::max(static_cast<int>(static_cast<float>(layer.out) * m.depth_multiplier), m.min_depth);
+  layer.bias = m.keras;
   return tf_batch_norm(net, name + "_bn", tf_conv(net, name + "_conv", x, layer), m.norm);
 }
 
@@ -56,7 +58,11 @@ ValueId resnet_v1_stage(Net& net, const std::string& prefix, const ResNetV1& m, 
 Features resnet_v1(Net& net, const std::string& prefix, const ResNetV1& m, ValueId image, int last) {
   const std::string stem = prefix + "conv1";
   ValueId x = conv_norm(net, stem, m, image, {.out = 64, .kernel = 7, .stride = 2, .pad = 3});
-  x = tf_max_pool(net, prefix + "pool1_pool", tf_activate(net, stem, x, m.activation), 3, 2);
+  x = tf_activate(net, stem, x, m.activation);
+  const std::string pool = prefix + "pool1_pool";
+  // Nothing is below 0 there, which Keras pads with.
+  x = m.keras ? net.add(MaxPool{.kernel = {3, 3}, .stride = {2, 2}, .pads = {1, 1, 1, 1}}, {x}, pool)
+              : tf_max_pool(net, pool, x, 3, 2);
   Features out;
   for (int stage = 2, stride = 4; stage <= last; ++stage, stride *= 2) {
     x = resnet_v1_stage(net, prefix, m, stage, x);

@@ -8,8 +8,6 @@
 #include "ops/global_average_pool.h"
 #include "ops/max_pool.h"
 #include "ops/nms.h"
-#include "ops/normalize_image.h"
-#include "ops/resize_image.h"
 #include "ops/roi_align.h"
 #include "ops/select_boxes.h"
 #include "ops/softmax.h"
@@ -19,26 +17,6 @@ namespace osprey::tfod {
 namespace {
 
 const std::vector<float> kDeltaWeights{10, 10, 5, 5};  // FasterRcnnBoxCoder's scale factors
-
-NetworkInput photo_input(Net& net, const RawInput& m) {
-  const Dim n = Dim::symbol("N");
-  const ValueId photos =
-      net.graph().add_input("photos", {DType::kU8, {n, Dim::symbol("H"), Dim::symbol("W"), 3}});
-  const ValueId sizes = net.graph().add_input("sizes", {DType::kI32, {n, 2}});
-  const ResizeImage resize{.rule = ResizeRule::kTfBilinear,
-                           .shortest = m.shortest,
-                           .longest = m.longest,
-                           .canvas_height = m.canvas_height,
-                           .canvas_width = m.canvas_width,
-                           .fit = m.keep_aspect ? Fit::kKeepAspect : Fit::kStretch};
-  const auto resized = net.add_all(resize, {photos, sizes}, "input.resize");
-  net.stage("resized", resized.at(0));
-  net.stage("geometry", resized.at(1));
-  const NormalizeImage normalize{
-      .mean = m.mean, .canvas_height = m.canvas_height, .canvas_width = m.canvas_width, .scale = m.scale};
-  const ValueId image = net.add(normalize, resized, "input.normalize");
-  return {net.stage("preprocessed", image), resized[1]};
-}
 
 // Where the checkpoint has the parts.
 constexpr const char* kFirst = "model/_feature_extractor_for_proposal_features/";
@@ -210,7 +188,7 @@ std::vector<float> anchor_cells(const GridAnchors& m) {
 }
 
 void two_stage(Net& net, const TwoStage& m) {
-  const NetworkInput input = photo_input(net, m.input);
+  const NetworkInput input = raw_input(net, m.input);
   const ValueId features = net.stage("rpn_features_to_crop", first_features(net, m, input.image));
   const Proposed proposals = propose(net, m, features, input.geometry);
   if (m.stages == 1) {

@@ -13,18 +13,10 @@
 #include <vector>
 
 #include "arch/tfod/hyperparams.h"
+#include "arch/tfod/raw_input.h"
 #include "arch/tfod/resnet_v1.h"
 
 namespace osprey::tfod {
-
-// How a photo is resized and what it is padded to; its padding is normalised with it.
-struct RawInput {
-  bool keep_aspect = true;                  // else stretched to the canvas
-  int shortest = 600, longest = 1024;       // of keep_aspect, network pixels
-  int canvas_height = 0, canvas_width = 0;  // what it is padded or stretched to; 0: nothing
-  float scale = 1;                          // (x * scale - mean)
-  std::vector<float> mean{0, 0, 0};
-};
 
 struct GridAnchors {
   int height = 256, width = 256;                    // at scale 1 and ratio 1, network pixels

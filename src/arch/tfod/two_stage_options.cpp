@@ -12,52 +12,6 @@ const std::string kModel = "model.faster_rcnn.";
 constexpr int kMaxLayers = 64, kMaxBoxes = 1 << 14, kMaxSide = 1 << 14, kMaxBins = 256;
 constexpr std::size_t kMaxAnchors = 100;
 
-void expect_bilinear(Config& config, const std::string& resizer) {
-  if (config.text(resizer + ".resize_method", "BILINEAR") != "BILINEAR")
-    config.refuse(resizer + ".resize_method", "only BILINEAR is");
-  config.expect(resizer + ".convert_to_grayscale", false, false, "pictures have three channels here");
-}
-
-void read_keep_aspect(Config& config, const std::string& path, int height, int width, RawInput& out) {
-  expect_bilinear(config, path);
-  for (const float pad : config.numbers(path + ".per_channel_pad_value"))
-    if (pad != 0) config.refuse(path + ".per_channel_pad_value", "only 0 is");
-  out.keep_aspect = true;
-  out.shortest = config.integer(path + ".min_dimension", 600, 1, kMaxSide);
-  out.longest = config.integer(path + ".max_dimension", 1024, 1, kMaxSide);
-  if (out.shortest > out.longest) config.refuse(path + ".min_dimension", "max_dimension is smaller");
-  const bool pad = config.flag(path + ".pad_to_max_dimension", false);
-  if (height > 0) {
-    require(height == width,
-            "{}: a fixed size of {}x{} is not supported: only a square is, which photos "
-            "are fitted into",
-            path, height, width);
-    out.shortest = out.longest = height;
-  }
-  if (pad || height > 0) out.canvas_height = out.canvas_width = out.longest;
-}
-
-void read_fixed_shape(Config& config, const std::string& path, int height, int width, RawInput& out) {
-  expect_bilinear(config, path);
-  out.keep_aspect = false;
-  out.canvas_height = config.integer(path + ".height", 300, 1, kMaxSide);
-  out.canvas_width = config.integer(path + ".width", 300, 1, kMaxSide);
-  if (height > 0) out.canvas_height = height, out.canvas_width = width;
-}
-
-RawInput input_options(Config& config, int height, int width) {
-  const std::string path = kModel + "image_resizer";
-  const std::string kind = config.alternative(path);
-  RawInput out;
-  if (kind == "keep_aspect_ratio_resizer")
-    read_keep_aspect(config, path + "." + kind, height, width, out);
-  else if (kind == "fixed_shape_resizer")
-    read_fixed_shape(config, path + "." + kind, height, width, out);
-  else
-    config.refuse(path, "only keep_aspect_ratio_resizer and fixed_shape_resizer are");
-  return out;
-}
-
 void read_trunk(Config& config, TwoStage& out) {
   const std::string path = kModel + "feature_extractor";
   const std::string type = config.text(path + ".type", "");
@@ -218,7 +172,7 @@ void pass_over(Config& config) {
 }  // namespace
 
 TwoStage two_stage_options(Config& config, int height, int width) {
-  TwoStage out{.input = input_options(config, height, width),
+  TwoStage out{.input = read_raw_input(config, kModel + "image_resizer", height, width),
                .proposals = proposal_options(config),
                .stages = config.integer(kModel + "number_of_stages", 2, 1, 3),
                .classes = config.integer(kModel + "num_classes", 0, 1)};

@@ -122,6 +122,23 @@ model {{
 }}
 )";
 
+// What all CenterNets of the zoo that give boxes alone have in common.
+constexpr std::string_view kCenterNet = R"(
+model {{
+  center_net {{
+    num_classes: 90
+    feature_extractor {{ {extractor} }}
+    image_resizer {{ {resizer} }}
+    object_detection_task {{ task_loss_weight: 1.0 offset_loss_weight: 1.0 scale_loss_weight: 0.1 }}
+    object_center_params {{ object_center_loss_weight: 1.0 min_box_overlap_iou: 0.7 max_box_predictions: 100 }}
+  }}
+}}
+)";
+
+constexpr std::string_view kHourglass104 =
+    "type: 'hourglass_104' bgr_ordering: true channel_means: [104.01361846923828, 114.03422546386719, "
+    "119.91659545898438] channel_stds: [73.60276794433594, 69.89082336425781, 70.91507720947266]";
+
 struct EfficientDetRow {
   int trunk, size, width, cells, repeats;
   std::string_view combine = "";
@@ -194,6 +211,19 @@ void add_efficientdets(std::vector<Official>& out) {
                               "force_use_bias: true activation: SWISH "
                               "batch_norm { scale: true epsilon: 0.001 }"))});
   }
+}
+
+void add_center_nets(std::vector<Official>& out) {
+  const auto add = [&](std::string name, std::string title, std::string_view extractor, int size) {
+    out.push_back({std::move(name), fmt::format("CenterNet {}, {}x{}", title, size, size),
+                   fmt::format(kCenterNet, fmt::arg("extractor", extractor),
+                               fmt::arg("resizer", keep_aspect(size, size)))});
+  };
+  add("centernet_hg104_512x512_coco17_tpu-8", "Hourglass104", kHourglass104, 512);
+  add("centernet_hg104_1024x1024_coco17_tpu-32", "Hourglass104", kHourglass104, 1024);
+  for (const int depth : {50, 101})
+    add(fmt::format("centernet_resnet{}_v1_fpn_512x512_coco17_tpu-8", depth),
+        fmt::format("ResNet{} V1 FPN", depth), fmt::format("type: 'resnet_v1_{}_fpn'", depth), 512);
 }
 
 // What was trained on TPUs and what on GPUs differs in more than that.
@@ -276,6 +306,7 @@ std::vector<Official> table() {
   add_resnets(out);
   add_inceptions(out);
   add_efficientdets(out);
+  add_center_nets(out);
   return out;
 }
 

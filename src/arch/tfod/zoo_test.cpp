@@ -28,6 +28,8 @@ constexpr const char* kFpnLite = "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
 constexpr const char* kSsd300 = "ssd_mobilenet_v2_320x320_coco17_tpu-8";
 constexpr const char* kRetina = "ssd_resnet50_v1_fpn_640x640_coco17_tpu-8";
 constexpr const char* kEfficientDet = "efficientdet_d0_coco17_tpu-32";
+constexpr const char* kCenterNet = "centernet_hg104_512x512_coco17_tpu-8";
+constexpr const char* kCenterResNet = "centernet_resnet50_v1_fpn_512x512_coco17_tpu-8";
 constexpr const char* kFaster = "faster_rcnn_resnet50_v1_640x640_coco17_tpu-8";
 constexpr const char* kMask = "mask_rcnn_inception_resnet_v2_1024x1024_coco17_gpu-8";
 
@@ -100,8 +102,8 @@ std::string test_name(const testing::TestParamInfo<TfodZoo::ParamType>& member) 
 
 INSTANTIATE_TEST_SUITE_P(All, TfodZoo, testing::ValuesIn(tfod().zoo()), test_name);
 
-// The 22 rows of the sample, and EfficientDet D0 to D7.
-TEST(TfodTable, HasItsRows) { EXPECT_THAT(tfod().zoo(), SizeIs(22 + 8)); }
+// The 22 rows of the sample, EfficientDet D0 to D7, and CenterNets.
+TEST(TfodTable, HasItsRows) { EXPECT_THAT(tfod().zoo(), SizeIs(22 + 8 + 4)); }
 
 // A config that spells out what the API's schema has as a default means the same.
 TEST(TfodConfig, DefaultsMayBeSpeltOut) {
@@ -436,6 +438,62 @@ TEST(TfodEfficientDetCheckpoint, NamesAndLayouts) {
   EXPECT_EQ(found[4].load().values<float>()[0], 2);
   checkpoint.tensors[2].shape = {3, 2};
   EXPECT_THAT(error_of([&] { tfod::model_tensors(checkpoint); }), HasSubstr("expected [n, 1]"));
+}
+
+TEST(TfodCenterNetConfig, HeadsAndQueries) {
+  const std::string at = "model.center_net.", centers = at + "object_center_params.";
+  const Model plain = zeros(kCenterNet);
+  EXPECT_EQ(type_of(plain, "extracted_features"), "f32[N,256,128,128]");
+  EXPECT_EQ(type_of(plain, "object_center"), "f32[N,90,128,128]");
+  EXPECT_EQ(type_of(plain, "box_scale"), "f32[N,2,128,128]");
+  EXPECT_EQ(type_of(plain, "det_boxes_net"), "f32[<=100*N,5]");
+  // The heads of the last stack, whose layers keep their numbers.
+  EXPECT_THAT(to_text(plain.graph),
+              AllOf(HasSubstr("model/_prediction_head_dict/box.Sscale/1/layer_with_weights-1/bias"),
+                    Not(HasSubstr("model/_prediction_head_dict/box.Sscale/0/"))));
+  EXPECT_EQ(type_of(zeros(kCenterNet, {{at + "num_classes", "3"}}), "object_center"), "f32[N,3,128,128]");
+  EXPECT_EQ(type_of(zeros(kCenterNet, {{centers + "max_box_predictions", "7"}}), "det_boxes_net"),
+            "f32[<=7*N,5]");
+  EXPECT_THAT(text_of(kCenterNet, {{centers + "peak_max_pool_kernel_size", "5"}}), HasSubstr("peak=5"));
+  const Model deeper = zeros(
+      kCenterNet, {{centers + "center_head_params", "{'num_filters': [32, 16], 'kernel_sizes': [5, 3]}"}});
+  EXPECT_EQ(type_of(deeper, "model/_prediction_head_dict/object_center/1/layer_with_weights-0/kernel"),
+            "f32[32,256,5,5]");
+  EXPECT_EQ(type_of(deeper, "model/_prediction_head_dict/object_center/1/layer_with_weights-2/kernel"),
+            "f32[90,16,1,1]");
+  EXPECT_THAT(text_of(kCenterNet, {{at + "use_depthwise", "true"}}),
+              HasSubstr("layer_with_weights-0/pointwise_kernel"));
+  EXPECT_THAT(
+      refusal(kCenterNet, centers + "center_head_params", "{'num_filters': [32], 'kernel_sizes': [5, 3]}"),
+      HasSubstr("as many kernel_sizes"));
+}
+
+TEST(TfodCenterNetConfig, TrunksAndPixels) {
+  const std::string at = "model.center_net.", extractor = at + "feature_extractor.";
+  EXPECT_EQ(type_of(zeros(kCenterResNet), "extracted_features"), "f32[N,64,128,128]");
+  EXPECT_EQ(type_of(zeros(kCenterNet, {{extractor + "type", "hourglass_52"}}), "extracted_features"),
+            "f32[N,128,128,128]");
+  EXPECT_THAT(text_of(kCenterNet), AllOf(HasSubstr("bgr=true"), HasSubstr("std=[73.60277")));
+  // Keras swaps the channels of a ResNet once more.
+  EXPECT_THAT(text_of(kCenterResNet),
+              AllOf(HasSubstr("bgr=true"), HasSubstr("mean=[103.939, 116.779, 123.68]")));
+  EXPECT_THAT(text_of(kCenterResNet, {{extractor + "bgr_ordering", "true"},
+                                      {extractor + "channel_means", "[1.0, 2.0, 3.0]"},
+                                      {extractor + "channel_stds", "[2.0, 4.0, 1.0]"}}),
+              AllOf(Not(HasSubstr("bgr=")), HasSubstr("mean=[106.939, 469.116, 248.36]"),
+                    HasSubstr("std=[1.0, 4.0, 2.0]")));
+  EXPECT_THAT(refusal(kCenterNet, extractor + "type", "resnet_v2_50"), HasSubstr("resnet_v1_101_fpn"));
+  EXPECT_THAT(refusal(kCenterNet, extractor + "channel_stds", "[1.0, 0.0, 1.0]"), HasSubstr("channel_stds"));
+  EXPECT_THAT(refusal(kCenterNet, at + "keypoint_estimation_task", "{'task_name': 'human_pose'}"),
+              HasSubstr("only boxes"));
+  EXPECT_THAT(refusal(kCenterNet, at + "post_processing", "{'score_converter': 'SIGMOID'}"),
+              HasSubstr("without suppression"));
+  const std::string resizer = at + "image_resizer.keep_aspect_ratio_resizer.";
+  EXPECT_THAT(refusal(kCenterNet, resizer + "pad_to_max_dimension", "false"), HasSubstr("fixed input"));
+  EXPECT_THAT(error_of([] { build({.config = kCenterNet, .height = 320, .width = 320}); }),
+              HasSubstr("multiples of 128"));
+  EXPECT_EQ(type_of(build({.config = kCenterNet, .height = 640, .width = 640}), "box_offset"),
+            "f32[N,2,160,160]");
 }
 
 TEST(TfodTwoStageConfig, FirstStage) {

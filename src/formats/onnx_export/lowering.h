@@ -38,6 +38,7 @@ void lower_decode_boxes(Emitter& e, const Node& node);
 void lower_select_boxes(Emitter& e, const Node& node);
 void lower_select_class(Emitter& e, const Node& node);
 void lower_attention(Emitter& e, const Node& node);
+void lower_center_queries(Emitter& e, const Node& node);
 void lower_combine_rows(Emitter& e, const Node& node);
 void lower_deformable_attention(Emitter& e, const Node& node);
 void lower_detect_queries(Emitter& e, const Node& node);

@@ -7,9 +7,10 @@
 namespace osprey {
 
 Lowering find_lowering(std::string_view op) {
-  static constexpr std::array<std::pair<std::string_view, Lowering>, 33> kTable{{
+  static constexpr std::array<std::pair<std::string_view, Lowering>, 34> kTable{{
       {"activate", lower_activate},
       {"attention", lower_attention},
+      {"center_queries", lower_center_queries},
       {"combine_rows", lower_combine_rows},
       {"conv", lower_conv},
       {"conv_transpose", lower_conv_transpose},

@@ -1,6 +1,9 @@
-// A DETR's choice of queries and detections, its boxes and its masks. Each image of the batch has the same
-// number of each, so that rows are [N*Q].
+// A DETR's choice of queries and detections, its boxes and its masks; CenterNet's pixels as queries. Each
+// image of the batch has the same number of each, so that rows are [N*Q].
+#include <limits>
+
 #include "formats/onnx_export/lowering.h"
+#include "ops/center_queries.h"
 #include "ops/detect_queries.h"
 #include "ops/mask_logits.h"
 #include "ops/refine_boxes.h"
@@ -46,7 +49,63 @@ std::string corners(Emitter& e, const std::string& boxes, const std::string& geo
   return e.op("Mul", {both, geometry});
 }
 
+// Whether pixels of a map lie within the clip extents: bool[1,1,H,W].
+std::string inside(Emitter& e, const std::string& geometry, std::int64_t height, std::int64_t width) {
+  const auto axis = [&](std::int64_t pixels, Shape shape, std::int64_t extent) {
+    std::vector<float> places(static_cast<std::size_t>(pixels));
+    for (std::size_t i = 0; i < places.size(); ++i) places[i] = static_cast<float>(i);
+    return e.op("Less", {e.floats(places, std::move(shape)), e.take(geometry, e.ints({extent}))});
+  };
+  return e.op("And", {axis(height, {1, 1, height, 1}, 1), axis(width, {1, 1, 1, width}, 0)});
+}
+
+// [N,C,H,W] -> [N,H*W,C].
+std::string pixels_of(Emitter& e, const std::string& maps, std::int64_t channels, std::int64_t pixels) {
+  const std::string last = e.op("Transpose", {maps}, {{"perm", std::vector<std::int64_t>{0, 2, 3, 1}}});
+  return e.reshape(last, {-1, pixels, channels});
+}
+
 }  // namespace
+
+void lower_center_queries(Emitter& e, const Node& node) {
+  const CenterQueries& op = *node.op.as<CenterQueries>();
+  const std::int64_t classes = extent(e, node.inputs[0], 1), height = extent(e, node.inputs[0], 2),
+                     width = extent(e, node.inputs[0], 3);
+  const std::string &logits = e.name(node.inputs[0]), &geometry = e.name(node.inputs[3]);
+  const std::string scores =
+      e.op("Mul", {e.op("Sigmoid", {logits}), e.cast(inside(e, geometry, height, width), DType::kF32)});
+  const std::vector<std::int64_t> window{op.peak, op.peak};
+  const std::string most =
+      e.op("MaxPool", {scores}, {{"kernel_shape", window}, {"auto_pad", std::string("SAME_UPPER")}});
+  const std::string apart = e.op("Abs", {e.op("Sub", {scores, most})});
+  const std::string peak = e.op("And", {e.op("Greater", {scores, e.number(0.0f)}),
+                                        e.op("Less", {apart, e.number(CenterQueries::kPeakEpsilon)})});
+  const std::string kept = e.op("Where", {peak, logits, e.number(-std::numeric_limits<float>::infinity())});
+  e.bind(node.outputs[0], e.reshape(pixels_of(e, kept, classes, height * width), {-1, classes}));
+  // Vertical before horizontal, as sizes and offsets come.
+  std::vector<float> places;
+  for (std::int64_t p = 0; p < height * width; ++p)
+    places.insert(places.end(), {static_cast<float>(p / width), static_cast<float>(p % width)});
+  const std::string centre = e.op("Add", {e.floats(places, {1, height * width, 2}),
+                                          pixels_of(e, e.name(node.inputs[2]), 2, height * width)});
+  const std::string half =
+      e.op("Div", {e.op("Max", {pixels_of(e, e.name(node.inputs[1]), 2, height * width), e.number(0.0f)}),
+                   e.number(2.0f)});
+  const std::string extents = e.take(geometry, e.ints({1, 0}));
+  const std::string sides = e.floats({static_cast<float>(height), static_cast<float>(width)});
+  const auto fraction = [&](const char* way) {
+    const std::string at = e.op(way, {centre, half});
+    const std::string on_map = e.op("Min", {e.op("Max", {at, e.number(0.0f)}), sides});
+    const std::string share =
+        e.op("Div", {e.op("Mul", {on_map, e.number(static_cast<float>(op.stride))}), extents});
+    return e.op("Clip", {share, e.number(0.0f), e.number(1.0f)});
+  };
+  const std::string low = fraction("Sub"), high = fraction("Add");
+  const std::string middle = e.op("Div", {e.op("Add", {low, high}), e.number(2.0f)});
+  const std::string box = e.op("Concat", {middle, e.op("Sub", {high, low})}, {{"axis", std::int64_t{2}}});
+  const std::string by_x = e.op("Gather", {box, e.ints({1, 0, 3, 2})}, {{"axis", std::int64_t{2}}});
+  e.bind(node.outputs[1], e.reshape(by_x, {-1, 4}));
+}
 
 void lower_select_queries(Emitter& e, const Node& node) {
   const SelectQueries& op = *node.op.as<SelectQueries>();
