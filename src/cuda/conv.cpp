@@ -225,8 +225,10 @@ class ConvStep final : public CudaStep {
 
   std::vector<MatrixWay> implementations(const CudaPrepare& p, const CudnnConv& conv,
                                          std::int64_t parts) const {
-    // Of one photo without a budget only the first will be looked at; of several, that of a certain name.
-    const bool all_count = p.tuner().seconds_left() > 0 || parts < photos_of(p);
+    // Without a budget only the first will be looked at; but of several photos that of a certain name, and
+    // what was guessed once.
+    CudaTuner& tuner = p.tuner();
+    const bool all_count = tuner.seconds_left() > 0 || parts < photos_of(p) || tuner.has_guess(conv.key());
     std::vector<MatrixWay> out, own = all_count || is_product(p) ? products(p, conv, parts) : out;
     if (all_count || own.empty()) out = cudnn_ways(conv);
     // Taken in turns, each list's most promising first; our own begin only where that is what one expects.

@@ -179,7 +179,16 @@ std::size_t CudaTuner::choose(const std::string& key, const std::vector<std::str
   const Entry entry{names[best], least};
   entries_[key] = entry;
   write(key, &entry);
+  // From now on find() gives what the file has.
+  const auto kept = std::find(names.begin(), names.end(), entries_[key].name);
+  if (kept != names.end()) return static_cast<std::size_t>(kept - names.begin());
+  entries_[key] = entry;
   return best;
+}
+
+bool CudaTuner::has_guess(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  return settled_.contains(key);
 }
 
 void CudaTuner::remember(const std::string& key, const std::string& name) {

@@ -39,10 +39,12 @@ class CudaTuner {
 
   // Seconds that implementation `i` takes, or none when it does not work.
   using Measure = std::function<std::optional<double>(std::size_t i)>;
-  // The index of the fastest of `names`, which is remembered; 0, and nothing is remembered, when the budget
-  // is spent before all were measured, unless those that were allow a better guess, or when none works. A
-  // guess stays the same as long as this tuner has nothing better.
+  // The index of the fastest of `names`, which is remembered, or of what another process remembered
+  // meanwhile; 0, and nothing is remembered, when the budget is spent before all were measured, unless those
+  // that were allow a better guess, or when none works. A guess stays the same as long as this tuner has
+  // nothing better.
   std::size_t choose(const std::string& key, const std::vector<std::string>& names, const Measure& measure);
+  bool has_guess(const std::string& key);  // which wants to be among the names again
 
   void remember(const std::string& key, const std::string& name);
   void forget(const std::string& key);                           // a choice that turned out not to work

@@ -64,6 +64,23 @@ TEST_F(Tuner, TakesTheFastestAndRemembersIt) {
   EXPECT_FALSE(second.find("other"));
 }
 
+// Both go through the same layers at the same time: what one returns is what it will find.
+TEST_F(Tuner, TakesWhatAnotherProcessRememberedMeanwhile) {
+  CudaTuner first = tuner(), second = tuner();
+  Fake fake, other{.seconds = {1.0, 2.0, 3.0, 4.0}};
+  EXPECT_EQ(first.choose("conv", kNames, fake.measure()), 2u);
+  EXPECT_EQ(second.choose("conv", kNames, other.measure()), 2u);
+  EXPECT_EQ(second.find("conv")->name, "fast");
+}
+
+TEST_F(Tuner, KnowsWhatItGuessed) {
+  CudaTuner none = tuner(0);
+  EXPECT_FALSE(none.has_guess("conv"));
+  Fake fake;
+  none.choose("conv", kNames, fake.measure());
+  EXPECT_TRUE(none.has_guess("conv"));
+}
+
 TEST_F(Tuner, WithoutBudgetNothingIsMeasuredOrWritten) {
   Fake fake;
   CudaTuner none = tuner(0);
