@@ -269,13 +269,16 @@ std::unique_ptr<MatrixCall> searched_for_photos(CudaPrepare& p, const MatrixSear
   for (const MatrixWay& way : ways) names.push_back(way.name);
   calls.resize(names.size());
   int measured = 0;
-  const std::size_t best = tuner.choose(search.key, names, [&](std::size_t i) -> std::optional<double> {
+  std::size_t best = tuner.choose(search.key, names, [&](std::size_t i) -> std::optional<double> {
     if (measured == kMostMeasuredForPhotos) return std::nullopt;
     if (i > 0) calls[i] = made(ways[i - 1]);
     if (!calls[i]) return std::nullopt;
     ++measured;
     return i == 0 || trial.is_right(*calls[i]) ? trial.seconds(*calls[i]) : std::nullopt;
   });
+  // What another process chose, or this one guessed earlier, was perhaps not made here, let alone looked at.
+  if (!calls[best]) calls[best] = trial.if_right(made(ways[best - 1]));
+  if (!calls[best]) best = 0;
   tuner.save(search.key, {names[best], calls[best]->saved()});
   return std::move(calls[best]);
 }
