@@ -141,7 +141,7 @@ constexpr std::string_view kHourglass104 =
 
 struct EfficientDetRow {
   int trunk, size, width, cells, repeats;
-  std::string_view combine = "";
+  std::string_view combine{};
 };
 
 // What all two-stage models of the zoo have in common.

@@ -84,8 +84,9 @@ void lower_center_queries(Emitter& e, const Node& node) {
   e.bind(node.outputs[0], e.reshape(pixels_of(e, kept, classes, height * width), {-1, classes}));
   // Vertical before horizontal, as sizes and offsets come.
   std::vector<float> places;
-  for (std::int64_t p = 0; p < height * width; ++p)
-    places.insert(places.end(), {static_cast<float>(p / width), static_cast<float>(p % width)});
+  for (std::int64_t y = 0; y < height; ++y)
+    for (std::int64_t x = 0; x < width; ++x)
+      places.insert(places.end(), {static_cast<float>(y), static_cast<float>(x)});
   const std::string centre = e.op("Add", {e.floats(places, {1, height * width, 2}),
                                           pixels_of(e, e.name(node.inputs[2]), 2, height * width)});
   const std::string half =
