@@ -67,7 +67,8 @@ void write_boxes(const CenterQueries& op, const Maps& sizes, const Maps& offsets
   const float *size = sizes.at(image), *offset = offsets.at(image);
   for (std::int64_t p = 0; p < pixels; ++p) {
     const std::int64_t row = p / width, column = p % width;
-    const float cy = static_cast<float>(row) + offset[p], cx = static_cast<float>(column) + offset[pixels + p];
+    const float cy = static_cast<float>(row) + offset[p],
+                cx = static_cast<float>(column) + offset[pixels + p];
     const Side y = side_of(cy, size[p], height, op.stride, g.clip_height),
                x = side_of(cx, size[pixels + p], width, op.stride, g.clip_width);
     float* box = out + (image * pixels + p) * 4;
