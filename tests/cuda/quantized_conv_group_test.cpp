@@ -11,6 +11,7 @@
 #include "cuda/cuda_harness.h"
 #include "cuda/device_buffer.h"
 #include "cuda/executor.h"
+#include "cuda/integer_results.h"
 
 namespace osprey {
 namespace {
@@ -203,22 +204,6 @@ Tensor first_images(const Tensor& from, std::int64_t images) {
   Tensor out = Tensor::zeros(from.dtype(), shape);
   std::copy_n(from.bytes().data(), bytes * static_cast<std::size_t>(images), out.mutable_data());
   return out;
-}
-
-// Sums are exact; the CPU multiplies, adds and rounds in f32 in another order, so that where the exact value
-// is half way between two integers but for that, the other one may come: of random values hardly any.
-void expect_almost_all_equal(const Tensor& got, const Tensor& want, const std::string& what) {
-  ASSERT_EQ(got.dtype(), want.dtype()) << what;
-  std::int64_t others = 0;
-  for (std::int64_t i = 0; i < got.size(); ++i) {
-    const auto a = static_cast<std::uint8_t>(got.bytes()[static_cast<std::size_t>(i)]),
-               b = static_cast<std::uint8_t>(want.bytes()[static_cast<std::size_t>(i)]);
-    const int apart =
-        got.dtype() == DType::kI8 ? static_cast<std::int8_t>(a) - static_cast<std::int8_t>(b) : a - b;
-    ASSERT_LE(std::abs(apart), 1) << what << ", element " << i << ": " << int{a} << ", not " << int{b};
-    others += apart != 0;
-  }
-  EXPECT_LE(others, 2 + got.size() / 10000) << what << ": of " << got.size();
 }
 
 std::string text_of(const GroupCase& c, DType x) {

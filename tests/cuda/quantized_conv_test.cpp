@@ -4,6 +4,7 @@
 #include <random>
 
 #include "cuda/cuda_harness.h"
+#include "cuda/integer_results.h"
 
 namespace osprey {
 namespace {
@@ -53,23 +54,6 @@ std::string text_of(const Case& c, DType x_type) {
                      c.images, c.channels, c.height, c.width, c.outputs,
                      enum_names(c.op.to)[static_cast<std::size_t>(c.op.to)], name_of(x_type),
                      c.residual ? "residual" : "no residual");
-}
-
-// Sums are exact; the CPU multiplies, adds and rounds in f32 in another order, so that where the exact value
-// is half way between two integers but for that, the other one may come: of random values hardly any.
-void expect_almost_all_equal(const Tensor& got, const Tensor& want, const std::string& what) {
-  ASSERT_EQ(got.shape(), want.shape()) << what;
-  ASSERT_EQ(got.dtype(), want.dtype()) << what;
-  std::int64_t others = 0;
-  for (std::int64_t i = 0; i < got.size(); ++i) {
-    const auto a = static_cast<std::uint8_t>(got.bytes()[static_cast<std::size_t>(i)]),
-               b = static_cast<std::uint8_t>(want.bytes()[static_cast<std::size_t>(i)]);
-    const int apart =
-        got.dtype() == DType::kI8 ? static_cast<std::int8_t>(a) - static_cast<std::int8_t>(b) : a - b;
-    ASSERT_LE(std::abs(apart), 1) << what << ", element " << i << ": " << int{a} << ", not " << int{b};
-    others += apart != 0;
-  }
-  EXPECT_LE(others, 2 + got.size() / 10000) << what << ": of " << got.size();
 }
 
 void expect_right(const Case& c, DType x_type, DType residual_type = kResidual) {
