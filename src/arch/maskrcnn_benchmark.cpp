@@ -1,13 +1,14 @@
 // maskrcnn-benchmark (github.com/facebookresearch/maskrcnn-benchmark, 2018-2019): Faster, Mask and Keypoint
-// R-CNN on ResNets with FPN or C4, RetinaNet, and region proposal networks alone, as its YAML configs
-// describe them. Weight names are its checkpoints'; Detectron's files are renamed as it does. Boxes hold
-// their last pixel (graph/box_rules.h).
+// R-CNN on ResNets with FPN or C4 and on FBNets, RetinaNet, and region proposal networks alone, as its YAML
+// configs describe them. Weight names are its checkpoints'; Detectron's files are renamed as it does. Boxes
+// hold their last pixel (graph/box_rules.h).
 
 #include "arch/family.h"
 #include "arch/family/categories.h"
 #include "arch/family/detectron1.h"
 #include "arch/family/metadata.h"
 #include "arch/maskrcnn_benchmark/checkpoint.h"
+#include "arch/maskrcnn_benchmark/fbnet.h"
 #include "arch/maskrcnn_benchmark/options.h"
 #include "ops/global_average_pool.h"
 #include "ops/softmax.h"
@@ -19,7 +20,9 @@ namespace {
 const std::string kBox = "roi_heads.box.", kMask = "roi_heads.mask.", kKeypoint = "roi_heads.keypoint.";
 
 // A level for each feature map, finest first, named by its number.
-Features backbone(Net& net, const Backbone& m, ValueId image) {
+Features backbone(Net& net, const Config& config, ValueId image) {
+  if (has_fbnet_trunk(config)) return {{"0", fbnet_trunk(net, config, image)}};
+  const Backbone m = backbone_options(config);
   const Features trunk = resnet(net, "backbone.body.", m.trunk, image, m.last_stage);
   net.stage("body.stem", trunk[0].value);
   for (std::size_t i = 1; i < trunk.size(); ++i) net.stage(fmt::format("body.layer{}", i), trunk[i].value);
@@ -76,11 +79,13 @@ constexpr const char* kConv5 = "ResNet50Conv5ROIFeatureExtractor";
 ValueId box_features(Net& net, const HeadInput& in, const std::string& stage, ValueId rois) {
   const std::string extractor = in.config.text(kBoxExtractor);
   if (extractor == kConv5) return conv5_features(net, in, kBox, stage, rois);
-  if (extractor != "FPN2MLPFeatureExtractor" && extractor != "FPNXconv1fcFeatureExtractor")
+  const bool fbnet = extractor == "FBNet.roi_head";
+  if (!fbnet && extractor != "FPN2MLPFeatureExtractor" && extractor != "FPNXconv1fcFeatureExtractor")
     in.config.refuse(kBoxExtractor,
-                     "only FPN2MLPFeatureExtractor, FPNXconv1fcFeatureExtractor and "
-                     "ResNet50Conv5ROIFeatureExtractor are");
+                     "only FPN2MLPFeatureExtractor, FPNXconv1fcFeatureExtractor, "
+                     "ResNet50Conv5ROIFeatureExtractor and FBNet.roi_head are");
   const ValueId crops = net.stage(stage, pool(net, in, "MODEL.ROI_BOX_HEAD", kBox, rois));
+  if (fbnet) return fbnet_head_features(net, in.config, kFbnetBox, kBox + "feature_extractor.", crops);
   return box_head(net, kBox + "feature_extractor.", box_head_options(in.config), crops);
 }
 
@@ -116,12 +121,15 @@ ValueId mask_branch(Net& net, const HeadInput& in, ValueId boxes) {
     x = shared_features(net, in, head, "mask_pool", boxes);
   } else if (extractor == kConv5) {
     x = conv5_features(net, in, kMask, "mask_pool", boxes);
-  } else if (extractor == "MaskRCNNFPNFeatureExtractor") {
+  } else if (extractor == "MaskRCNNFPNFeatureExtractor" || extractor == "FBNet.roi_head_mask") {
+    const std::string prefix = kMask + "feature_extractor.";
     const ValueId crops = net.stage("mask_pool", pool(net, in, head, kMask, boxes));
-    x = mask_features(net, kMask + "feature_extractor.", m, crops);
+    x = extractor == "FBNet.roi_head_mask" ? fbnet_head_features(net, in.config, kFbnetMask, prefix, crops)
+                                           : mask_features(net, prefix, m, crops);
   } else {
     in.config.refuse(head + ".FEATURE_EXTRACTOR",
-                     "only MaskRCNNFPNFeatureExtractor and ResNet50Conv5ROIFeatureExtractor are");
+                     "only MaskRCNNFPNFeatureExtractor, ResNet50Conv5ROIFeatureExtractor and "
+                     "FBNet.roi_head_mask are");
   }
   return net.stage("mask_logits", mask_logits(net, kMask + "predictor.", m, x));
 }
@@ -133,10 +141,15 @@ ValueId keypoint_branch(Net& net, const HeadInput& in, ValueId boxes) {
   if (in.config.flag(head + ".SHARE_BOX_FEATURE_EXTRACTOR")) {
     x = shared_features(net, in, head, "kp_pool", boxes);
   } else {
-    if (in.config.text(head + ".FEATURE_EXTRACTOR") != "KeypointRCNNFeatureExtractor")
-      in.config.refuse(head + ".FEATURE_EXTRACTOR", "only KeypointRCNNFeatureExtractor is");
+    const std::string extractor = in.config.text(head + ".FEATURE_EXTRACTOR");
+    const bool fbnet = extractor == "FBNet.roi_head_keypoints";
+    if (!fbnet && extractor != "KeypointRCNNFeatureExtractor")
+      in.config.refuse(head + ".FEATURE_EXTRACTOR",
+                       "only KeypointRCNNFeatureExtractor and FBNet.roi_head_keypoints are");
+    const std::string prefix = kKeypoint + "feature_extractor.";
     const ValueId crops = net.stage("kp_pool", pool(net, in, head, kKeypoint, boxes));
-    x = keypoint_features(net, kKeypoint + "feature_extractor.", m, crops);
+    x = fbnet ? fbnet_head_features(net, in.config, kFbnetKeypoint, prefix, crops)
+              : keypoint_features(net, prefix, m, crops);
   }
   return net.stage("keypoint_heatmaps", keypoint_heatmaps(net, kKeypoint + "predictor.", m, x));
 }
@@ -158,9 +171,19 @@ Proposals proposals(Net& net, const Building& b, const Features& levels, bool la
   const std::size_t count = plain.anchors.strides.size();
   Rpn options = rpn_options(b.config, given_anchors(b.tensors, count, plain.anchors.per_cell()));
   options.last = last;
-  return rpn(net, "rpn.", options,
-             with_strides(b.config, "MODEL.RPN.ANCHOR_STRIDE", levels, plain.anchors.strides, /*all=*/true),
-             b.input.geometry);
+  Features used =
+      with_strides(b.config, "MODEL.RPN.ANCHOR_STRIDE", levels, plain.anchors.strides, /*all=*/true);
+  constexpr const char* kHead = "MODEL.RPN.RPN_HEAD";
+  const std::string head = b.config.text(kHead);
+  if (head == kFbnetRpnHead) {
+    options.widths.clear();
+    options.names.head = "head.1.";
+    for (Feature& f : used)
+      f.value = net.stage("rpn_feature_" + f.name, fbnet_rpn_features(net, b.config, f.value));
+  } else if (head != "SingleConvRPNHead") {
+    b.config.refuse(kHead, fmt::format("only SingleConvRPNHead and {} are", kFbnetRpnHead));
+  }
+  return rpn(net, "rpn.", options, used, b.input.geometry);
 }
 
 void rcnn(Net& net, const Building& b, const Features& levels) {
@@ -220,7 +243,10 @@ std::vector<Category> categories(const Config& config) {
 
 std::string describe(const Config& config) {
   std::string body = config.text("MODEL.BACKBONE.CONV_BODY");
-  if (config.integer("MODEL.RESNETS.NUM_GROUPS") > 1) body[0] = 'X';
+  if (has_fbnet_trunk(config))
+    body += " " + config.text("MODEL.FBNET.ARCH");
+  else if (config.integer("MODEL.RESNETS.NUM_GROUPS") > 1)
+    body[0] = 'X';
   const Kind kind = kind_of(config);
   if (kind == Kind::kRetinaNet) return "RetinaNet, " + body;
   if (kind == Kind::kProposals) return "RPN, " + body;
@@ -237,13 +263,12 @@ int recognise(const ImportRequest& request) {
 
 void construct(Net& net, const Config& config, const ImportRequest& request,
                const std::vector<NamedTensor>& tensors) {
-  const Backbone trunk = backbone_options(config);
   for (const NamedTensor& t : tensors)
     if (t.name.starts_with("rpn.anchor_generator.cell_anchors.") || t.name.ends_with(".num_batches_tracked"))
       net.ignore(t.name);
   const NetworkInput input =
-      photo_input(net, input_options(config, trunk.multiple, request.height, request.width));
-  const Features levels = backbone(net, trunk, input.image);
+      photo_input(net, input_options(config, size_multiple(config), request.height, request.width));
+  const Features levels = backbone(net, config, input.image);
   const Kind kind = kind_of(config);
   const auto family = kind == Kind::kRetinaNet   ? retinanet
                       : kind == Kind::kProposals ? proposal_network
@@ -263,7 +288,8 @@ std::vector<std::string> weight_names(const Config& config, const ImportRequest&
 
 Model build(const ImportRequest& request) {
   const Config config = load(request.config, request.overrides);
-  const auto tensors = found_by_suffix(tensors_of(request.checkpoint), weight_names(config, request));
+  const auto tensors =
+      with_gate_matrices(found_by_suffix(tensors_of(request.checkpoint), weight_names(config, request)));
   Net net("maskrcnn_benchmark", tensors);
   construct(net, config, request, tensors);
   Model model{.graph = net.finish(),

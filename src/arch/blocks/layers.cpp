@@ -21,7 +21,7 @@ ValueId conv(Net& net, const std::string& name, ValueId x, const ConvLayer& laye
                 .f32_out = layer.f32_out};
   std::vector<ValueId> inputs{
       x, net.weight(name + ".weight", {layer.out, in / layer.groups, layer.kernel, layer.kernel})};
-  if (!layer.batch_norm) inputs.push_back(net.weight(name + ".bias", {layer.out}));
+  if (layer.bias && !layer.batch_norm) inputs.push_back(net.weight(name + ".bias", {layer.out}));
   ValueId y = net.add(op, std::move(inputs), name);
   if (layer.batch_norm)
     y = batch_norm(net, layer.norm.empty() ? name + ".norm" : layer.norm, y, layer.epsilon);

@@ -13,6 +13,7 @@ namespace osprey {
 struct ConvLayer {
   int out = 0;  // channels
   int kernel = 1, stride = 1, dilation = 1, groups = 1;
+  bool bias = true;
   bool batch_norm = false;  // then there is no bias, and the statistics are those of `norm`
   bool relu = false;
   bool f32_out = false;   // scores and box deltas

@@ -32,7 +32,8 @@ const Body& body_of(const Config& config) {
   const std::string name = config.text(kKey);
   const auto* const body =
       std::find_if(std::begin(kBodies), std::end(kBodies), [&](const Body& b) { return b.name == name; });
-  if (body == std::end(kBodies)) config.refuse(kKey, "only ResNets are (R-50-C4, R-101-FPN and the like)");
+  if (body == std::end(kBodies))
+    config.refuse(kKey, "only FBNet and ResNets are (R-50-C4, R-101-FPN and the like)");
   return *body;
 }
 
@@ -125,7 +126,7 @@ Backbone backbone_options(const Config& config) {
                .last_stage = body.last_stage,
                .first_level = body.first_level,
                .out_channels = config.at_least(1, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS"),
-               .multiple = std::max(config.at_least(0, "DATALOADER.SIZE_DIVISIBILITY", kMaxStride), 1)};
+               .multiple = size_multiple(config)};
   if (std::int64_t{out.trunk.groups} * out.trunk.group_width > kMaxWidth)
     config.refuse("MODEL.RESNETS.WIDTH_PER_GROUP",
                   fmt::format("bottlenecks wider than {} are not", kMaxWidth));
@@ -139,6 +140,10 @@ Backbone backbone_options(const Config& config) {
   if (out.multiple % 32 != 0)
     config.refuse("DATALOADER.SIZE_DIVISIBILITY", "a pyramid's levels only fit with multiples of 32");
   return out;
+}
+
+int size_multiple(const Config& config) {
+  return std::max(config.at_least(0, "DATALOADER.SIZE_DIVISIBILITY", kMaxStride), 1);
 }
 
 PhotoInput input_options(const Config& config, int multiple, int height, int width) {

@@ -27,6 +27,9 @@ struct Backbone {
 };
 Backbone backbone_options(const Config& config);
 
+// What the extents of images must be multiples of.
+int size_multiple(const Config& config);
+
 // `height` and `width`: of a fixed input, or 0.
 PhotoInput input_options(const Config& config, int multiple, int height, int width);
 
