@@ -7,6 +7,7 @@
 #include <sched.h>
 
 #include "backends/image_dims.h"
+#include "cpu/denormals.h"
 #include "cpu/reorder.h"
 #include "cpu/session.h"
 
@@ -97,15 +98,27 @@ std::vector<std::byte>& PlanSession::growable(int value) {
 }
 
 // Finds or makes the plan, and brings it to the front.
-void PlanSession::use_plan(const DimBindings& bindings) {
-  const auto it =
-      std::find_if(plans_.begin(), plans_.end(), [&](const CachedPlan& p) { return p.bindings == bindings; });
+const CpuPlan& PlanSession::bring_plan(const DimBindings& bindings, CpuFusion fusion) {
+  const auto it = std::find_if(plans_.begin(), plans_.end(), [&](const CachedPlan& p) {
+    return p.bindings == bindings && p.fusion == fusion;
+  });
   if (it != plans_.end()) {
     plans_.splice(plans_.begin(), plans_, it);
   } else {
-    plans_.push_front({bindings, make_plan(*shared_, bindings)});
+    plans_.push_front({bindings, fusion, make_plan(*shared_, bindings, fusion)});
     if (plans_.size() > kPlansKept) plans_.pop_back();
   }
+  return plans_.front().plan;
+}
+
+// A run that wants a value which steps keep to themselves has them done one by one.
+void PlanSession::use_plan(const DimBindings& bindings, const RunOptions& options) {
+  const CpuPlan& plan = bring_plan(bindings, CpuFusion::kPairs);
+  const bool misses = std::any_of(plan.hidden.begin(), plan.hidden.end(), [&](ValueId id) {
+    const std::string& name = shared_->graph().value(id).name;
+    return std::find(options.wanted.begin(), options.wanted.end(), name) != options.wanted.end();
+  });
+  if (misses) bring_plan(bindings, CpuFusion::kNone);
   place_values();
 }
 
@@ -138,7 +151,7 @@ RunTimes PlanSession::run(std::span<const ImageView> photos, const RunOptions& o
     if (const std::string& name = graph.value(id).name; name != "photos" && name != "sizes")
       others.push_back(id);
   for (const ValueId id : others) bind_input(graph, id, options.inputs, bindings);
-  use_plan(bindings);
+  use_plan(bindings, options);
   for (const ValueId id : others) feed(id, options.inputs.at(graph.value(id).name));
   const ValueId sizes = graph.find("sizes");
   if (sizes != kNoValue) {
@@ -156,7 +169,7 @@ RunTimes PlanSession::run_tensors(const std::map<std::string, Tensor>& inputs, c
   const ThreadScope threads(shared_->threads());
   DimBindings bindings;
   for (const ValueId id : graph.inputs()) bind_input(graph, id, inputs, bindings);
-  use_plan(bindings);
+  use_plan(bindings, options);
   for (const ValueId id : graph.inputs()) feed(id, inputs.at(graph.value(id).name));
   return run_steps({}, options);
 }
@@ -176,6 +189,7 @@ void PlanSession::start_outputs(PlannedStep& step) {
 
 RunTimes PlanSession::run_steps(std::span<const ImageView> photos, const RunOptions& options) {
   CpuPlan& plan = plans_.front().plan;
+  const DenormalScope denormals(shared_->threads());
   Context context(*this, plan, photos, options.parameters);
   RunTimes times;
   auto phase_start = Clock::now();

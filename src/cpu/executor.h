@@ -4,6 +4,10 @@
 // A session plans once for each class of shapes (the graph's symbols): it chooses layouts, places all values
 // in one arena, and makes each kernel ready. Running a planned class allocates nothing. Weights are packed
 // once for all sessions of an executor.
+//
+// Numbers are those of IEEE 754, rounded to nearest, but denormal ones are zero (cpu/denormals.h): while a
+// run lasts, on its threads alone. A run that observes a value may differ from one that does not in last
+// places: steps that keep the value to themselves (cpu/expand_depthwise.h) are then done one by one.
 #pragma once
 
 #include <map>

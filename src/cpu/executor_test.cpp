@@ -3,6 +3,8 @@
 
 #include <thread>
 
+#include <omp.h>
+
 #include "cpu/layout_plan.h"
 #include "cpu/testing.h"
 #include "ops/activate.h"
@@ -177,6 +179,42 @@ TEST(CpuExecutor, RowsFollowTheInput) {
   EXPECT_THROW(session->run_tensors({}, {}), Error);
   EXPECT_THROW(session->output("z"), Error);
 }
+
+#if defined(__x86_64__)
+// What this thread and the OpenMP threads behind it make of a denormal product.
+std::vector<float> denormals() {
+  std::vector<float> out(2);
+#pragma omp parallel num_threads(2)
+  {
+    volatile float small = 1e-30f;
+    out[static_cast<std::size_t>(omp_get_thread_num())] = small * 1e-10f;
+  }
+  return out;
+}
+
+// 1e-30 times 1e-10, a denormal number, times 1e10.
+TEST(CpuExecutor, DenormalsAreZeroWhileItRunsAndNowhereElse) {
+  auto g = std::make_shared<Graph>("denormals");
+  const auto scale = [&](ValueId x, float by, const std::string& name) {
+    Tensor w = Tensor::zeros(DType::kF32, {16, 16, 1, 1});
+    for (std::size_t c = 0; c < 16; ++c) w.mutable_values<float>()[c * 17] = by;
+    return g->add_node(Conv{}, {x, g->add_weight(name + ".w", w)}, name).outputs[0];
+  };
+  const ValueId x = g->add_input("x", {DType::kF32, {1, 16, 8, 64}});
+  g->add_output(scale(scale(x, 1e-10f, "small"), 1e10f, "y"));
+  const Tensor ones = Tensor::from<float>(std::vector<float>(16 * 8 * 64, 1e-30f), {1, 16, 8, 64});
+  const auto session = make_cpu_executor(g, {.threads = 2})->cpu_session();
+  const std::vector<float> before = denormals();
+  EXPECT_GT(*std::min_element(before.begin(), before.end()), 0);
+  session->run_tensors({{"x", ones}}, {});
+  for (const float v : session->output("y").values<float>()) ASSERT_EQ(v, 0);
+  EXPECT_EQ(denormals(), before);
+  RunOptions options{.wanted = {"small"}};
+  options.observe = [](const std::string&, const Tensor&) { throw std::runtime_error("from an observer"); };
+  EXPECT_THROW(session->run_tensors({{"x", ones}}, options), std::runtime_error);
+  EXPECT_EQ(denormals(), before);
+}
+#endif
 
 TEST(CpuExecutor, DeclinesWhatItHasNoKernelFor) {
   Graph g("f16");

@@ -2,6 +2,7 @@
 #include "ops/max_pool.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "cpu/kernel.h"
@@ -10,13 +11,37 @@
 namespace osprey {
 namespace {
 
+// A register of words.
+template <class Word>
+struct WordsOf {
+  typedef Word type __attribute__((vector_size(64), aligned(alignof(Word)), may_alias));
+};
+template <class Word>
+using Words = typename WordsOf<Word>::type;
+
 // Floats compare as integers of their size after turning sign and magnitude into two's complement; this is
 // its own inverse. 8-bit words are integers to begin with.
 template <class Word>
-[[gnu::always_inline]] inline Word key(Word v) {
-  if constexpr (sizeof(Word) == 1) return v;
-  constexpr Word kMagnitude = std::numeric_limits<Word>::max();
-  return static_cast<Word>(v ^ ((v >> (8 * sizeof(Word) - 1)) & kMagnitude));
+[[gnu::always_inline]] inline void key(Words<Word>& v) {
+  if constexpr (sizeof(Word) > 1) v ^= (v >> (8 * sizeof(Word) - 1)) & std::numeric_limits<Word>::max();
+}
+
+template <class Word>
+[[gnu::always_inline]] inline void load(Words<Word>& out, const Word* from, std::size_t n) {
+  if (n == sizeof out / sizeof(Word)) {
+    out = *reinterpret_cast<const Words<Word>*>(from);
+  } else {
+    std::memcpy(&out, from, n * sizeof(Word));
+  }
+}
+
+template <class Word>
+[[gnu::always_inline]] inline void store(Word* to, const Words<Word>& v, std::size_t n) {
+  if (n == sizeof v / sizeof(Word)) {
+    *reinterpret_cast<Words<Word>*>(to) = v;
+  } else {
+    std::memcpy(to, &v, n * sizeof(Word));
+  }
 }
 
 // One row of the result.
@@ -39,23 +64,17 @@ template <class Word>
                        right = std::min(row->width, start + row->kernel);
     Word* y = row->y + column * lanes;
     for (std::int64_t lane = 0; lane < lanes; lane += kGroup) {
-      const std::int64_t n = std::min<std::int64_t>(kGroup, lanes - lane);
-      Word best[kGroup];
-      for (int k = 0; k < kGroup; ++k) best[k] = std::numeric_limits<Word>::min();
+      const auto n = static_cast<std::size_t>(std::min<std::int64_t>(kGroup, lanes - lane));
+      Words<Word> best = Words<Word>{} + std::numeric_limits<Word>::min();
       for (std::int64_t r = row->top; r < row->bottom; ++r)
         for (std::int64_t c = left; c < right; ++c) {
-          const auto* x = row->plane + (r * row->width + c) * lanes + lane;
-          if (n == kGroup) {
-            for (int k = 0; k < kGroup; ++k) best[k] = std::max(best[k], key(x[k]));
-          } else {
-            for (std::int64_t k = 0; k < n; ++k) best[k] = std::max(best[k], key(x[k]));
-          }
+          Words<Word> x{};
+          load(x, row->plane + (r * row->width + c) * lanes + lane, n);
+          key<Word>(x);
+          best = best > x ? best : x;
         }
-      if (n == kGroup) {
-        for (int k = 0; k < kGroup; ++k) y[lane + k] = key(best[k]);
-      } else {
-        for (std::int64_t k = 0; k < n; ++k) y[lane + k] = key(best[k]);
-      }
+      key<Word>(best);
+      store(y + lane, best, n);
     }
   }
 }

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "cpu/expand_depthwise.h"
 #include "cpu/reorder.h"
+#include "ops/conv.h"
 #include "ops/normalize_image.h"
 #include "ops/rescale_boxes.h"
 #include "passes/memory_plan.h"
@@ -53,12 +55,14 @@ class Planner {
   Planner(const CpuShared& shared, const DimBindings& bindings)
       : shared_(shared), graph_(shared.graph()), bindings_(bindings) {}
 
-  CpuPlan plan() {
+  CpuPlan plan(CpuFusion fusion) {
     const int block = shared_.options().block < 0 ? preferred_block() : shared_.options().block;
     const LayoutPlan layouts = plan_layouts(graph_, shared_.kernels(), block);
     for (const LaidValue& v : layouts.values) plan_.values.push_back(planned(v));
-    for (const LaidStep& s : layouts.steps) plan_.steps.push_back({s.node, nullptr, s.ins, s.outs, {}, {}});
+    for (const LaidStep& s : layouts.steps)
+      plan_.steps.push_back({s.node, nullptr, s.ins, s.outs, {}, {}, {}});
     plan_.outputs = layouts.outputs;
+    if (fusion == CpuFusion::kPairs) fuse_pairs();
     set_phases();
     for (PlannedStep& step : plan_.steps) step.rows_from = rows_from(step);
     place();
@@ -118,6 +122,44 @@ class Planner {
       out.push_back(from);
     }
     return out;
+  }
+
+  // Convolutions and the depthwise ones that alone read them become one step, in the place of the second.
+  void fuse_pairs() {
+    const std::size_t none = plan_.steps.size();
+    std::vector<std::size_t> maker(plan_.values.size(), none);
+    std::vector<int> readers(plan_.values.size(), 0);
+    for (const int o : plan_.outputs) ++readers[static_cast<std::size_t>(o)];
+    for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
+      for (const int i : plan_.steps[s].ins)
+        if (i >= 0) ++readers[static_cast<std::size_t>(i)];
+      for (const int o : plan_.steps[s].outs) maker[static_cast<std::size_t>(o)] = s;
+    }
+    std::vector<bool> gone(plan_.steps.size(), false);
+    for (PlannedStep& second : plan_.steps) {
+      if (!second.node || !second.node->op.as<Conv>()) continue;
+      const auto between = static_cast<std::size_t>(second.ins[0]);
+      const std::size_t at = maker[between];
+      if (at == none || gone[at] || readers[between] != 1) continue;
+      PlannedStep& first = plan_.steps[at];
+      if (!first.node || !first.node->op.as<Conv>() || !first.parts.empty()) continue;
+      if (!expands_depthwise(PrepareContext(shared_, plan_, first, -1),
+                             PrepareContext(shared_, plan_, second, -1)))
+        continue;
+      PlannedStep pair{second.node, nullptr, {first.ins[0]}, second.outs, {}, {}, {}};
+      pair.parts.push_back(std::move(first));
+      pair.parts.push_back(std::move(second));
+      second = std::move(pair);
+      plan_.hidden.push_back(plan_.values[between].id);
+      gone[at] = true;
+    }
+    std::size_t kept = 0;
+    for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
+      if (gone[s]) continue;
+      if (kept != s) plan_.steps[kept] = std::move(plan_.steps[s]);
+      ++kept;
+    }
+    plan_.steps.resize(kept);
   }
 
   // Preprocessing ends with the last normalize_image, postprocessing begins with the first rescale_boxes
@@ -196,7 +238,7 @@ class Planner {
 
   // The input whose memory output 0 may take over, by the kernel's rule; -1 for none.
   int reusable_input(const PlannedStep& step, const std::vector<int>& last, int now) {
-    if (!step.node) return -1;
+    if (!step.node || !step.parts.empty()) return -1;
     const CpuKernel& kernel = *shared_.kernels()[static_cast<std::size_t>(step.node - graph_.nodes().data())];
     for (const int i : kernel.in_place) {
       const int in =
@@ -211,6 +253,12 @@ class Planner {
     PlannedStep& step = plan_.steps[index];
     if (!step.node) {
       step.step = reorder_step();
+      return;
+    }
+    if (!step.parts.empty()) {
+      PrepareContext first(shared_, plan_, step.parts[0], -1), second(shared_, plan_, step.parts[1], -1);
+      step.step = in_context(step.node->name, [&] { return expand_depthwise_step(first, second); });
+      plan_.scratch_bytes = std::max(plan_.scratch_bytes, second.scratch());
       return;
     }
     const CpuKernel& kernel = *shared_.kernels()[static_cast<std::size_t>(step.node - graph_.nodes().data())];
@@ -261,8 +309,8 @@ std::shared_ptr<const void> CpuShared::derived(
   return entry->value;
 }
 
-CpuPlan make_plan(const CpuShared& shared, const DimBindings& bindings) {
-  return Planner(shared, bindings).plan();
+CpuPlan make_plan(const CpuShared& shared, const DimBindings& bindings, CpuFusion fusion) {
+  return Planner(shared, bindings).plan(fusion);
 }
 
 }  // namespace osprey

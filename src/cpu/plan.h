@@ -65,18 +65,24 @@ struct PlannedStep {
   std::vector<int> ins, outs;  // indices of PlannedValues
   std::vector<int> rows_from;  // for each output: the input whose live count it starts with, or -1
   CpuPhase phase = CpuPhase::kNetwork;
+  // Two steps that are done as this one (cpu/expand_depthwise.h), as they would be alone.
+  std::vector<PlannedStep> parts;
 };
 
 struct CpuPlan {
   std::vector<PlannedValue> values;
   std::vector<PlannedStep> steps;
   std::vector<int> outputs;
+  std::vector<ValueId> hidden;  // inside steps, so that there is nothing to observe
   std::size_t arena_bytes = 0, scratch_bytes = 0;
 };
 
 // Bytes that follow every value in the arena when guards are on.
 inline constexpr std::size_t kGuardBytes = 64;
 
-CpuPlan make_plan(const CpuShared& shared, const DimBindings& bindings);
+// With values inside steps, or every value outside.
+enum class CpuFusion : std::uint8_t { kPairs, kNone };
+
+CpuPlan make_plan(const CpuShared& shared, const DimBindings& bindings, CpuFusion fusion);
 
 }  // namespace osprey

@@ -23,10 +23,12 @@ class PlanSession final : public CpuSession {
 
   struct CachedPlan {
     DimBindings bindings;
+    CpuFusion fusion;
     CpuPlan plan;
   };
 
-  void use_plan(const DimBindings& bindings);
+  void use_plan(const DimBindings& bindings, const RunOptions& options);
+  const CpuPlan& bring_plan(const DimBindings& bindings, CpuFusion fusion);
   void place_values();
   RunTimes run_steps(std::span<const ImageView> photos, const RunOptions& options);
   void start_outputs(PlannedStep& step);

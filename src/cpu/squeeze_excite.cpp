@@ -1,5 +1,4 @@
-// The layers' few products are done here, by one thread for each image: a call of a library takes longer than
-// they do.
+// The layers' few products are done here: a call of a library takes longer than they do.
 #include "ops/squeeze_excite.h"
 
 #include "cpu/channel_means.h"
@@ -9,10 +8,11 @@
 namespace osprey {
 namespace {
 
-constexpr std::int64_t kGroup = 16;  // outputs of a layer side by side
-constexpr std::int64_t kChains = 4;  // sums of an output, which take the inputs in turn
+constexpr std::int64_t kGroup = 16;          // outputs of a layer side by side
+constexpr std::int64_t kChains = 4;          // sums of an output, which take the inputs in turn
+constexpr std::int64_t kLeastShared = 2048;  // groups times inputs; less is done by one thread
 
-// Weights as [input][output], outputs padded to whole groups with zeros.
+// Weights as [group of outputs][input][output of the group], the last group padded with zeros.
 struct Layer {
   std::int64_t inputs, outputs, padded;
   std::vector<float> weights, bias;
@@ -28,36 +28,36 @@ Layer layer_of(const CpuPrepare& p, std::size_t at) {
   std::copy_n(bias.values<float>().data(), out.outputs, out.bias.data());
   for (std::int64_t o = 0; o < out.outputs; ++o)
     for (std::int64_t i = 0; i < out.inputs; ++i)
-      out.weights[static_cast<std::size_t>(i * out.padded + o)] =
+      out.weights[static_cast<std::size_t>((o / kGroup * out.inputs + i) * kGroup + o % kGroup)] =
           weight.values<float>()[static_cast<std::size_t>(o * out.inputs + i)];
   return out;
 }
 
-// y = activation(weights * x + bias), for all outputs, the padding ones included.
+// y = activation(weights * x + bias), of a group of outputs, padding ones included.
 struct LayerJob {
   const Layer* layer;
   const float* x;
   float* y;
   Activation activation;
+  std::int64_t group;
 };
 
-[[gnu::always_inline]] inline void run_layer(const LayerJob* job) {
+[[gnu::always_inline]] inline void run_group(const LayerJob* job) {
   const Layer& layer = *job->layer;
-  for (std::int64_t o = 0; o < layer.padded; o += kGroup) {
-    Floats<16> sums[kChains] = {*reinterpret_cast<const Floats<16>*>(layer.bias.data() + o)};
-    const float* weights = layer.weights.data() + o;
-    std::int64_t i = 0;
-    const auto add = [&](Floats<16>& to) {
-      to += job->x[i++] * *reinterpret_cast<const Floats<16>*>(weights);
-      weights += layer.padded;
-    };
-    while (i + kChains <= layer.inputs)
-      for (Floats<16>& part : sums) add(part);
-    while (i < layer.inputs) add(sums[0]);
-    Floats<16> sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    activate_lanes(job->activation, sum);
-    *reinterpret_cast<Floats<16>*>(job->y + o) = sum;
-  }
+  const std::int64_t o = job->group * kGroup;
+  Floats<16> sums[kChains] = {*reinterpret_cast<const Floats<16>*>(layer.bias.data() + o)};
+  const float* weights = layer.weights.data() + o * layer.inputs;
+  std::int64_t i = 0;
+  const auto add = [&](Floats<16>& to) {
+    to += job->x[i++] * *reinterpret_cast<const Floats<16>*>(weights);
+    weights += kGroup;
+  };
+  while (i + kChains <= layer.inputs)
+    for (Floats<16>& part : sums) add(part);
+  while (i < layer.inputs) add(sums[0]);
+  Floats<16> sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  activate_lanes(job->activation, sum);
+  *reinterpret_cast<Floats<16>*>(job->y + o) = sum;
 }
 
 // A row of a plane.
@@ -122,15 +122,20 @@ class SqueezeExciteStep final : public CpuStep {
   }
 
   void find_gates(CpuRun& run, const Scratch& scratch) const {
-    cpu_for(run.in(0).dims[0], run.threads(), [&](std::int64_t n) {
-      float* hidden = scratch.hidden + n * squeeze_->padded;
-      const LayerJob jobs[]{
-          {squeeze_.get(), scratch.means + n * squeeze_->inputs, hidden, activation_},
-          {expand_.get(), hidden, scratch.gates + n * expand_->padded, Activation::kSigmoid}};
-      for (const LayerJob& of : jobs) {
-        const LayerJob* const job = &of;
-        vectorised<run_layer>(job);
-      }
+    run_layer(run, *squeeze_, scratch.means, squeeze_->inputs, scratch.hidden, activation_);
+    run_layer(run, *expand_, scratch.hidden, squeeze_->padded, scratch.gates, Activation::kSigmoid);
+  }
+
+  // Of all images; `stride` is between the inputs of two.
+  static void run_layer(CpuRun& run, const Layer& layer, const float* x, std::int64_t stride, float* y,
+                        Activation activation) {
+    const std::int64_t images = run.in(0).dims[0], groups = layer.padded / kGroup;
+    const bool small = images * groups * layer.inputs < kLeastShared;
+    cpu_for(images * groups, small ? 1 : run.threads(), [&](std::int64_t i) {
+      const std::int64_t n = i / groups;
+      const LayerJob of{&layer, x + n * stride, y + n * layer.padded, activation, i % groups};
+      const LayerJob* const job = &of;
+      vectorised<run_group>(job);
     });
   }
 

@@ -30,6 +30,11 @@ struct Row {
 
 template <class T>
 [[gnu::always_inline]] inline void load(Floats<16>& out, const T* from, std::int64_t n) {
+  if constexpr (std::is_same_v<T, float>)
+    if (n == 16) {
+      out = *reinterpret_cast<const Floats<16>*>(from);
+      return;
+    }
   float values[16] = {};
   if (n == 16) {
     for (int k = 0; k < 16; ++k) values[k] = load_float(from[k]);
@@ -41,6 +46,11 @@ template <class T>
 
 template <class T>
 [[gnu::always_inline]] inline void store(T* to, const Floats<16>& v, std::int64_t n) {
+  if constexpr (std::is_same_v<T, float>)
+    if (n == 16) {
+      *reinterpret_cast<Floats<16>*>(to) = v;
+      return;
+    }
   float values[16];
   std::memcpy(values, &v, sizeof v);
   if (n == 16) {
@@ -53,18 +63,26 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline void sum_row(const Row<T>* row) {
   T* y = row->y;
-  for (std::int64_t run = 0; run < row->runs; ++run, y += row->length)
+  auto maps = row->maps;
+  std::array<int, WeightedSum::kMostMaps> served{};  // runs of the result, by a map's present one
+  for (std::int64_t run = 0; run < row->runs; ++run, y += row->length) {
     for (std::int64_t at = 0; at < row->length; at += 16) {
       const std::int64_t n = std::min<std::int64_t>(16, row->length - at);
       Floats<16> sum{};
       for (std::size_t i = 0; i < row->count; ++i) {
         Floats<16> x;
-        load(x, row->maps[i].x + run / row->maps[i].scale * row->length + at, n);
+        load(x, maps[i].x + at, n);
         sum += x * row->factors[i];
       }
       activate_lanes(row->activation, sum);
       store(y + at, sum, n);
     }
+    for (std::size_t i = 0; i < row->count; ++i)
+      if (++served[i] == maps[i].scale) {
+        served[i] = 0;
+        maps[i].x += row->length;
+      }
+  }
 }
 
 std::array<float, WeightedSum::kMostMaps> factors_of(const CpuPrepare& p) {
