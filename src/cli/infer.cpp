@@ -1,6 +1,7 @@
 // osprey infer: detections of images, as pictures, tables and JSON.
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <set>
@@ -157,16 +158,15 @@ class Writers {
     coco_.emplace(folder_ / "coco_results.json", std::move(ids));
   }
 
-  // `maps`: what is shown instead of the photo, if anything.
-  void add(const fs::path& file, const Image& photo, const Detections& found, const MaskMaps* maps,
-           int masks_per_dim) {
-    ++count_;
+  // `place`: among the files, from 1. `maps`: what is shown instead of the photo, if anything.
+  void add(const fs::path& file, std::int64_t place, const Image& photo, const Detections& found,
+           const MaskMaps* maps, int masks_per_dim) {
     if (picture_)
       write_image(picture_path(folder_, file), maps ? heatmaps(*maps, found, masks_per_dim)
                                                     : draw_detections(photo, found, labels_, draw_));
     if (tsv_) write_tsv(folder_ / (file.stem().string() + ".tsv"), found);
     if (json_) json_->add(file.filename().string(), found);
-    if (coco_) coco_->add(image_id_of(file, count_), found);
+    if (coco_) coco_->add(image_id_of(file, place), found);
   }
   void commit() {
     if (json_) json_->commit();
@@ -186,7 +186,118 @@ class Writers {
   DrawOptions draw_;
   std::optional<DetectionsJsonWriter> json_;
   std::optional<CocoResultsWriter> coco_;
-  std::int64_t count_ = 0;
+};
+
+// Images that gave an error. It is told at the end: what the others give is written all the same.
+class Failures {
+ public:
+  void add(const Error& error) {
+    if (count_++ == 0) first_ = error;
+  }
+  void tell(std::size_t images) const {
+    if (count_ == 0) return;
+    if (images == 1) throw Error(first_->code(), first_->what());
+    const std::string more = count_ > 1 ? fmt::format("; {} more images failed", count_ - 1) : "";
+    throw Error(first_->code(),
+                fmt::format("{}{}; {} of {} images are done", first_->what(), more, images - count_, images));
+  }
+
+ private:
+  std::optional<Error> first_;
+  std::size_t count_ = 0;
+};
+
+// Images that run together.
+struct Batch {
+  std::vector<std::size_t> places;  // among the files
+  std::vector<Image> photos;
+  std::vector<std::vector<Proposal>> proposals;
+  RunOptions options;
+};
+
+// The images one batch after the other, the next one read while the last runs. Where a run fails, what is
+// under way is done image by image.
+class Inference {
+ public:
+  Inference(const std::shared_ptr<const LoadedEngine>& engine, const std::vector<fs::path>& files,
+            const ProposalSource& proposals, std::function<void(std::size_t, const Image&, Detections)> write)
+      : session_(engine), files_(files), proposals_(proposals), write_(std::move(write)) {}
+
+  // Files [begin, end).
+  void add(std::size_t begin, std::size_t end, const std::function<void(RunOptions&)>& ask) {
+    Batch batch;
+    for (std::size_t i = begin; i < end; ++i) attempt([&] { read(i, batch); });
+    if (batch.photos.empty()) return;
+    ask(batch.options);
+    Batch& next = under_way_.emplace_back(std::move(batch));
+    const std::vector<ImageView> views(next.photos.begin(), next.photos.end());
+    try {
+      session_.start(views, next.options, next.proposals);
+    } catch (const Error&) {
+      return finish_singly();
+    }
+    if (under_way_.size() == 2) finish();
+  }
+  void finish_all() {
+    while (!under_way_.empty()) finish();
+  }
+  const Failures& failures() const { return failures_; }
+
+ private:
+  template <class Body>
+  void attempt(const Body& body) {
+    try {
+      body();
+    } catch (const Error& e) {
+      failures_.add(e);
+    }
+  }
+
+  void read(std::size_t place, Batch& batch) const {
+    Image photo = read_image(files_[place]);
+    for (auto& given : proposals_.of({names_of(files_[place])})) batch.proposals.push_back(std::move(given));
+    batch.photos.push_back(std::move(photo));
+    batch.places.push_back(place);
+  }
+
+  void finish() {
+    std::vector<Detections> found;
+    try {
+      found = session_.finish();
+    } catch (const Error&) {
+      return finish_singly();
+    }
+    const Batch batch = std::move(under_way_.front());
+    under_way_.pop_front();
+    for (std::size_t i = 0; i < found.size(); ++i)
+      write_(batch.places[i], batch.photos[i], std::move(found[i]));
+  }
+
+  // The session has forgotten what it was given.
+  void finish_singly() {
+    for (; !under_way_.empty(); under_way_.pop_front())
+      for (std::size_t i = 0; i < under_way_.front().photos.size(); ++i) {
+        std::optional<Detections> found;
+        attempt([&] { found = detect(under_way_.front(), i); });
+        if (found) write_(under_way_.front().places[i], under_way_.front().photos[i], std::move(*found));
+      }
+  }
+
+  Detections detect(const Batch& batch, std::size_t i) {
+    const std::vector<ImageView> view{batch.photos[i]};
+    const auto proposals = std::span(batch.proposals).subspan(batch.proposals.empty() ? 0 : i);
+    return in_context(files_[batch.places[i]].string(), [&] {
+      return session_.detect(view, batch.options, nullptr, proposals.first(proposals.empty() ? 0 : 1))
+          .front();
+    });
+  }
+
+  DetectionSession session_;
+  const std::vector<fs::path>& files_;
+  const ProposalSource& proposals_;
+  std::function<void(std::size_t, const Image&, Detections)> write_;
+  std::deque<Batch> under_way_;  // at most two
+  Failures failures_;
 };
 
 int infer(const Options& o, const CommonOptions& common) {
@@ -204,39 +315,29 @@ int infer(const Options& o, const CommonOptions& common) {
   if (maps && o.batch != 1) fail(ErrorCode::kUsage, "--show-mask-heatmaps goes with --batch 1");
   make_folder(o.output);
 
-  DetectionSession session(engine);
   Writers writers(o, formats, *engine, labels);
   std::size_t count = 0, done = 0;
-  std::deque<std::vector<Image>> under_way;  // photos of at most two batches
-  const auto finish = [&] {
-    std::vector<Detections> found = session.finish();
-    for (std::size_t i = 0; i < found.size(); ++i, ++done) {
-      o.type.apply(found[i]);
-      writers.add(files[done], under_way.front()[i], found[i], maps ? &*maps : nullptr, o.masks_per_dim);
-      count += found[i].items.size();
-    }
-    under_way.pop_front();
-    bar.update(static_cast<double>(done) / static_cast<double>(files.size()), "detecting");
+  const auto write = [&](std::size_t place, const Image& photo, Detections found) {
+    o.type.apply(found);
+    writers.add(files[place], static_cast<std::int64_t>(place) + 1, photo, found, maps ? &*maps : nullptr,
+                o.masks_per_dim);
+    count += found.items.size();
+    bar.update(static_cast<double>(++done) / static_cast<double>(files.size()), "detecting");
   };
-  for (std::size_t begin = 0; begin < files.size(); begin += static_cast<std::size_t>(o.batch)) {
-    const std::size_t end = std::min(files.size(), begin + static_cast<std::size_t>(o.batch));
-    std::vector<Image>& photos = under_way.emplace_back();
-    std::vector<ImageNames> names;
-    for (std::size_t i = begin; i < end; ++i) {
-      photos.push_back(read_image(files[i]));
-      names.push_back(names_of(files[i]));
-    }
-    const std::vector<ImageView> views(photos.begin(), photos.end());
-    RunOptions options{.parameters = run_parameters(o.thresholds.values)};
-    dump.ask(options);
-    if (maps) maps->ask(options);
-    session.start(views, options, proposals.of(names));
-    if (under_way.size() == 2) finish();
-  }
-  while (!under_way.empty()) finish();
+  Inference inference(engine, files, proposals, write);
+  for (std::size_t begin = 0; begin < files.size(); begin += static_cast<std::size_t>(o.batch))
+    inference.add(begin, std::min(files.size(), begin + static_cast<std::size_t>(o.batch)),
+                  [&](RunOptions& options) {
+                    options.parameters = run_parameters(o.thresholds.values);
+                    dump.ask(options);
+                    if (maps) maps->ask(options);
+                  });
+  inference.finish_all();
+  if (done == 0) inference.failures().tell(files.size());
   writers.commit();
   dump.write();
-  fmt::print("{} detections in {} images -> {}\n", count, files.size(), o.output);
+  fmt::print("{} detections in {} images -> {}\n", count, done, o.output);
+  inference.failures().tell(files.size());
   return 0;
 }
 

@@ -69,6 +69,15 @@ class Stages(CommandTest):
         self.assertTrue(told["same"] and told["first"] > 0 and told["first_departing_layer"] is None, told)
         self.run_osprey("export", model, "--target", "onnxruntime", "-o", "exported.onnx")
 
+    def test_images_without_proposals_are_told_and_the_others_done(self):
+        for name in ("a", "b", "c"):
+            self.photo(f"in/{name}.jpg")
+        proposals = [{"file_name": name, "bbox": [0, 0, 90, 90], "score": 1} for name in ("a.jpg", "c.jpg")]
+        (self.folder / "p.json").write_text(json.dumps(proposals))
+        told = self.run_osprey("infer", self.fast(), "in", "--proposals", "p.json", "-o", "out", "--format", "tsv", expect=BAD_INPUT)
+        self.assertRegex(told.err, r"^osprey: .*b\.jpg.*; 2 of 3 images are done\n$")
+        self.assertEqual(self.only_files(self.folder / "out"), ["a.tsv", "c.tsv"])
+
     def test_what_is_missing_is_said(self):
         photo = self.photo()
         for verb in (["infer", self.fast(), photo, "-o", "out"],

@@ -2,7 +2,7 @@
 import json
 import shutil
 
-from harness import DEMO, INTERNAL, SCENES, USAGE, CommandTest, osprey
+from harness import BAD_INPUT, DEMO, INTERNAL, SCENES, USAGE, CommandTest, osprey
 
 VERBS = ("bench", "build", "compare", "demo", "doctor", "eval", "infer", "inspect", "ops", "zoo")
 
@@ -110,6 +110,29 @@ class Infer(CommandTest):
         self.assertEqual(set(results[0]), {"image_id", "category_id", "bbox", "score", "segmentation"})
         self.assertEqual(len(results), sum(len(i["detections"]) for i in single["images"]))
         self.assertEqual(self.infer("in", "--batch", "3")["images"], single["images"])
+
+    def test_a_bad_photo_among_good_ones(self):
+        for name in ("a", "b", "d", "e"):
+            self.photo(f"in/{name}.jpg", 0)
+        wanted = self.infer("in")["images"]
+        picture = self.photo("in/c.jpg", 0).read_bytes()
+        for contents in (b"not a picture", picture[:200], b""):
+            for batch in ("1", "2", "5"):
+                (self.folder / "in/c.jpg").write_bytes(contents)
+                shutil.rmtree(self.folder / "out")
+                told = self.run_osprey("infer", self.engine(), "in", "--batch", batch, "-o", "out", expect=BAD_INPUT)
+                self.assertRegex(told.err, r"^osprey: .*c\.jpg.*; 4 of 5 images are done\n$")
+                self.assertEqual(self.only_files(self.folder / "out"),
+                                 sorted(["detections.json", *(f"{n}.{kind}" for n in "abde" for kind in ("jpg", "tsv"))]))
+                self.assertEqual(json.loads((self.folder / "out/detections.json").read_text())["images"], wanted)
+
+    def test_images_without_numbers_keep_their_place(self):
+        for name in ("a", "b", "c"):
+            self.photo(f"in/{name}.jpg", 0)
+        (self.folder / "in/b.jpg").write_bytes(b"not a picture")
+        self.run_osprey("infer", self.engine(), "in", "--format", "coco", "-o", "out", expect=BAD_INPUT)
+        results = json.loads((self.folder / "out/coco_results.json").read_text())
+        self.assertEqual({r["image_id"] for r in results}, {1, 3})
 
     def test_threads_give_the_same(self):
         self.photo()
