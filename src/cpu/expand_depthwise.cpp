@@ -109,6 +109,34 @@ OSPREY_ROWS void expand_row(const ExpandedRow& row) {
     expand_pixels<count, vectors, activation>(row, std::min(at, row.width - count));
 }
 
+// A row of a stem's windows, each as the inputs of a pixel.
+struct GatheredRow {
+  const float* image;  // [height][width][channels]
+  float* y;            // [windows][kernel_height][kernel_width][channels]
+  std::int64_t top, height, width, windows;
+  std::int64_t channels, kernel_height, kernel_width, stride, left;
+};
+
+// A window's row fits a register.
+OSPREY_ROWS void gather_row(const GatheredRow& row) {
+  const std::int64_t run = row.kernel_width * row.channels;
+  const auto first_of = [](std::int64_t count) { return (1u << count) - 1; };
+  for (std::int64_t ky = 0; ky < row.kernel_height; ++ky) {
+    const std::int64_t y = row.top + ky;
+    const bool outside = y < 0 || y >= row.height;
+    for (std::int64_t i = 0; i < row.windows; ++i) {
+      const std::int64_t x = i * row.stride - row.left;
+      const std::int64_t begin = std::clamp<std::int64_t>(-x, 0, row.kernel_width),
+                         end = std::clamp<std::int64_t>(row.width - x, begin, row.kernel_width);
+      const unsigned live = outside ? 0 : first_of(end * row.channels) & ~first_of(begin * row.channels);
+      const __m512 values =
+          _mm512_maskz_loadu_ps(static_cast<__mmask16>(live), row.image + (y * row.width + x) * row.channels);
+      _mm512_mask_storeu_ps(row.y + (i * row.kernel_height + ky) * run, static_cast<__mmask16>(first_of(run)),
+                            values);
+    }
+  }
+}
+
 // A row of a panel of the result.
 struct SummedRow {
   std::array<const float*, 5>
@@ -194,20 +222,20 @@ int vectors_of(std::int64_t channels) {
   return out;
 }
 
-// Weights as [panel][inputs or taps][channel of the panel].
+// Weights as [panel][depth][channel of the panel].
 struct Layer {
-  std::int64_t depth = 0;  // inputs or taps
+  std::int64_t depth = 0;  // [kernel_height][kernel_width][inputs]
   std::vector<float> weights, bias, factor, offset;
 
   Layer(const CpuPrepare& p, std::int64_t panel) {
     const Tensor given = p.weight(1).to_f32();
-    const std::int64_t channels = given.dim(0);
-    depth = given.size() / channels;
+    const std::int64_t channels = given.dim(0), inputs = given.dim(1), taps = given.dim(2) * given.dim(3);
+    depth = inputs * taps;
     weights.resize(static_cast<std::size_t>(given.size()));
     for (std::int64_t c = 0; c < channels; ++c)
       for (std::int64_t k = 0; k < depth; ++k)
         weights[static_cast<std::size_t>((c / panel * depth + k) * panel + c % panel)] =
-            given.values<float>()[static_cast<std::size_t>(c * depth + k)];
+            given.values<float>()[static_cast<std::size_t>(c * depth + k % inputs * taps + k / inputs)];
     bias = p.has_input(2) ? values(p, 2) : std::vector<float>(static_cast<std::size_t>(channels));
     if (p.has_input(4)) factor = values(p, 4), offset = values(p, 5);
   }
@@ -238,13 +266,15 @@ class ExpandDepthwiseStep final : public CpuStep {
  public:
   ExpandDepthwiseStep(CpuPrepare& expand, CpuPrepare& depthwise) : op_(depthwise.op<Conv>()) {
     const Shape &x = expand.input(0).dims, &map = depthwise.input(0).dims, &y = depthwise.output(0).dims;
-    inputs_ = x[1], channels_ = y[1];
+    channels_ = y[1], in_height_ = x[2], in_width_ = x[3];
     height_ = map[2], width_ = map[3], out_height_ = y[2], out_width_ = y[3];
+    gather_ = gathering(expand);
     kernel_ = depthwise.input_type(1).dims[2].constant();
     pads_ = op_.window(kernel_, kernel_).pads_of(height_, width_);
     row_pixels_ = std::max(pads_[1] + width_, (out_width_ - 1) * op_.stride[1] + kernel_);
     choose_rows(expand.op<Conv>().activation);
     expand_ = layer_of(expand, panel_);
+    inputs_ = expand_->depth;
     depthwise_ = layer_of(depthwise, panel_);
     depthwise.request_scratch(static_cast<std::size_t>(depthwise.threads()) * Ring(*this, nullptr).bytes);
     flops_ = 2.0 * static_cast<double>(x[0] * channels_) *
@@ -288,6 +318,7 @@ class ExpandDepthwiseStep final : public CpuStep {
       for (std::int64_t i = 0; i < step.kernel_; ++i)
         rows[static_cast<std::size_t>(i)] = layout.take<float>(row);
       zeros = layout.take<float>(row);
+      gathered = layout.take<float>(step.is_stem() ? step.width_ * step.inputs_ : 0);
       bytes = layout.size();
       if (!memory) return;
       std::fill_n(zeros, row, 0.f);
@@ -299,7 +330,8 @@ class ExpandDepthwiseStep final : public CpuStep {
       }
     }
     std::array<float*, 5> rows{};
-    float* zeros;  // a row outside the map
+    float* zeros;     // a row outside the map
+    float* gathered;  // a row of a stem's windows
     std::size_t bytes;
   };
 
@@ -319,11 +351,44 @@ class ExpandDepthwiseStep final : public CpuStep {
     }
   }
 
+  bool is_stem() const { return gather_.kernel_height > 1; }
+
+  // Of a row of the expanded map.
+  const float* inputs_of(const float* image, std::int64_t row, const Ring& ring) const {
+    if (!is_stem()) return image + row * width_ * inputs_;
+    GatheredRow of = gather_;
+    of.image = image, of.y = ring.gathered;
+    of.top += row * of.stride;
+    gather_row(of);
+    return ring.gathered;
+  }
+
+  // The first row of windows in `expand`.
+  static GatheredRow gathering(const CpuPrepare& expand) {
+    const Conv& op = expand.op<Conv>();
+    const Shape& x = expand.input(0).dims;
+    const auto& weight = expand.input_type(1).dims;
+    const std::int64_t height = weight[2].constant(), width = weight[3].constant();
+    const auto pads = op.window(height, width).pads_of(x[2], x[3]);
+    return {.image = nullptr,
+            .y = nullptr,
+            .top = -pads[0],
+            .height = x[2],
+            .width = x[3],
+            .windows = expand.output(0).dims[3],
+            .channels = x[1],
+            .kernel_height = height,
+            .kernel_width = width,
+            .stride = op.stride[0],
+            .left = pads[1]};
+  }
+
   // Rows [first, last) of a panel of an image.
   void do_rows(CpuRun& run, const Ring& ring, std::int64_t image, std::int64_t panel, std::int64_t first,
                std::int64_t last) const {
     const std::int64_t channel = panel * panel_;
-    const auto* const x = reinterpret_cast<const float*>(run.in(0).data) + image * height_ * width_ * inputs_;
+    const auto* const x =
+        reinterpret_cast<const float*>(run.in(0).data) + image * in_height_ * in_width_ * run.in(0).dims[1];
     auto* const y =
         reinterpret_cast<float*>(run.out(0).data) + image * out_height_ * out_width_ * channels_ + channel;
     const auto slot = [&](std::int64_t row) { return ring.rows[static_cast<std::size_t>(row % kernel_)]; };
@@ -337,7 +402,7 @@ class ExpandDepthwiseStep final : public CpuStep {
     for (std::int64_t row = first; row < last; ++row) {
       const std::int64_t top = row * op_.stride[0] - pads_[0];
       for (; made < std::min(top + kernel_, height_); ++made)
-        expand_row_({.x = x + made * width_ * inputs_,
+        expand_row_({.x = inputs_of(x, made, ring),
                      .weights = expand_->panel_weights(channel),
                      .ending = expand_->ending(channel),
                      .y = slot(made) + pads_[1] * panel_,
@@ -352,9 +417,12 @@ class ExpandDepthwiseStep final : public CpuStep {
 
   const Conv& op_;
   std::int64_t inputs_ = 0, channels_ = 0, panel_ = 0, kernel_ = 0;
-  std::int64_t height_ = 0, width_ = 0, out_height_ = 0, out_width_ = 0;  // the map between is as large as x
-  std::int64_t row_pixels_ = 0;                                           // with pads
+  std::int64_t in_height_ = 0, in_width_ = 0;  // of x
+  std::int64_t height_ = 0, width_ = 0;        // of the map between
+  std::int64_t out_height_ = 0, out_width_ = 0;
+  std::int64_t row_pixels_ = 0;  // with pads
   std::array<int, 4> pads_{};
+  GatheredRow gather_{};
   ExpandRow expand_row_ = nullptr;
   SumRow sum_row_ = nullptr;
   std::shared_ptr<const Layer> expand_, depthwise_;
@@ -367,13 +435,17 @@ bool unpadded(const std::array<int, 4>& pads) {
   return std::all_of(pads.begin(), pads.end(), [](int pad) { return pad == 0; });
 }
 
+// A 1x1 convolution, or a stem whose windows are gathered.
 bool expands(const CpuPrepare& p) {
   const Conv& op = p.op<Conv>();
   const auto& weight = p.input_type(1).dims;
   const CpuValue& x = p.input(0);
-  return weight[2].constant() == 1 && weight[3].constant() == 1 && op.groups == 1 &&
-         op.stride == std::vector{1, 1} && unpadded(op.window(1, 1).pads_of(x.dims[2], x.dims[3])) &&
-         p.input_type(0).dims[0].is_exact();
+  const std::int64_t height = weight[2].constant(), width = weight[3].constant();
+  if (op.groups != 1 || !p.input_type(0).dims[0].is_exact()) return false;
+  if (height == 1 && width == 1)
+    return op.stride == std::vector{1, 1} && unpadded(op.window(1, 1).pads_of(x.dims[2], x.dims[3]));
+  return height > 1 && width * x.dims[1] <= kLanes && op.stride[0] == op.stride[1] &&
+         op.dilation == std::vector{1, 1};
 }
 
 bool is_depthwise(const CpuPrepare& p) {

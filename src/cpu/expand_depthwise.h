@@ -1,6 +1,6 @@
-// A 1x1 convolution and the depthwise one that alone reads its result, as networks of inverted bottlenecks
-// have them (MobileNetV2, EfficientNet), done together. The map between the two is the largest of its block,
-// and is never written: a few of its rows at a time stay in the cache.
+// A 1x1 convolution, or the stem, and the depthwise one that alone reads its result, as networks of inverted
+// bottlenecks have them (MobileNetV2, EfficientNet), done together. The map between the two is the largest of
+// its block, and is never written: a few of its rows at a time stay in the cache.
 #pragma once
 
 #include <memory>

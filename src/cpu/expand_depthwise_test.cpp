@@ -13,6 +13,7 @@ struct PairCase {
   bool factors = true, bias = true;
   Padding padding = Padding::kSame;
   std::vector<int> pads{0, 0, 0, 0};
+  std::int64_t window = 1, step = 1;  // of the first
 };
 
 const std::vector<PairCase>& pair_cases() {
@@ -54,6 +55,46 @@ const std::vector<PairCase>& pair_cases() {
        Padding::kExplicit,
        {4, 5, 4, 3}},
       {"no bias, no activation", 1, 33, 48, 3, 1, 9, 17, kNone, kRelu, false, false},
+      {.what = "stem, even",
+       .images = 2,
+       .inputs = 3,
+       .channels = 32,
+       .kernel = 3,
+       .stride = 1,
+       .height = 40,
+       .width = 56,
+       .window = 3,
+       .step = 2},
+      {.what = "stem, odd",
+       .images = 1,
+       .inputs = 3,
+       .channels = 48,
+       .kernel = 3,
+       .stride = 2,
+       .height = 41,
+       .width = 31,
+       .window = 3,
+       .step = 2},
+      {.what = "stem of 5x5",
+       .images = 1,
+       .inputs = 3,
+       .channels = 16,
+       .kernel = 5,
+       .stride = 1,
+       .height = 9,
+       .width = 8,
+       .window = 5,
+       .step = 1},
+      {.what = "stem smaller than its window",
+       .images = 1,
+       .inputs = 1,
+       .channels = 16,
+       .kernel = 3,
+       .stride = 1,
+       .height = 2,
+       .width = 1,
+       .window = 3,
+       .step = 1},
   };
   return cases;
 }
@@ -75,7 +116,9 @@ std::shared_ptr<const Graph> pair_graph(const PairCase& c) {
     return g->add_node(op, in, name).outputs[0];
   };
   const ValueId x = g->add_input("x", {DType::kF32, {c.images, c.inputs, c.height, c.width}});
-  const ValueId map = layer({.activation = c.expanded}, x, {c.channels, c.inputs, 1, 1}, "map");
+  const int step = static_cast<int>(c.step);
+  const Conv first{.stride = {step, step}, .padding = Padding::kSame, .activation = c.expanded};
+  const ValueId map = layer(first, x, {c.channels, c.inputs, c.window, c.window}, "map");
   const int stride = static_cast<int>(c.stride);
   const Conv depthwise{.stride = {stride, stride},
                        .pads = c.pads,
@@ -122,7 +165,10 @@ TEST(CpuExpandDepthwise, GivesWhatTheTwoGive) {
     const Ran pair = run(*session, x, false), apart = run(*session, x, true);
     EXPECT_EQ(together(pair), vector_set() == VectorSet::kAvx512) << c.what;
     EXPECT_FALSE(together(apart)) << c.what;
-    EXPECT_EQ(apart.observed, static_cast<std::size_t>(c.images * c.channels * c.height * c.width)) << c.what;
+    EXPECT_EQ(apart.observed,
+              static_cast<std::size_t>(c.images * c.channels * ((c.height + c.step - 1) / c.step) *
+                                       ((c.width + c.step - 1) / c.step)))
+        << c.what;
     const auto shape = Shape{static_cast<std::int64_t>(pair.y.size())};
     expect_near(Tensor::from<float>(pair.y, shape), Tensor::from<float>(apart.y, shape), 1e-6, c.what);
     EXPECT_EQ(run(*session, x, false).y, pair.y) << c.what << ": after the run that observed";
