@@ -5,6 +5,7 @@
 #include <memory>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
@@ -44,6 +45,16 @@ std::string hash_of_file(const std::filesystem::path& file) {
   return hasher.text();
 }
 
+// A whole number that T holds. The library would convert any number, unchecked.
+template <class T>
+T whole(const Json& json) {
+  const bool fits = json.is_number_unsigned()
+                        ? std::in_range<T>(json.get<std::uint64_t>())
+                        : json.is_number_integer() && std::in_range<T>(json.get<std::int64_t>());
+  require(fits, "{} is no whole number, or out of range", json.dump());
+  return json.get<T>();
+}
+
 Json to_json(const CalibrationKey& key, std::string_view format) {
   return {{"format", format},
           {"model", key.model},
@@ -68,7 +79,9 @@ Json to_json(const Int8Decision& decision) {
 }
 
 Int8Decision decision_from(const Json& json) {
-  Int8Decision out{.bound = json.at("bound"), .photos = json.at("photos"), .change = json.at("change")};
+  Int8Decision out{.bound = json.at("bound"),
+                   .photos = whole<std::size_t>(json.at("photos")),
+                   .change = json.at("change")};
   for (const Json& kept : json.at("kept")) out.kept.push_back({kept.at("block"), kept.at("change")});
   if (json.contains("ap_drop")) out.ap_drop = json["ap_drop"].get<double>();
   return out;
@@ -108,7 +121,7 @@ Json packed(const std::vector<std::uint64_t>& bins) {
 std::vector<std::uint64_t> unpacked(const Json& json) {
   std::vector<std::uint64_t> out;
   for (const Json& entry : json) {
-    const auto n = entry.get<std::int64_t>();
+    const auto n = whole<std::int64_t>(entry);
     if (n > 0) {
       out.push_back(static_cast<std::uint64_t>(n));
     } else {
@@ -215,7 +228,7 @@ void write_partial(const std::filesystem::path& file, const PartialCalibration& 
 
 PartialCalibration read_partial(const std::filesystem::path& file) {
   return read_json(file, kPartialFormat, [](const Json& json) {
-    PartialCalibration out{key_from(json), json.at("done"), json.at("unreadable"), {}};
+    PartialCalibration out{key_from(json), whole<std::size_t>(json.at("done")), json.at("unreadable"), {}};
     require(out.photos <= out.key.photos.size(), "{} photos are done of {}", out.photos,
             out.key.photos.size());
     // A histogram may take a thousand times the room of its text.
@@ -223,8 +236,8 @@ PartialCalibration read_partial(const std::filesystem::path& file) {
     require(json.at("values").size() <= kMostValues, "{} values are more than {}", json["values"].size(),
             kMostValues);
     for (const auto& [name, v] : json.at("values").items())
-      out.values[name] =
-          Magnitudes::from({v.at("least"), v.at("largest"), v.at("exponent"), unpacked(v.at("bins"))});
+      out.values[name] = Magnitudes::from(
+          {v.at("least"), v.at("largest"), whole<int>(v.at("exponent")), unpacked(v.at("bins"))});
     return out;
   });
 }
