@@ -2,10 +2,10 @@
 // are its epilogue. The residual is summed where the result goes, as in conv.cpp.
 #include "ops/quantized_conv.h"
 
-#include <algorithm>
 #include <optional>
 
 #include "cpu/conv_weights.h"
+#include "cpu/integer_scales.h"
 #include "cpu/onednn.h"
 #include "cpu/planes.h"
 
@@ -26,18 +26,6 @@ std::array<int, 4> pads_of(const CpuPrepare& p) {
   const auto& weight = p.input_type(kWeight).dims;
   const Shape& x = p.input(kX).dims;
   return p.op<QuantizedConv>().window(weight[2].constant(), weight[3].constant()).pads_of(x[2], x[3]);
-}
-
-// Scales are arguments of the primitive.
-DnnlArgument scale_argument(const CpuPrepare& p, int name, const std::string& key,
-                            const std::function<Tensor()>& values) {
-  const auto made = p.shared(key, [&]() -> std::shared_ptr<const void> {
-    const Tensor scales = values();
-    const Desc desc({scales.dim(0)}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::a);
-    return std::make_shared<DnnlConstant>(dnnl_constant(scales, desc));
-  });
-  const auto constant = std::static_pointer_cast<const DnnlConstant>(made);
-  return {DNNL_ARG_ATTR_SCALES | name, From::kConstant, 0, 0, constant->memory.get_desc(), constant};
 }
 
 class QuantizedConvStep final : public CpuStep {
@@ -106,19 +94,6 @@ class QuantizedConvStep final : public CpuStep {
     return {DNNL_ARG_WEIGHTS, From::kConstant, 0, 0, wanted, packed};
   }
 
-  // x's and the weight's in one: oneDNN multiplies its sums once.
-  DnnlArgument weight_scales(const CpuPrepare& p) const {
-    return scale_argument(p, DNNL_ARG_WEIGHTS,
-                          fmt::format("scale:{}:{:a}", p.node().inputs[kScale], op_.x_scale), [&] {
-                            const Tensor given = p.weight(kScale).to_f32();
-                            Tensor out = Tensor::zeros(DType::kF32, given.shape());
-                            std::transform(given.values<float>().begin(), given.values<float>().end(),
-                                           out.mutable_values<float>().begin(),
-                                           [&](float scale) { return op_.x_scale * scale; });
-                            return out;
-                          });
-  }
-
   DnnlCall call(const CpuPrepare& p, const ConvWeights& w, std::int64_t n) const {
     const CpuValue &x = p.input(kX), &y = p.output(0);
     const auto pd = describe(p, w, n);
@@ -126,12 +101,9 @@ class QuantizedConvStep final : public CpuStep {
     out.arguments = {{DNNL_ARG_SRC, From::kInput, kX, x.row_bytes(), dnnl_desc(x, n), nullptr},
                      {DNNL_ARG_DST, From::kOutput, 0, y.row_bytes(), dnnl_desc(y, n), nullptr},
                      weight_argument(p, w, pd.weights_desc()),
-                     weight_scales(p)};
+                     weight_scales(p, kScale, op_.x_scale)};
     if (p.has_input(kBias)) out.arguments.push_back(bias_argument(p, kBias));
-    if (is_integer(op_.to))
-      out.arguments.push_back(scale_argument(p, DNNL_ARG_DST, fmt::format("scale:{:a}", op_.y_scale), [&] {
-        return Tensor::from<float>(std::span(&op_.y_scale, 1), {1});
-      }));
+    if (is_integer(op_.to)) out.arguments.push_back(result_scale(p, op_.y_scale));
     return out;
   }
 

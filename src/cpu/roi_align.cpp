@@ -277,11 +277,18 @@ class RoiAlignStep final : public CpuStep {
   std::int64_t thread_size_ = 0;  // floats
 };
 
+// As it is, or quantised before.
+bool is_flattened(const Graph& graph, ValueId value) {
+  for (const Node* user : graph.users(value))
+    if (user->op.name() == "flatten" ||
+        (user->op.name() == "quantize" && is_flattened(graph, user->outputs[0])))
+      return true;
+  return false;
+}
+
 // What is flattened next is written in C order at once.
 CpuPort output_port(const Node& node, std::size_t, const Graph& graph) {
-  for (const Node* user : graph.users(node.outputs[0]))
-    if (user->op.name() == "flatten") return CpuPort::kPlain;
-  return CpuPort::kAny;
+  return is_flattened(graph, node.outputs[0]) ? CpuPort::kPlain : CpuPort::kAny;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Rows in the order C, H, W from channels-last maps; nothing to do where the readers take them as they lie
 // (flattened_channels_last).
 #include "cuda/elementwise.cuh"
+#include "cuda/integers.cuh"
 #include "ops/flatten.h"
 
 namespace osprey {
@@ -27,7 +28,7 @@ void copy_rows(CudaRun& run) {
 
 CudaKernel flatten_cuda() {
   return {.op = &kOpInfo<Flatten>,
-          .dtypes = {DType::kF32, DType::kF16, DType::kBF16},
+          .dtypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kU8},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
             const Shape& dims = p.input(0).dims;
             const std::int64_t pixels = dims[2] * dims[3];
@@ -37,7 +38,7 @@ CudaKernel flatten_cuda() {
             }
             check(!p.in_place(0), "flatten: in place, but the order changes");
             return cuda_step([channels = dims[1], pixels](CudaRun& run) {
-              with_float_type(run.in(0).dtype, [&](auto zero) {
+              with_stored_type(run.in(0).dtype, [&](auto zero) {
                 using T = decltype(zero);
                 launch_elementwise(run.out(0), run.stream(),
                                    Flattened<T>{run.in(0).as<T>(), run.out(0).as<T>(), channels, pixels});

@@ -4,6 +4,7 @@
 
 #include "ops/flatten.h"
 #include "ops/linear.h"
+#include "ops/quantized_linear.h"
 
 namespace osprey {
 namespace {
@@ -34,8 +35,9 @@ bool flattened_channels_last(const Graph& graph, ValueId flattened) {
   const Node* producer = graph.producer(flattened);
   if (!producer || !producer->op.as<Flatten>() || graph.is_output(flattened)) return false;
   const auto users = graph.users(flattened);
-  return std::all_of(users.begin(), users.end(),
-                     [](const Node* user) { return user->op.as<Linear>() != nullptr; });
+  return std::all_of(users.begin(), users.end(), [](const Node* user) {
+    return user->op.as<Linear>() || user->op.as<QuantizedLinear>();
+  });
 }
 
 }  // namespace osprey

@@ -130,6 +130,14 @@ Calibration calibrate(const Graph& graph, const BuildOptions& options) {
     if (const std::string why = mismatch(out.found.key, key); !why.empty())
       bad_input("{}: was calibrated for {}; remove it, or name another file", cache.string(), why);
     out.remarks.push_back(fmt::format("int8: limits are those of {}", cache.string()));
+    const auto values = values_to_calibrate(graph);
+    const auto unknown = std::ranges::count_if(
+        values, [&](const std::string& value) { return !out.found.values.contains(value); });
+    if (unknown > 0)
+      out.remarks.push_back(
+          fmt::format("int8: it was written before {} of {} values were calibrated, whose layers stay in "
+                      "floats; without it they are calibrated, too",
+                      unknown, values.size()));
     return out;
   }
   Calibration out;

@@ -186,7 +186,11 @@ i1 = quantize(square2) {scale=0.5}
 i2 = quantize(square) {scale=0.03125}
 i3 = quantized_conv(i1, i2, pair, pair, i1) {activation='relu', to='u8', x_scale=0.5, y_scale=0.25, residual_scale=0.5}
 i4 = dequantize(i3) {scale=0.25}
+i5 = quantize(t4) {scale=0.5}
+i6 = quantize(classes) {scale=0.03125}
+i7 = quantized_linear(i5, i6, pair, pair) {activation='relu', to='u8', x_scale=0.5, y_scale=0.25}
 output i4
+output i7
 output final
 output around
 output whole

@@ -18,20 +18,32 @@ namespace {
 // Above it, what is detected has little to do with what fp32 detects.
 constexpr double kLost = 0.5;
 
-// The layers that a GPU computes sooner in floats: over so few channels that the units that multiply integers
-// would mostly see padding, and of one pixel over what a transposed convolution made, which would first have
-// to be quantised, and takes longer than the layer.
-std::set<std::string> sooner_in_floats(const Graph& graph) {
+// Over so few channels that the units that multiply integers would mostly see padding.
+bool is_stem(const Conv& conv, const TensorType& weight) {
   constexpr std::int64_t kFewChannels = 4;
+  return conv.groups == 1 && weight.dims[1].constant() <= kFewChannels;
+}
+
+bool is_point(const TensorType& weight) {
+  return weight.dims[2].constant() == 1 && weight.dims[3].constant() == 1;
+}
+
+bool follows_transposed(const Graph& graph, const Node& node) {
+  const Node* maker = graph.producer(node.inputs[0]);
+  return maker && maker->op.as<ConvTranspose>();
+}
+
+// The layers that a GPU computes sooner in floats: stems; those of one pixel over what a transposed
+// convolution made, which would first have to be quantised, and takes longer than the layer; and fully
+// connected ones, whose integers nobody has timed there.
+std::set<std::string> sooner_in_floats(const Graph& graph) {
   std::set<std::string> out;
   for (const Node& node : graph.nodes()) {
     if (!is_quantizable(graph, node)) continue;
-    const auto& weight = graph.value(node.inputs[1]).type.dims;
-    const Node* maker = graph.producer(node.inputs[0]);
-    const bool after_transposed =
-        maker && maker->op.as<ConvTranspose>() && weight[2].constant() == 1 && weight[3].constant() == 1;
-    const bool stem = weight[1].constant() <= kFewChannels && node.op.as<Conv>()->groups == 1;
-    if (stem || after_transposed) out.insert(graph.value(node.outputs[0]).name);
+    const TensorType& weight = graph.value(node.inputs[1]).type;
+    const Conv* conv = node.op.as<Conv>();
+    if (!conv || is_stem(*conv, weight) || (is_point(weight) && follows_transposed(graph, node)))
+      out.insert(graph.value(node.outputs[0]).name);
   }
   return out;
 }

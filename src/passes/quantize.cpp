@@ -1,8 +1,8 @@
-// Convolutions whose input has a limit compute in integers: weights with one scale for each channel of the
-// result, activations with one for all. A value that only such layers read is stored in 8 bits; one that
-// others read stays a float and is quantised beside it. Ops that only move values work in 8 bits where
-// nobody needs their floats; what they join shares one scale. Scores, deltas and whatever is no convolution
-// stay floats.
+// Convolutions and fully connected layers whose input has a limit compute in integers: weights with one scale
+// for each channel of the result, activations with one for all. A value that only such layers read is stored
+// in 8 bits; one that others read stays a float and is quantised beside it. Ops that only move values work in
+// 8 bits where nobody needs their floats; what they join shares one scale. Scores, deltas and whatever is no
+// such layer stay floats.
 //
 // Beside f16, which is to say on a GPU, RoIAlign reads what a convolution stores in 8 bits
 // (cuda/conversions.h).
@@ -18,9 +18,12 @@
 #include "ops/concat.h"
 #include "ops/conv.h"
 #include "ops/dequantize.h"
+#include "ops/flatten.h"
+#include "ops/linear.h"
 #include "ops/max_pool.h"
 #include "ops/quantize.h"
 #include "ops/quantized_conv.h"
+#include "ops/quantized_linear.h"
 #include "ops/roi_align.h"
 #include "ops/upsample.h"
 #include "passes/narrowed.h"
@@ -34,7 +37,7 @@ constexpr float kLargestWeight = 127;
 
 bool moves_values(const Node& node) {
   const auto* upsample = node.op.as<Upsample>();
-  return node.op.as<MaxPool>() || node.op.as<Concat>() ||
+  return node.op.as<MaxPool>() || node.op.as<Concat>() || node.op.as<Flatten>() ||
          (upsample && upsample->mode == Interpolation::kNearest);
 }
 
@@ -177,7 +180,7 @@ class Quantizer {
     return quantizes(node) && (added == kNoValue || has_limit(added));
   }
 
-  // Whether a convolution makes a value, which it could store in 8 bits.
+  // Whether a layer makes a value, which it could store in 8 bits.
   bool will_be_integer(ValueId id) {
     const Node* maker = graph_.producer(id);
     return maker && quantizes(*maker) && (residual(*maker) == kNoValue || has_limit(residual(*maker)));
@@ -216,9 +219,18 @@ class Quantizer {
   }
 
   Node quantized(const Node& node, bool integers) {
+    const ValueId added = residual(node), bias = node.inputs.size() > 2 ? node.inputs[2] : kNoValue;
+    const auto [weight, scales] = weights(node.inputs[1], bias);
+    std::vector<ValueId> inputs{integer(node.inputs[0]), weight, scales, bias};
+    if (added != kNoValue) inputs.push_back(integers ? integer(added) : added);
+    if (inputs.back() == kNoValue) inputs.pop_back();
+    Op op = node.op.as<Conv>() ? Op(quantized_conv(node, integers)) : Op(quantized_linear(node, integers));
+    return {std::move(op), node.name, std::move(inputs), node.outputs};
+  }
+
+  QuantizedConv quantized_conv(const Node& node, bool integers) const {
     const Conv& op = *node.op.as<Conv>();
-    const ValueId x = node.inputs[0], y = node.outputs[0], added = residual(node);
-    const DType real = graph_.value(y).type.dtype;
+    const ValueId y = node.outputs[0], added = residual(node);
     QuantizedConv out{.stride = op.stride,
                       .dilation = op.dilation,
                       .pads = op.pads,
@@ -226,19 +238,25 @@ class Quantizer {
                       .groups = op.groups,
                       .activation = op.activation,
                       .residual_upsampling = op.residual_scale,
-                      .to = stored_type(real),
-                      .x_scale = scale(x)};
-    if (integers) {
-      out.to = integer_type(y) == IntegerType::kU8 ? StoredType::kU8 : StoredType::kI8;
-      out.y_scale = scale(y);
-      if (added != kNoValue) out.residual_scale = scale(added);
-    }
-    const ValueId bias = node.inputs.size() > 2 ? node.inputs[2] : kNoValue;
-    const auto [weight, scales] = weights(node.inputs[1], bias);
-    std::vector<ValueId> inputs{integer(x), weight, scales, bias};
-    if (added != kNoValue) inputs.push_back(integers ? integer(added) : added);
-    if (inputs.back() == kNoValue) inputs.pop_back();
-    return {Op(out), node.name, std::move(inputs), node.outputs};
+                      .to = stored_type(y, integers),
+                      .x_scale = scale(node.inputs[0])};
+    if (integers) out.y_scale = scale(y);
+    if (integers && added != kNoValue) out.residual_scale = scale(added);
+    return out;
+  }
+
+  QuantizedLinear quantized_linear(const Node& node, bool integers) const {
+    const ValueId y = node.outputs[0];
+    QuantizedLinear out{.activation = node.op.as<Linear>()->activation,
+                        .to = stored_type(y, integers),
+                        .x_scale = scale(node.inputs[0])};
+    if (integers) out.y_scale = scale(y);
+    return out;
+  }
+
+  StoredType stored_type(ValueId y, bool integers) const {
+    if (integers) return integer_type(y) == IntegerType::kU8 ? StoredType::kU8 : StoredType::kI8;
+    return osprey::stored_type(graph_.value(y).type.dtype);
   }
 
   // A weight's integers and scales, made once however many layers share it with its bias.
@@ -293,9 +311,16 @@ class Quantizer {
 }  // namespace
 
 bool is_quantizable(const Graph& graph, const Node& node) {
-  const bool factors =
-      node.inputs.size() > 4;  // a normalisation beside the weights (BatchNorm::exact_factor)
-  return node.op.as<Conv>() && !factors && graph.weight(node.inputs[1]);
+  if (node.op.as<Conv>()) {
+    const bool factors =
+        node.inputs.size() > 4;  // a normalisation beside the weights (BatchNorm::exact_factor)
+    return !factors && graph.weight(node.inputs[1]);
+  }
+  // Of few inputs a layer gains nothing; of a DETR's those are boxes, whose eighth bit is seen.
+  constexpr std::int64_t kFewInputs = 32;
+  const Linear* linear = node.op.as<Linear>();
+  return linear && !linear->f32_out && graph.weight(node.inputs[1]) &&
+         graph.value(node.inputs[1]).type.dims[1].constant() > kFewInputs;
 }
 
 std::vector<std::string> values_to_calibrate(const Graph& graph) {
@@ -315,6 +340,7 @@ bool is_non_negative(const Graph& graph, ValueId value) {
   const Node* node = graph.producer(value);
   if (!node) return false;
   if (const auto* conv = node->op.as<Conv>()) return is_non_negative(conv->activation);
+  if (const auto* linear = node->op.as<Linear>()) return is_non_negative(linear->activation);
   if (const auto* activate = node->op.as<Activate>()) return is_non_negative(activate->kind);
   return moves_values(*node) && std::all_of(node->inputs.begin(), node->inputs.end(),
                                             [&](ValueId in) { return is_non_negative(graph, in); });

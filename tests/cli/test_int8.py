@@ -92,6 +92,16 @@ class Int8(CommandTest):
                 self.assertIn(word, self.build(*options, expect=status).err)
         self.assertFalse((self.folder / "m.osprey").exists())
 
+    def test_layers_that_an_older_cache_does_not_know_stay_in_floats(self):
+        self.build("--calib-input", self.photos(1), "--calib-cache", "m.calib")
+        cache = json.loads((self.folder / "m.calib").read_text())
+        del cache["values"]["roi_heads.box_head.fc1.flatten"]
+        (self.folder / "m.calib").write_text(json.dumps(cache))
+        self.assertIn("written before 1 of ", self.build("--calib-cache", "m.calib").err)
+        shown = self.run_osprey("inspect", "m.osprey", "--layers").out
+        self.assertIn("roi_heads.box_head.fc1.relu = linear(", shown)
+        self.assertIn("box_head_feat_0 = quantized_linear(", shown)
+
     def test_a_cache_of_something_else_is_refused_with_the_reason(self):
         self.build("--calib-input", self.photos(1), "--calib-cache", "m.calib")
         self.assertIn("the method percentile instead of minmax",

@@ -24,6 +24,7 @@
 #include "ops/normalize_image.h"
 #include "ops/paste_masks.h"
 #include "ops/quantized_conv.h"
+#include "ops/quantized_linear.h"
 #include "ops/resize_image.h"
 #include "ops/resize_masks.h"
 
@@ -607,6 +608,11 @@ std::vector<Tensor> run_oracle(const KernelCase& test) {
     for (const std::size_t map : {0u, 4u})
       if (map < wide.inputs.size()) wide.inputs[map].layout = channels_last;
     wide.output_layout = channels_last;
+  }
+  if (const auto* op = test.op.as<QuantizedLinear>(); op && op->to == StoredType::kF16) {
+    QuantizedLinear known = *op;
+    known.to = StoredType::kF32;
+    wide.op = known;
   }
   if (const auto* op = test.op.as<Dequantize>()) wide.op = Dequantize{.scale = op->scale};
   for (KernelInput& in : wide.inputs)

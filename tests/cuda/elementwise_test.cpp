@@ -255,6 +255,18 @@ Tensor integers(DType type, Shape shape) {
 }
 const std::vector<DType> kIntegers{DType::kI8, DType::kU8};
 
+TEST(CudaElementwise, FlattenOfIntegers) {
+  SKIP_WITHOUT_GPU();
+  for (const Shape& shape : kMaps)
+    for (const RowsOf rows : kRows)
+      for (const DType type : kIntegers) {
+        Shape dims = shape;
+        dims[0] = rows.live;
+        expect_as_on_cpu({.op = Flatten{}, .inputs = {{integers(type, dims), {}, rows.bound}}}, 0,
+                         fmt::format("{} of {}", to_string(shape), name_of(type)));
+      }
+}
+
 TEST(CudaElementwise, Quantize) {
   SKIP_WITHOUT_GPU();
   const float special[]{NAN, INFINITY, -INFINITY, -0.0f, 0.25f, 0.75f, 1.25f, -0.25f, 63.75f, 6e4f};

@@ -7,6 +7,7 @@
 #include "ops/linear.h"
 #include "ops/quantize.h"
 #include "ops/quantized_conv.h"
+#include "ops/quantized_linear.h"
 #include "ops/squeeze_excite.h"
 
 namespace osprey {
@@ -45,6 +46,13 @@ std::string emit_residual(Emitter& e, const std::string& x, const std::string& r
 }
 
 DType type_of(const Emitter& e, ValueId id) { return e.graph().value(id).type.dtype; }
+
+// x and weight of a layer of integers, with `x_scale`, as floats. Zero points of all channels are 0, which is
+// what their absence means.
+std::array<std::string, 2> emit_dequantized_inputs(Emitter& e, const Node& node, float x_scale) {
+  return {emit_dequantized(e, input(e, node, 0), x_scale, type_of(e, node.inputs[0])),
+          e.op("DequantizeLinear", {input(e, node, 1), input(e, node, 2)}, {{"axis", std::int64_t{0}}})};
+}
 
 bool holds_integers(DType type) { return type == DType::kI8 || type == DType::kU8; }
 
@@ -103,16 +111,22 @@ void lower_dequantize(Emitter& e, const Node& node) {
 
 void lower_quantized_conv(Emitter& e, const Node& node) {
   const QuantizedConv& op = *node.op.as<QuantizedConv>();
-  const std::string x = emit_dequantized(e, input(e, node, 0), op.x_scale, type_of(e, node.inputs[0]));
-  // Zero points of all channels are 0, which is what their absence means.
-  const std::string weight =
-      e.op("DequantizeLinear", {input(e, node, 1), input(e, node, 2)}, {{"axis", std::int64_t{0}}});
+  const auto [x, weight] = emit_dequantized_inputs(e, node, op.x_scale);
   std::string y = e.op("Conv", {x, weight, input(e, node, 3)}, window_attributes(op));
   if (std::string residual = input(e, node, 4); !residual.empty()) {
     const DType type = type_of(e, node.inputs[4]);
     if (holds_integers(type)) residual = emit_dequantized(e, residual, op.residual_scale, type);
     y = emit_residual(e, y, residual, op.residual_upsampling);
   }
+  y = emit_activation(e, y, op.activation);
+  if (is_integer(op.to)) y = emit_quantized(e, y, op.y_scale, dtype_of(op.to));
+  e.bind(node.outputs[0], y);
+}
+
+void lower_quantized_linear(Emitter& e, const Node& node) {
+  const QuantizedLinear& op = *node.op.as<QuantizedLinear>();
+  const auto [x, weight] = emit_dequantized_inputs(e, node, op.x_scale);
+  std::string y = e.op("Gemm", {x, weight, input(e, node, 3)}, {{"transB", std::int64_t{1}}});
   y = emit_activation(e, y, op.activation);
   if (is_integer(op.to)) y = emit_quantized(e, y, op.y_scale, dtype_of(op.to));
   e.bind(node.outputs[0], y);

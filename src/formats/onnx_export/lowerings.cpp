@@ -7,7 +7,7 @@
 namespace osprey {
 
 Lowering find_lowering(std::string_view op) {
-  static constexpr std::array<std::pair<std::string_view, Lowering>, 34> kTable{{
+  static constexpr std::array<std::pair<std::string_view, Lowering>, 35> kTable{{
       {"activate", lower_activate},
       {"attention", lower_attention},
       {"center_queries", lower_center_queries},
@@ -28,6 +28,7 @@ Lowering find_lowering(std::string_view op) {
       {"nms", lower_nms},
       {"quantize", lower_quantize},
       {"quantized_conv", lower_quantized_conv},
+      {"quantized_linear", lower_quantized_linear},
       {"refine_boxes", lower_refine_boxes},
       {"rescale_boxes", lower_rescale_boxes},
       {"roi_align", lower_roi_align},

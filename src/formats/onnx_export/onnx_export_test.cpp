@@ -279,5 +279,22 @@ TEST_F(OnnxExport, IntegersAreQuantizedAndDequantizedAroundFloats) {
   EXPECT_THAT(types_of_layer(model, "fused"), ::testing::ElementsAre("DequantizeLinear"));
 }
 
+TEST_F(OnnxExport, FullyConnectedLayersOfIntegersAreDequantizedAround) {
+  std::string text = to_text(model_.graph);
+  text.insert(text.find("weight "), "weight w8: i8[2,2]\nweight s8: f32[2] = 0.5 0.25\n");
+  text = with_line(text,
+                   "means8 = global_average_pool(p2)\n"
+                   "rows8 = quantize(means8) {scale=0.5}\n"
+                   "gates8 = quantized_linear(rows8, w8, s8) {activation='relu', x_scale=0.5}\n"
+                   "fused = scale_channels(p2, gates8)\n",
+                   "fused");
+  model_.graph = parse_graph(text);
+  for (const Weight& w : model_.graph.weights())
+    if (model_.graph.value(w.value).name == "w8")
+      const_cast<Weight&>(w).load = [] { return Tensor::zeros(DType::kI8, {2, 2}); };
+  EXPECT_THAT(types_of_layer(exported(), "gates8"),
+              ::testing::ElementsAre("DequantizeLinear", "DequantizeLinear", "Gemm", "Relu"));
+}
+
 }  // namespace
 }  // namespace osprey
