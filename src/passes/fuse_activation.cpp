@@ -1,8 +1,9 @@
 // An activation after a convolution, a fully connected layer or a weighted sum that nobody else reads is
-// applied by it.
+// applied by it, a ReLU by a group norm, too.
 #include "ops/activate.h"
 #include "ops/conv.h"
 #include "ops/conv_transpose.h"
+#include "ops/group_norm.h"
 #include "ops/linear.h"
 #include "ops/weighted_sum.h"
 #include "passes/pass.h"
@@ -32,7 +33,8 @@ void fuse_activation(Graph& graph, const PassOptions&) {
     Node& producer = nodes[static_cast<std::size_t>(at)];
     const Activation kind = activate->kind;
     if (!fuse<Conv>(producer, kind) && !fuse<ConvTranspose>(producer, kind) &&
-        !fuse<Linear>(producer, kind) && !fuse<WeightedSum>(producer, kind))
+        !fuse<Linear>(producer, kind) && !fuse<WeightedSum>(producer, kind) &&
+        !(kind == Activation::kRelu && fuse<GroupNorm>(producer, kind)))
       continue;
     producer.outputs = nodes[i].outputs;
     gone[i] = true;

@@ -1,6 +1,5 @@
 #include "arch/blocks/box_head.h"
 
-#include "arch/blocks/layers.h"
 #include "ops/select_boxes.h"
 
 namespace osprey {
@@ -14,12 +13,18 @@ std::string name_of(const std::vector<std::string>& names, const char* usual, in
 
 ValueId box_head(Net& net, const std::string& prefix, const BoxHead& m, ValueId crops) {
   ValueId x = crops;
-  for (int i = 1; i <= m.convs; ++i)
-    x = conv(
-        net, prefix + name_of(m.conv_names, "conv", i), x,
-        {.out = m.conv_width, .kernel = 3, .dilation = m.dilation, .batch_norm = m.batch_norm, .relu = true});
-  for (int i = 1; i <= m.fcs; ++i)
-    x = linear(net, prefix + name_of(m.fc_names, "fc", i), x, {.out = m.fc_width, .relu = true});
+  for (int i = 1; i <= m.convs; ++i) {
+    ConvLayer layer{.out = m.conv_width,
+                    .kernel = 3,
+                    .dilation = m.dilation,
+                    .batch_norm = m.batch_norm,
+                    .group_norm = m.group_norm,
+                    .relu = true};
+    if (!m.norm_names.empty()) layer.norm = prefix + name_of(m.norm_names, "", i);
+    x = conv(net, prefix + name_of(m.conv_names, "conv", i), x, layer);
+  }
+  const LinearLayer fc{.out = m.fc_width, .relu = true, .group_norm = m.fc_group_norm};
+  for (int i = 1; i <= m.fcs; ++i) x = linear(net, prefix + name_of(m.fc_names, "fc", i), x, fc);
   return x;
 }
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "graph/net.h"
+#include "arch/blocks/layers.h"
 #include "ops/nms.h"
 
 namespace osprey {
@@ -14,10 +14,13 @@ namespace osprey {
 // Features of a crop: 3x3 convolutions, then fully connected layers, each with a ReLU.
 struct BoxHead {
   int convs = 0, conv_width = 256;
-  bool batch_norm = false;  // of the convolutions
+  bool batch_norm = false;         // of the convolutions
+  GroupNormLayer group_norm = {};  // of them
   int fcs = 2, fc_width = 1024;
   int dilation = 1;                               // of the convolutions
   std::vector<std::string> conv_names, fc_names;  // as many as there are; empty: conv1, ..., fc1, ...
+  std::vector<std::string> norm_names = {};       // of the convolutions' norms; empty: conv1.norm, ...
+  GroupNormLayer fc_group_norm = {};
 };
 ValueId box_head(Net& net, const std::string& prefix, const BoxHead& m, ValueId crops);
 

@@ -42,15 +42,16 @@ Features fpn(Net& net, const std::string& prefix, const Fpn& m, const Features& 
   for (std::size_t i = bottom_up.size(); i-- > 0;) {
     const int level = level_of(bottom_up[i]), number = level - 2 + m.names.first;
     const std::string lateral = fmt::format("{}{}{}", prefix, m.names.lateral, number);
-    const ValueId side = conv(net, lateral, bottom_up[i].value, {.out = m.width, .batch_norm = m.batch_norm});
+    const ValueId side = conv(net, lateral, bottom_up[i].value,
+                              {.out = m.width, .batch_norm = m.batch_norm, .group_norm = m.group_norm});
     if (sum == kNoValue) {
       sum = side;
     } else {
       const ValueId above = net.add(Upsample{.scale = 2}, {sum}, lateral + ".upsample");
       sum = net.add(Add{}, {side, above}, lateral + ".add");
     }
-    const ValueId out = conv(net, fmt::format("{}{}{}", prefix, m.names.output, number), sum,
-                             {.out = m.width, .kernel = 3, .batch_norm = m.batch_norm});
+    const ConvLayer last{.out = m.width, .kernel = 3, .batch_norm = m.batch_norm, .group_norm = m.group_norm};
+    const ValueId out = conv(net, fmt::format("{}{}{}", prefix, m.names.output, number), sum, last);
     levels[i] = stage_level(net, level, out);
   }
   add_top(net, prefix, m, res5, levels);

@@ -6,12 +6,14 @@
 #include <string>
 
 #include "arch/blocks/features.h"
+#include "arch/blocks/layers.h"
 
 namespace osprey {
 
 struct Fpn {
   int width = 256;
   bool batch_norm = false;
+  GroupNormLayer group_norm = {};
   enum class Top {
     kMaxPool,      // one level more: every second pixel of the last
     kConvs,        // two levels more: 3x3 stride 2 on res5, and again behind a ReLU (RetinaNet)

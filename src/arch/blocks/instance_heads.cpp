@@ -1,6 +1,5 @@
 #include "arch/blocks/instance_heads.h"
 
-#include "arch/blocks/layers.h"
 #include "ops/upsample.h"
 
 namespace osprey {
@@ -8,9 +7,13 @@ namespace osprey {
 ValueId mask_features(Net& net, const std::string& prefix, const MaskHead& m, ValueId crops) {
   ValueId x = crops;
   for (std::size_t i = 0; i < m.widths.size(); ++i)
-    x = conv(
-        net, fmt::format("{}mask_fcn{}", prefix, i + 1), x,
-        {.out = m.widths[i], .kernel = 3, .dilation = m.dilation, .batch_norm = m.batch_norm, .relu = true});
+    x = conv(net, fmt::format("{}mask_fcn{}", prefix, i + 1), x,
+             {.out = m.widths[i],
+              .kernel = 3,
+              .dilation = m.dilation,
+              .batch_norm = m.batch_norm,
+              .group_norm = m.group_norm,
+              .relu = true});
   return x;
 }
 

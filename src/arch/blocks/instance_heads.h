@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "graph/net.h"
+#include "arch/blocks/layers.h"
 
 namespace osprey {
 
@@ -14,6 +14,7 @@ struct MaskHead {
   std::vector<int> widths{256, 256, 256, 256};  // of the 3x3 convolutions
   int dilation = 1;                             // of them
   bool batch_norm = false;                      // of them
+  GroupNormLayer group_norm = {};               // of them
   int upsampled = 256;                          // channels of the 2x2 deconvolution; 0: there is none
   int classes = 80;                             // maps; 1 where masks are class-agnostic
   std::string deconv = "deconv", predictor = "predictor";  // their names

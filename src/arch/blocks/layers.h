@@ -10,14 +10,25 @@
 
 namespace osprey {
 
+// Normalisation in groups of neighbouring channels (ops/group_norm.h), so many, or each so wide; there is
+// none where both are 0.
+struct GroupNormLayer {
+  int groups = 0, width = 0;
+  float epsilon = 1e-5f;
+  bool sequential = false;  // names are a PyTorch Sequential's: the layer "<name>.0", its norm "<name>.1"
+
+  bool exists() const { return groups > 0 || width > 0; }
+};
+
 struct ConvLayer {
   int out = 0;  // channels
   int kernel = 1, stride = 1, dilation = 1, groups = 1;
   bool bias = true;
-  bool batch_norm = false;  // then there is no bias, and the statistics are those of `norm`
+  bool batch_norm = false;         // then there is no bias, and the statistics are those of `norm`
+  GroupNormLayer group_norm = {};  // instead; then there is no bias either
   bool relu = false;
   bool f32_out = false;   // scores and box deltas
-  std::string norm = {};  // the batch norm's name; empty: "<name>.norm"
+  std::string norm = {};  // the norm's name; empty: "<name>.norm"
   float epsilon = 1e-5f;  // of the batch norm: PyTorch's, which Detectron2's FrozenBN has too
 };
 
@@ -26,6 +37,8 @@ ValueId conv(Net& net, const std::string& name, ValueId x, const ConvLayer& laye
 
 // "<name>.{weight,bias,running_mean,running_var}".
 ValueId batch_norm(Net& net, const std::string& name, ValueId x, float epsilon);
+// "<name>.{weight,bias}"; x [N,C,H,W] or [R,C].
+ValueId group_norm(Net& net, const std::string& name, ValueId x, const GroupNormLayer& layer);
 
 struct DeconvLayer {
   int out = 0, kernel = 2, stride = 2, pad = 0;
@@ -38,6 +51,7 @@ struct LinearLayer {
   int out = 0;
   bool relu = false;
   bool f32_out = false;
+  GroupNormLayer group_norm = {};  // then there is no bias
 };
 // x [R,I], or [R,C,H,W], which is flattened first.
 ValueId linear(Net& net, const std::string& name, ValueId x, const LinearLayer& layer);

@@ -43,7 +43,8 @@ class BlockLayers {
     return normed(name_ + ".downsample.0", x, std::move(layer));
   }
   ValueId normed(const std::string& name, ValueId x, ConvLayer layer) const {
-    layer.batch_norm = true;
+    layer.batch_norm = !m_.group_norm.exists();
+    layer.group_norm = m_.group_norm;
     layer.epsilon = m_.epsilon;
     return osprey::conv(net_, name, x, layer);
   }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "arch/blocks/features.h"
+#include "arch/blocks/layers.h"
 
 namespace osprey {
 
@@ -17,7 +18,8 @@ struct ResNet {
   bool stride_in_1x1 = true;  // where a bottleneck strides: its first 1x1 (MSRA's) or its 3x3 (torch's)
   int res5_dilation = 1;      // 2: res5 keeps res4's stride
   bool torchvision_names = false;
-  float epsilon = 1e-5f;  // of the batch norms
+  float epsilon = 1e-5f;           // of the batch norms
+  GroupNormLayer group_norm = {};  // instead of them
 };
 
 // The stages up to `last` (2..5), and the stem under the name "stem".

@@ -18,9 +18,14 @@ bool batch_norm_option(const Config& config, const std::string& key) {
                                                         "naiveSyncBN_N", "nnSyncBN"};
   const std::string norm = config.text(key);
   if (norm.empty()) return false;
+  if (norm == "GN") return false;
   if (std::find(kBatchNorms.begin(), kBatchNorms.end(), norm) == kBatchNorms.end())
-    config.refuse(key, "only batch norms (FrozenBN, BN, SyncBN) are");
+    config.refuse(key, "only batch norms (FrozenBN, BN, SyncBN) and GN are");
   return true;
+}
+
+GroupNormLayer group_norm_option(const Config& config, const std::string& key) {
+  return {.groups = config.text(key) == "GN" ? 32 : 0};
 }
 
 void expect_text(const Config& config, std::string_view key, std::string_view expected) {
@@ -80,6 +85,7 @@ void read_pyramid(const Config& config, Backbone& out) {
   out.pyramid = true;
   out.fpn = {.width = config.at_least(1, "MODEL.FPN.OUT_CHANNELS"),
              .batch_norm = batch_norm_option(config, "MODEL.FPN.NORM"),
+             .group_norm = group_norm_option(config, "MODEL.FPN.NORM"),
              .top = retinanet ? Fpn::Top::kConvs : Fpn::Top::kMaxPool};
   out.fpn_inputs = config.texts("MODEL.FPN.IN_FEATURES");
   if (out.trunk.res5_dilation != 1)
@@ -105,10 +111,11 @@ Backbone backbone_options(const Config& config) {
                          .groups = config.at_least(1, "MODEL.RESNETS.NUM_GROUPS"),
                          .group_width = config.at_least(1, "MODEL.RESNETS.WIDTH_PER_GROUP"),
                          .stride_in_1x1 = config.flag("MODEL.RESNETS.STRIDE_IN_1X1"),
-                         .res5_dilation = config.integer("MODEL.RESNETS.RES5_DILATION")},
+                         .res5_dilation = config.integer("MODEL.RESNETS.RES5_DILATION"),
+                         .group_norm = group_norm_option(config, "MODEL.RESNETS.NORM")},
                .outputs = config.texts("MODEL.RESNETS.OUT_FEATURES")};
   const ResNet& trunk = out.trunk;
-  if (!batch_norm_option(config, "MODEL.RESNETS.NORM"))
+  if (!batch_norm_option(config, "MODEL.RESNETS.NORM") && !trunk.group_norm.exists())
     config.refuse("MODEL.RESNETS.NORM", "a trunk needs a norm");
   constexpr std::array<int, 5> kDepths{18, 34, 50, 101, 152};
   if (std::find(kDepths.begin(), kDepths.end(), trunk.depth) == kDepths.end())
@@ -203,6 +210,7 @@ BoxHead box_head_options(const Config& config) {
   BoxHead out{.convs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_CONV", kMaxLayers),
               .conv_width = config.at_least(1, "MODEL.ROI_BOX_HEAD.CONV_DIM"),
               .batch_norm = batch_norm_option(config, "MODEL.ROI_BOX_HEAD.NORM"),
+              .group_norm = group_norm_option(config, "MODEL.ROI_BOX_HEAD.NORM"),
               .fcs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_FC", kMaxLayers),
               .fc_width = config.at_least(1, "MODEL.ROI_BOX_HEAD.FC_DIM")};
   if (out.convs + out.fcs == 0)
@@ -248,6 +256,7 @@ MaskHead mask_head_options(const Config& config) {
   const int width = config.at_least(1, "MODEL.ROI_MASK_HEAD.CONV_DIM");
   return {.widths = std::vector<int>(static_cast<std::size_t>(convs), width),
           .batch_norm = batch_norm_option(config, "MODEL.ROI_MASK_HEAD.NORM"),
+          .group_norm = group_norm_option(config, "MODEL.ROI_MASK_HEAD.NORM"),
           .upsampled = width,
           .classes = one_map ? 1 : config.at_least(1, "MODEL.ROI_HEADS.NUM_CLASSES")};
 }

@@ -29,13 +29,19 @@ TEST(Options, BackboneFollowsTheConfig) {
   EXPECT_EQ(backbone_options(load("faster_rcnn_R_50_DC5_1x", {})).trunk.res5_dilation, 2);
 }
 
-TEST(Options, EveryBatchNormIsOneAndOthersAreRefused) {
+TEST(Options, BatchNormsGroupNormsAndOthersThatAreRefused) {
   for (const char* norm : {"BN", "SyncBN", "FrozenBN", "naiveSyncBN"})
     EXPECT_TRUE(backbone_options(mask_rcnn({{"MODEL.FPN.NORM", norm}})).fpn.batch_norm) << norm;
   EXPECT_THAT(error_of([] {
-                mask_head_options(mask_rcnn({{"MODEL.ROI_MASK_HEAD.NORM", "GN"}}));
+                mask_head_options(mask_rcnn({{"MODEL.ROI_MASK_HEAD.NORM", "LN"}}));
               }),
-              HasSubstr("MODEL.ROI_MASK_HEAD.NORM: GN is not supported"));
+              HasSubstr("MODEL.ROI_MASK_HEAD.NORM: LN is not supported"));
+  const Config gn = load("Misc/mask_rcnn_R_50_FPN_3x_gn", {});
+  for (const GroupNormLayer& norm :
+       {backbone_options(gn).trunk.group_norm, backbone_options(gn).fpn.group_norm,
+        box_head_options(gn).group_norm, mask_head_options(gn).group_norm})
+    EXPECT_EQ(norm.groups, 32);
+  EXPECT_FALSE(box_head_options(gn).fc_group_norm.exists());
   EXPECT_THAT(error_of([] {
                 retinanet_options(load("retinanet_R_50_FPN_1x", {{"MODEL.RETINANET.NORM", "BN"}}));
               }),

@@ -10,6 +10,7 @@
 #include "arch/maskrcnn_benchmark/options.h"
 #include "arch/testing.h"
 #include "graph/graph.h"
+#include "ops/group_norm.h"
 #include "ops/nms.h"
 #include "ops/select_anchors.h"
 
@@ -90,12 +91,12 @@ TEST(MaskrcnnBenchmarkConfig, OfficialNamesAreFoundHoweverTheyAreWritten) {
 }
 
 TEST(MaskrcnnBenchmarkConfig, WhatIsNotSupportedIsRefusedByName) {
-  EXPECT_THAT(refusal("gn_baselines/e2e_mask_rcnn_R_50_FPN_1x_gn"), HasSubstr("group norms"));
   EXPECT_THAT(refusal("dcn/e2e_faster_rcnn_dconv_R_50_FPN_1x"), HasSubstr("MODEL.RESNETS.STAGE_WITH_DCN"));
   EXPECT_THAT(refusal("test_time_aug/e2e_mask_rcnn_R_50_FPN_1x"), HasSubstr("TEST.BBOX_AUG.ENABLED"));
   const std::string fpn = "e2e_mask_rcnn_R_50_FPN_1x";
   for (const auto& [key, value] : Overrides{{"MODEL.RPN.RPN_HEAD", "BestRPNHead"},
                                             {"MODEL.BACKBONE.CONV_BODY", "VGG-16"},
+                                            {"MODEL.RESNETS.STEM_FUNC", "StemWithGN"},
                                             {"MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR", "FBNet.roi_head"},
                                             {"MODEL.ROI_BOX_HEAD.PREDICTOR", "FastRCNNPredictor"},
                                             {"MODEL.ROI_MASK_HEAD.PREDICTOR", "MaskRCNNBest"},
@@ -129,6 +130,38 @@ TEST(MaskrcnnBenchmarkConfig, KeysChangeTheGraph) {
   EXPECT_TRUE(nms[0].inclusive && nms[1].inclusive);
   EXPECT_THAT(model.categories, SizeIs(3));
   EXPECT_EQ(model.categories[0].name, "class 0");
+}
+
+// Names of norms are those of PyTorch's Sequentials, but in the trunk.
+TEST(MaskrcnnBenchmarkConfig, GroupNorms) {
+  const std::string name = "gn_baselines/e2e_mask_rcnn_R_50_FPN_Xconv1fc_1x_gn";
+  const auto norms = [](const Model& model) {
+    std::map<std::string, GroupNorm> out;
+    for (const Node& node : model.graph.nodes())
+      if (const auto* op = node.op.as<GroupNorm>()) out.emplace(node.name, *op);
+    return out;
+  };
+  const auto standard = norms(zeros(name));
+  for (const char* layer :
+       {"backbone.body.stem.bn1", "backbone.body.layer4.0.downsample.1", "backbone.fpn.fpn_inner4.1",
+        "backbone.fpn.fpn_layer1.1", "roi_heads.box.feature_extractor.xconvs.10",
+        "roi_heads.mask.feature_extractor.mask_fcn4.1"})
+    EXPECT_TRUE(standard.contains(layer)) << layer;
+  EXPECT_EQ(standard.begin()->second.groups, 32);
+
+  const auto wide =
+      norms(zeros("gn_baselines/e2e_faster_rcnn_R_50_FPN_1x_gn", {{"MODEL.GROUP_NORM.NUM_GROUPS", "-1"},
+                                                                  {"MODEL.GROUP_NORM.DIM_PER_GP", "16"},
+                                                                  {"MODEL.GROUP_NORM.EPSILON", "0.01"}}));
+  EXPECT_EQ(wide.at("roi_heads.box.feature_extractor.fc6.1").groups, 64);
+  EXPECT_EQ(wide.at("backbone.body.stem.bn1").groups, 4);
+  EXPECT_FLOAT_EQ(wide.at("backbone.body.stem.bn1").epsilon, 0.01f);
+  for (const auto& [key, value] : Overrides{{"MODEL.GROUP_NORM.NUM_GROUPS", "-1"},
+                                            {"MODEL.GROUP_NORM.NUM_GROUPS", "0"},
+                                            {"MODEL.GROUP_NORM.DIM_PER_GP", "8"},
+                                            {"MODEL.GROUP_NORM.EPSILON", "-1"}})
+    EXPECT_THAT(refusal(name, {{key, value}}), HasSubstr("MODEL.GROUP_NORM")) << key;
+  EXPECT_THAT(refusal(name, {{"MODEL.GROUP_NORM.NUM_GROUPS", "48"}}), HasSubstr("in 48 groups"));
 }
 
 // Without suppression the framework keeps all candidates of a level, too.

@@ -37,6 +37,31 @@ const Body& body_of(const Config& config) {
   return *body;
 }
 
+// Either so many groups or so wide ones.
+GroupNormLayer group_norm_rule(const Config& config, bool sequential) {
+  constexpr std::string_view kGroups = "MODEL.GROUP_NORM.NUM_GROUPS", kWidth = "MODEL.GROUP_NORM.DIM_PER_GP";
+  constexpr std::string_view kEpsilon = "MODEL.GROUP_NORM.EPSILON";
+  const int groups = config.integer(kGroups), width = config.integer(kWidth);
+  if ((groups == -1) == (width == -1))
+    config.refuse(kGroups, fmt::format("one of it and {} must be -1", kWidth));
+  GroupNormLayer out{.epsilon = config.number(kEpsilon), .sequential = sequential};
+  (width == -1 ? out.groups : out.width) = config.at_least(1, width == -1 ? kGroups : kWidth);
+  if (!(out.epsilon >= 0)) config.node(kEpsilon).refuse("a number from 0");
+  return out;
+}
+
+// The stem and the bottlenecks, which must have the same kind of norm.
+GroupNormLayer trunk_norm(const Config& config) {
+  constexpr std::string_view kStem = "MODEL.RESNETS.STEM_FUNC", kBlock = "MODEL.RESNETS.TRANS_FUNC";
+  const std::string stem = config.text(kStem), block = config.text(kBlock);
+  if (stem == "StemWithFixedBatchNorm" && block == "BottleneckWithFixedBatchNorm") return {};
+  if (stem != "StemWithGN" || block != "BottleneckWithGN")
+    config.refuse(kBlock,
+                  "only BottleneckWithFixedBatchNorm with StemWithFixedBatchNorm and BottleneckWithGN with "
+                  "StemWithGN are");
+  return group_norm_rule(config, /*sequential=*/false);
+}
+
 float threshold(const Config& config, std::string_view key) {
   const float value = config.number(key);
   if (!(value >= 0 && value <= 1)) config.node(key).refuse("a number from 0 to 1");
@@ -60,6 +85,12 @@ std::vector<int> strides(const Config& config, std::string_view key) {
       config.node(key).refuse(fmt::format("strides from 1 to {}", kMaxStride));
   if (out.empty() || out.size() > kMaxLayers) config.node(key).refuse("strides");
   return out;
+}
+
+// Where a flag asks for group norms: as PyTorch's Sequentials name them.
+GroupNormLayer group_norm_option(const Config& config, const std::string& flag, bool sequential = true) {
+  if (!config.flag(flag)) return {};
+  return group_norm_rule(config, sequential);
 }
 
 std::vector<double> positive_numbers(const ConfigTree& node) {
@@ -101,6 +132,7 @@ Anchors anchors_of(const Config& config, std::vector<int> level_strides,
 
 Fpn pyramid_options(const Config& config, const Body& body) {
   Fpn out{.width = config.at_least(1, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS"),
+          .group_norm = group_norm_option(config, "MODEL.FPN.USE_GN"),
           .names = {.lateral = "fpn_inner", .output = "fpn_layer", .top = "top_blocks", .first = 1}};
   if (body.first_level == 3) {
     // The framework tells by the widths where P6 starts: with USE_C5, too, from P5 if they are equal.
@@ -122,7 +154,8 @@ Backbone backbone_options(const Config& config) {
                          .group_width = config.at_least(1, "MODEL.RESNETS.WIDTH_PER_GROUP"),
                          .stride_in_1x1 = config.flag("MODEL.RESNETS.STRIDE_IN_1X1"),
                          .torchvision_names = true,
-                         .epsilon = 0},
+                         .epsilon = 0,
+                         .group_norm = trunk_norm(config)},
                .last_stage = body.last_stage,
                .first_level = body.first_level,
                .out_channels = config.at_least(1, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS"),
@@ -249,17 +282,27 @@ Pooling pooling_options(const Config& config, const std::string& head) {
 
 BoxHead box_head_options(const Config& config) {
   const int width = config.at_least(1, "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM");
+  const std::string norms = "MODEL.ROI_BOX_HEAD.USE_GN";
   if (config.text("MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR") == "FPN2MLPFeatureExtractor")
-    return {.convs = 0, .fcs = 2, .fc_width = width, .conv_names = {}, .fc_names = {"fc6", "fc7"}};
+    return {.convs = 0,
+            .fcs = 2,
+            .fc_width = width,
+            .conv_names = {},
+            .fc_names = {"fc6", "fc7"},
+            .fc_group_norm = group_norm_option(config, norms)};
   BoxHead out{.convs = config.at_least(0, "MODEL.ROI_BOX_HEAD.NUM_STACKED_CONVS", kMaxLayers),
               .conv_width = config.at_least(1, "MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM"),
+              .group_norm = group_norm_option(config, norms, /*sequential=*/false),
               .fcs = 1,
               .fc_width = width,
               .dilation = config.at_least(1, "MODEL.ROI_BOX_HEAD.DILATION", kMaxStride),
               .conv_names = {},
               .fc_names = {"fc6"}};
-  for (int i = 0; i < out.convs; ++i)
-    out.conv_names.push_back(fmt::format("xconvs.{}", 2 * i));  // odd: ReLUs
+  const int layers = out.group_norm.exists() ? 3 : 2;  // a ReLU at the end
+  for (int i = 0; i < out.convs; ++i) {
+    out.conv_names.push_back(fmt::format("xconvs.{}", layers * i));
+    out.norm_names.push_back(fmt::format("xconvs.{}", layers * i + 1));
+  }
   return out;
 }
 
@@ -294,6 +337,7 @@ MaskHead mask_head_options(const Config& config) {
     config.refuse(kPredictor, "only MaskRCNNC4Predictor and MaskRCNNConv1x1Predictor are");
   MaskHead out{.widths = widths(config, "MODEL.ROI_MASK_HEAD.CONV_LAYERS"),
                .dilation = config.at_least(1, "MODEL.ROI_MASK_HEAD.DILATION", kMaxStride),
+               .group_norm = group_norm_option(config, "MODEL.ROI_MASK_HEAD.USE_GN"),
                .classes = class_count(config) + 1,
                .deconv = "conv5_mask",
                .predictor = "mask_fcn_logits"};

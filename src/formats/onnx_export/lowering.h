@@ -45,6 +45,7 @@ void lower_deformable_attention(Emitter& e, const Node& node);
 void lower_detect_queries(Emitter& e, const Node& node);
 void lower_gather_rows(Emitter& e, const Node& node);
 void lower_gelu(Emitter& e, const Node& node);
+void lower_group_norm(Emitter& e, const Node& node);
 void lower_layer_norm(Emitter& e, const Node& node);
 void lower_mask_boxes(Emitter& e, const Node& node);
 void lower_mask_logits(Emitter& e, const Node& node);

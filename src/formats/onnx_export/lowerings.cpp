@@ -21,6 +21,7 @@ Lowering find_lowering(std::string_view op) {
       {"detect_queries", lower_detect_queries},
       {"gather_rows", lower_gather_rows},
       {"gelu", lower_gelu},
+      {"group_norm", lower_group_norm},
       {"layer_norm", lower_layer_norm},
       {"linear", lower_linear},
       {"mask_boxes", lower_mask_boxes},

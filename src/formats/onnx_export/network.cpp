@@ -1,6 +1,7 @@
 // Layers that ONNX has no single op for.
 #include "formats/onnx_export/lowering.h"
 #include "ops/activate.h"
+#include "ops/group_norm.h"
 #include "ops/scale.h"
 #include "ops/upsample.h"
 #include "ops/weighted_sum.h"
@@ -55,6 +56,30 @@ std::string emit_repeat(Emitter& e, const std::string& x, int scale) {
 
 void lower_activate(Emitter& e, const Node& node) {
   e.bind(node.outputs[0], emit_activation(e, e.name(node.inputs[0]), node.op.as<Activate>()->kind));
+}
+
+// ONNX's GroupNormalization came late (opset 21) and not to every runtime; InstanceNormalization of a group's
+// numbers in a row is the same.
+void lower_group_norm(Emitter& e, const Node& node) {
+  const GroupNorm& op = *node.op.as<GroupNorm>();
+  const auto& dims = e.graph().value(node.inputs[0]).type.dims;
+  const std::string& x = e.name(node.inputs[0]);
+  std::int64_t numbers = dims[1].constant() / op.groups;  // of a group; -1: as many as there are
+  for (std::size_t i = 2; i < dims.size(); ++i)
+    numbers = numbers < 0 || !dims[i].is_constant() ? -1 : numbers * dims[i].constant();
+  const std::string rows = e.reshape(x, {numbers < 0 ? 0 : -1, op.groups, numbers});
+  const auto groups = static_cast<std::size_t>(op.groups);
+  const std::string normed =
+      e.op("InstanceNormalization",
+           {rows, e.floats(std::vector<float>(groups, 1.0f)), e.floats(std::vector<float>(groups, 0.0f))},
+           {{"epsilon", op.epsilon}});
+  const auto per_channel = [&](std::size_t input) {
+    const std::string& name = e.name(node.inputs[input]);
+    return dims.size() == 2 ? name : e.reshape(name, {-1, 1, 1});
+  };
+  const std::string back = e.op("Reshape", {normed, e.op("Shape", {x})});
+  const std::string scaled = e.op("Mul", {back, per_channel(1)});
+  e.bind(node.outputs[0], emit_activation(e, e.op("Add", {scaled, per_channel(2)}), op.activation));
 }
 
 void lower_scale(Emitter& e, const Node& node) {

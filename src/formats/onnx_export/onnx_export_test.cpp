@@ -39,7 +39,8 @@ weighted = weighted_sum(six, p3, share.a, share.b) {activation='swish', scales=[
 gates = global_average_pool(weighted)
 gated = scale_channels(weighted, gates)
 scaled = scale(gated) {factor=0.5}
-d2 = conv(scaled, delta.weight) @head.delta
+grouped = group_norm(scaled, norm, norm) {groups=2, activation='relu'}
+d2 = conv(grouped, delta.weight) @head.delta
 d3 = conv(p3, delta.weight) @head.delta
 boxes, scores, groups = select_anchors(s2, d2, s3, d3, geometry) {strides=[4, 8], anchors=1, classes=2, cells=[-8.0, -8.0, 8.0, 8.0, -16.0, -16.0, 16.0, 16.0], group='class', activation='sigmoid', has_threshold=true, threshold=0.05}
 rois, roi_scores, roi_classes = nms(boxes, scores, groups, geometry) {stage=1}
