@@ -23,12 +23,16 @@ template <class From, class To>
 [[gnu::always_inline]] inline void quantize_range(const Range<From, To>* range) {
   constexpr float kRounder = 12582912.f;
   constexpr float kLow = std::numeric_limits<To>::min(), kHigh = std::numeric_limits<To>::max();
-  for (std::int64_t i = 0; i < range->count; ++i) {
-    float v = load_float(range->x[i]) * range->inverse;
+  // What a byte is stored to might be anything, as far as the compiler knows.
+  const From* const __restrict x = range->x;
+  To* const __restrict y = range->y;
+  const std::int64_t count = range->count;
+  const float inverse = range->inverse;
+  for (std::int64_t i = 0; i < count; ++i) {
+    float v = load_float(x[i]) * inverse;
     v = v > kLow ? v : kLow;  // NaN, too
     v = v < kHigh ? v : kHigh;
-    range->y[i] =
-        static_cast<To>(std::bit_cast<std::int32_t>(v + kRounder) - std::bit_cast<std::int32_t>(kRounder));
+    y[i] = static_cast<To>(std::bit_cast<std::int32_t>(v + kRounder) - std::bit_cast<std::int32_t>(kRounder));
   }
 }
 

@@ -19,12 +19,14 @@ void reorder_as(const CpuValue& in, const CpuValue& out, int threads) {
   cpu_for(images * groups * height, threads, [&](std::int64_t i) {
     const std::int64_t row = i % height, group = i / height % groups, n = i / height / groups;
     const std::int64_t first = group * kGroup, last = std::min(first + kGroup, channels);
+    // Copies: bytes that are stored might be those of `from` and `to`, as far as the compiler knows.
+    const std::int64_t source_step = from.lanes, target_step = to.lanes;
     for (std::int64_t begin = 0; begin < width; begin += 16) {
       const std::int64_t end = std::min(begin + 16, width);
       for (std::int64_t c = first; c < last; ++c) {
         const T* source = x + from.at(n, c, row, begin);
         T* target = y + to.at(n, c, row, begin);
-        for (std::int64_t p = 0; p < end - begin; ++p) target[p * to.lanes] = source[p * from.lanes];
+        for (std::int64_t p = 0; p < end - begin; ++p) target[p * target_step] = source[p * source_step];
       }
     }
     for (std::int64_t c = std::max(first, channels); c < std::min(first + kGroup, padded); ++c)
