@@ -7,46 +7,69 @@ Runtime on the Q/DQ file that `osprey export` makes of the engine.
 int8 is calibrated on the photos of --photos (shared/fixtures/coco/train128). Accuracy is `osprey eval`'s to tell, not this script's.
 """
 import argparse
+import dataclasses
 import os
 import pathlib
 import sys
 
 import measure
 from model_files import FIXTURES, WORK
-from network_peers import AROUND, Osprey, build, cut_heads, export, network_extents, rows_of, start_peers, unpack
+from network_peers import AROUND, TOGETHER, Osprey, build, cut_heads, export, network_extents, rows_of, start_peers, unpack
 
-# A case with its checkpoint, or a file; its config, where it is not found beside it; and a photo.
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    source: str | pathlib.Path  # a case with its checkpoint, or a file
+    config: pathlib.Path | None = None  # where it is not found beside it
+    size: str = ""  # of the network's image; else as the config has it
+    first_stage: str = ""  # layers of two stages' first one, whose last convolutions end the part that is timed
+    together: int = TOGETHER  # runs a turn
+
+    @property
+    def has_peers(self):
+        """Of one size, with convolutions at its end."""
+        return not self.config or bool(self.first_stage)
+
+
+R50, DEMO = FIXTURES / "detectron2/mask_rcnn_R_50_FPN_3x", measure.ROOT / "assets/demo"
 MODELS = {
-    "SSD MobileNet V2 FPNLite 320": ("tfod/real_ssd_mobilenet_v2_fpnlite_320", None, "images/coffee.png"),
-    "Mask R-CNN R50-FPN": ("detectron2/mask_rcnn_R_50_FPN_3x", FIXTURES / "detectron2/mask_rcnn_R_50_FPN_3x/config.yaml",
-                           "images/coffee.png"),
-    "demo Mask R-CNN": (measure.ROOT / "assets/demo/demo_mask_rcnn.pkl", measure.ROOT / "assets/demo/demo_mask_rcnn.yaml",
-                        "images/coffee.png"),
+    "SSD MobileNet V2 FPNLite 320": Model("tfod/real_ssd_mobilenet_v2_fpnlite_320"),
+    "R50-FPN and its proposal network": Model("detectron2/mask_rcnn_R_50_FPN_3x", R50 / "config.yaml", "800x1344",
+                                              "proposal_generator.", together=1),
+    "Mask R-CNN R50-FPN": Model("detectron2/mask_rcnn_R_50_FPN_3x", R50 / "config.yaml", together=1),
+    "demo Mask R-CNN": Model(DEMO / "demo_mask_rcnn.pkl", DEMO / "demo_mask_rcnn.yaml"),
 }
+PHOTO = FIXTURES / "images/coffee.png"
 
 
-def build_engine(source, config, precision, photos, target):
-    options = ["--precision", precision, *(["--config", config] if config else [])]
+def build_engine(source, model, precision, photos, target):
+    options = ["--precision", precision, *(["--config", model.config] if model.config else []),
+               *(["--size", model.size] if model.size else [])]
     options += ["--calib-input", photos, "--calib-cache", target.with_suffix(".calib"), "--force"] if precision == "int8" else []
     build(source, target, options)
     return target
 
 
 def time_model(title, args):
-    case, config, photo = MODELS[title]
-    source = unpack(case) if isinstance(case, str) else case
-    name, photo = pathlib.Path(source).stem, FIXTURES / photo
-    if source.is_dir() and config:
+    model = MODELS[title]
+    source = unpack(model.source) if isinstance(model.source, str) else model.source
+    name = pathlib.Path(source).stem + (f"-{model.size}" if model.size else "")
+    if source.is_dir() and model.config:
         source = next(source.glob("model_final.*"))
-    engines = {p: build_engine(source, config, p, args.photos, WORK / f"{name}-{p}.osprey") for p in ("fp32", "int8")}
-    ours = {p: Osprey(engine, photo, args.threads) for p, engine in engines.items()}
+    engines = {p: build_engine(source, model, p, args.photos, WORK / f"{name}-{p}.osprey") for p in ("fp32", "int8")}
+
+    def is_network(layer):
+        return layer["op"] not in AROUND and not (model.first_stage and layer["name"].startswith("roi_heads."))
+
+    ours = {p: Osprey(engine, PHOTO, args.threads, 3 * model.together, is_network) for p, engine in engines.items()}
     workers = {f"osprey {p}": o for p, o in ours.items()}
     peers = {}
-    if not config:  # a network of one size, whose heads are convolutions
+    if model.has_peers:
         onnx, heads = WORK / f"{name}-int8.onnx", WORK / f"{name}-int8-heads.onnx"
         export(engines["int8"], onnx)
-        cut_heads(onnx, heads)
-        peers = {f"{n} int8": p for n, p in start_peers(heads, network_extents(engines["int8"]), args.threads).items()}
+        cut_heads(onnx, heads, layers=model.first_stage)
+        started = start_peers(heads, network_extents(engines["int8"]), args.threads, model.together)
+        peers = {f"{n} int8": p for n, p in started.items()}
     figures = measure.take_turns({**workers, **peers}, args.rounds)
     for peer in peers.values():
         peer.worker.close()

@@ -46,26 +46,28 @@ def network_extents(engine):
     """Height and width of the image that the network sees, from the engine's own listing."""
     told = subprocess.run([measure.program("osprey"), "inspect", engine, "--layers"], capture_output=True, text=True, check=True)
     line = next(line for line in told.stdout.splitlines() if "normalize_image" in line or "resize_image" in line)
-    fields = dict(part.split("=") for part in line.replace(",", " ").split() if part.count("=") == 1)
+    fields = dict(part.strip("{}").split("=") for part in line.replace(",", " ").split() if part.count("=") == 1)
     return f"{fields['canvas_height']}x{fields['canvas_width']}"
 
 
-def cut_heads(onnx, target, heads=None):
-    """The network alone: from `image` to `heads`, or to the results of convolutions that no other convolution follows."""
+def cut_heads(onnx, target, heads=None, layers=""):
+    """The network alone: from `image` to `heads`, or to the results of convolutions that no other convolution follows, both of
+    layers whose names begin with `layers`."""
     import onnx as library
     graph = library.load(str(onnx), load_external_data=False).graph
-    library.utils.extract_model(str(onnx), str(target), ["image"], heads or last_convolutions(graph), check_model=False)
+    library.utils.extract_model(str(onnx), str(target), ["image"], heads or last_convolutions(graph, layers), check_model=False)
 
 
-def last_convolutions(graph):
+def last_convolutions(graph, layers):
     makers = {out: node for node in graph.node for out in node.output}
-    feeds_conv, stack = set(), [i for n in graph.node if n.op_type == "Conv" for i in n.input]
+    convolutions = [n for n in graph.node if n.op_type == "Conv" and n.name.startswith(layers)]
+    feeds_conv, stack = set(), [i for n in convolutions for i in n.input]
     while stack:
         value = stack.pop()
         if value not in feeds_conv:
             feeds_conv.add(value)
             stack.extend(makers[value].input if value in makers else [])
-    return [n.output[0] for n in graph.node if n.op_type == "Conv" and n.output[0] not in feeds_conv]
+    return [n.output[0] for n in convolutions if n.output[0] not in feeds_conv]
 
 
 class Osprey:

@@ -33,17 +33,24 @@ bool follows_transposed(const Graph& graph, const Node& node) {
   return maker && maker->op.as<ConvTranspose>();
 }
 
+// A fully connected layer that takes no longer than a launch.
+bool is_small(const TensorType& weight) {
+  constexpr std::int64_t kFewWeights = 1 << 19;
+  return weight.dims[0].constant() * weight.dims[1].constant() < kFewWeights;
+}
+
 // The layers that a GPU computes sooner in floats: stems; those of one pixel over what a transposed
-// convolution made, which would first have to be quantised, and takes longer than the layer; and fully
-// connected ones, whose integers nobody has timed there.
+// convolution made, and small fully connected ones, since what they read would first have to be quantised,
+// which takes longer than the layer.
 std::set<std::string> sooner_in_floats(const Graph& graph) {
   std::set<std::string> out;
   for (const Node& node : graph.nodes()) {
     if (!is_quantizable(graph, node)) continue;
     const TensorType& weight = graph.value(node.inputs[1]).type;
     const Conv* conv = node.op.as<Conv>();
-    if (!conv || is_stem(*conv, weight) || (is_point(weight) && follows_transposed(graph, node)))
-      out.insert(graph.value(node.outputs[0]).name);
+    const bool keep = conv ? is_stem(*conv, weight) || (is_point(weight) && follows_transposed(graph, node))
+                           : is_small(weight);
+    if (keep) out.insert(graph.value(node.outputs[0]).name);
   }
   return out;
 }
