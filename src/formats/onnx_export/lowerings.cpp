@@ -7,7 +7,7 @@
 namespace osprey {
 
 Lowering find_lowering(std::string_view op) {
-  static constexpr std::array<std::pair<std::string_view, Lowering>, 35> kTable{{
+  static constexpr auto kTable = std::to_array<std::pair<std::string_view, Lowering>>({
       {"activate", lower_activate},
       {"attention", lower_attention},
       {"center_queries", lower_center_queries},
@@ -44,7 +44,7 @@ Lowering find_lowering(std::string_view op) {
       {"tokens", lower_tokens},
       {"upsample", lower_upsample},
       {"weighted_sum", lower_weighted_sum},
-  }};
+  });
   const auto it =
       std::find_if(kTable.begin(), kTable.end(), [&](const auto& row) { return row.first == op; });
   return it == kTable.end() ? nullptr : it->second;
