@@ -243,7 +243,7 @@ void PlanSession::observe(const PlannedStep& step, const RunOptions& options) co
     const PlannedValue& v = plans_.front().plan.values[static_cast<std::size_t>(o)];
     const std::string& name = shared_->graph().value(v.id).name;
     if (std::find(options.wanted.begin(), options.wanted.end(), name) != options.wanted.end())
-      options.observe(name, c_order_copy(v.value));
+      options.observe(name, c_order_copy(v.value, shared_->threads()));
   }
 }
 

@@ -65,8 +65,9 @@ class LayoutPlanner {
     return {};
   }
 
-  // Inputs of so few channels that a block would be mostly padding (pictures) stay in C order.
-  CpuLayout input_layout(CpuPort port, ValueId id, CpuLayout any) const {
+  // Values of so few channels that a block would be mostly padding (pictures) stay in C order: inputs, and
+  // what kernels make that take no layout.
+  CpuLayout few_channels_plain(CpuPort port, ValueId id, CpuLayout any) const {
     const bool blocks = port == CpuPort::kBlocked && block_ > 1 && has_layout(id) && !is_quantized(id);
     return blocks && graph_.value(id).type.dims[1].constant() < 4 ? CpuLayout{} : resolve(port, id, any);
   }
@@ -78,14 +79,19 @@ class LayoutPlanner {
       const ValueId id = node.inputs[i];
       const bool plain = id == kNoValue || !kernel.input || graph_.weight(id);
       step.ins.push_back(
-          id == kNoValue
-              ? -1
-              : in_layout(id, plain ? CpuLayout{} : input_layout(kernel.input(node, i, graph_), id, any)));
+          id == kNoValue ? -1
+                         : in_layout(id, plain ? CpuLayout{}
+                                               : few_channels_plain(kernel.input(node, i, graph_), id, any)));
     }
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       const ValueId id = node.outputs[i];
       const bool plain = !kernel.output || !has_layout(id);
-      step.outs.push_back(add(id, plain ? CpuLayout{} : resolve(kernel.output(node, i, graph_), id, any)));
+      if (plain) {
+        step.outs.push_back(add(id, CpuLayout{}));
+        continue;
+      }
+      const CpuPort port = kernel.output(node, i, graph_);
+      step.outs.push_back(add(id, kernel.input ? resolve(port, id, any) : few_channels_plain(port, id, any)));
     }
     out_.steps.push_back(std::move(step));
   }

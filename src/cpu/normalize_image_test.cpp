@@ -12,9 +12,10 @@ TEST(NormalizeImage, SubtractsDividesThenPadsWithZeros) {
   const std::vector<Geometry> geometry{{20, 30, 1, 1, 20, 30}, {25, 18, 1, 1, 25, 18}};
   std::vector<std::uint8_t> pixels(2 * 25 * 30 * 3);
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 31 % 256);
-  for (const int threads : {1, 2}) {
+  for (const auto& [threads, block] : {std::pair{1, 1}, {2, 1}, {1, 0}, {2, 0}}) {
     const Tensor got = run_kernel({.op = op,
                                    .inputs = {{tensor_of(pixels, {2, 25, 30, 3})}, {rows_tensor(geometry)}},
+                                   .output_layout = {block},
                                    .threads = threads,
                                    .bindings = {{"h", 2}, {"w", 2}}})
                            .at(0);
@@ -56,13 +57,16 @@ TEST(NormalizeImage, CanvasBorderIsFilledBeforeNormalisation) {
       .mean = {100, 110, 120}, .fill = {116, 116, 124}, .canvas_height = 8, .canvas_width = 8};
   const std::vector<Geometry> geometry{{8, 8, 0.5f, 0.5f, 2, 4}};  // 4 x 8 pixels of the canvas
   const Tensor pixels = tensor_of(std::vector<std::uint8_t>(4 * 8 * 3, 130), {1, 4, 8, 3});
-  const Tensor got = run_kernel({.op = op, .inputs = {{pixels}, {rows_tensor(geometry)}}}).at(0);
-  ASSERT_EQ(got.shape(), (Shape{1, 3, 8, 8}));
-  EXPECT_EQ(got.values<float>()[0], 30);
-  EXPECT_EQ(got.values<float>()[31], 30);
-  EXPECT_EQ(got.values<float>()[32], 16);
-  EXPECT_EQ(got.values<float>()[64 + 63], 6);
-  EXPECT_EQ(got.values<float>()[128 + 63], 4);
+  for (const int block : {1, 0}) {
+    const Tensor got =
+        run_kernel({.op = op, .inputs = {{pixels}, {rows_tensor(geometry)}}, .output_layout = {block}}).at(0);
+    ASSERT_EQ(got.shape(), (Shape{1, 3, 8, 8}));
+    EXPECT_EQ(got.values<float>()[0], 30);
+    EXPECT_EQ(got.values<float>()[31], 30);
+    EXPECT_EQ(got.values<float>()[32], 16);
+    EXPECT_EQ(got.values<float>()[64 + 63], 6);
+    EXPECT_EQ(got.values<float>()[128 + 63], 4);
+  }
 }
 
 // The whole of `resized` is the picture, padding and all; only what is added to it is zero.
@@ -73,9 +77,10 @@ TEST(NormalizeImage, FloatsWithAndWithoutMean) {
   NormalizeImage full{
       .mean = {1, 2, 3}, .std = {4, 5, 7}, .canvas_height = 24, .canvas_width = 32, .scale = 0.3f};
   for (const NormalizeImage& op : {plain, full})
-    for (const int threads : {1, 2}) {
+    for (const auto& [threads, block] : {std::pair{1, 1}, {2, 1}, {2, 0}}) {
       const Tensor got = run_kernel({.op = op,
                                      .inputs = {{pixels}, {rows_tensor(geometry)}},
+                                     .output_layout = {block},
                                      .threads = threads,
                                      .bindings = {{"h", 2}, {"w", 2}}})
                              .at(0);

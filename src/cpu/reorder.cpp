@@ -64,12 +64,12 @@ void reorder(const CpuValue& in, const CpuValue& out, int threads) {
 
 std::unique_ptr<CpuStep> reorder_step() { return std::make_unique<Reorder>(); }
 
-Tensor c_order_copy(const CpuValue& value) {
+Tensor c_order_copy(const CpuValue& value, int threads) {
   Tensor out = Tensor::zeros(value.dtype, value.dims);
   if (out.empty()) return out;
   CpuValue plain{value.dtype, value.dims, {}, out.mutable_data()};
   if (value.dims.size() == 4) {
-    reorder(value, plain, 1);
+    reorder(value, plain, threads);
   } else {
     std::memcpy(plain.data, value.data, out.bytes().size());
   }

@@ -14,6 +14,6 @@ void reorder(const CpuValue& in, const CpuValue& out, int threads);
 std::unique_ptr<CpuStep> reorder_step();
 
 // A copy of the live rows in C order.
-Tensor c_order_copy(const CpuValue& value);
+Tensor c_order_copy(const CpuValue& value, int threads);
 
 }  // namespace osprey
