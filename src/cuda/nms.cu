@@ -21,10 +21,10 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kCompareThreads = 512, kFinishThreads = 1024, kWarps = kCompareThreads / 32;
+constexpr int kCompareThreads = 1024, kFinishThreads = 1024, kWarps = kCompareThreads / 32;
 constexpr int kMostCompared = 8192;  // candidates of an image
 constexpr int kMostTiles = kMostCompared / 32, kTileWords = kMostTiles / 32;
-constexpr int kRowsAThread = kMostCompared / kFinishThreads;
+constexpr int kTilesAWarp = kMostTiles / (kFinishThreads / 32);
 constexpr int kSortedInShared = 2048;
 constexpr int kBatch = 1024;  // candidates handled together of an image with too many
 static_assert(kBatch == kFinishThreads && kBatch <= kSortedInShared);
@@ -146,19 +146,38 @@ struct Grouping {
   }
 };
 
-// Whether `kept` and `b` overlap by more than `iou`, inclusive boxes by as much or more. NaN compares false
-// all through.
+// NaN is passed over as std::max and std::min do.
 template <bool kInclusive>
-__device__ bool overlap(const Corners& kept, float kept_area, const Corners& b, float area, float iou) {
+__device__ float common_area(const Corners& kept, const Corners& b) {
   const float left = kept.x0 < b.x0 ? b.x0 : kept.x0, top = kept.y0 < b.y0 ? b.y0 : kept.y0;
   const float right = b.x1 < kept.x1 ? b.x1 : kept.x1, bottom = b.y1 < kept.y1 ? b.y1 : kept.y1;
   constexpr float kPixel = inclusive_pixel(kInclusive);
   const float wide = right - left + kPixel, high = bottom - top + kPixel;
   const float w = wide > 0 ? wide : 0, h = high > 0 ? high : 0;
-  const float common = w * h;
+  return w * h;
+}
+
+// Whether `kept` and `b` overlap by more than `iou`, inclusive boxes by as much or more. NaN compares false
+// all through.
+template <bool kInclusive>
+__device__ bool overlap(const Corners& kept, float kept_area, const Corners& b, float area, float iou) {
+  const float common = common_area<kInclusive>(kept, b);
   if (common == 0 && iou >= 0) return false;  // saves the division; an inclusive iou is above 0
   const float quotient = common / (kept_area + area - common);
   return kInclusive ? quotient >= iou : quotient > iou;
+}
+
+// What overlap() says, where that is known without a division and its rounding.
+struct Expected {
+  bool yes, no;
+};
+template <bool kInclusive>
+__device__ Expected expected_overlap(const Corners& kept, float kept_area, const Corners& b, float area,
+                                     float iou) {
+  constexpr float kLeast = 1e-30f, kMargin = 1e-6f;  // far above denormal numbers; several roundings
+  const float common = common_area<kInclusive>(kept, b), bound = iou * (kept_area + area - common);
+  const bool normal = bound > kLeast;
+  return {normal & (common > bound * (1 + kMargin)), normal & (common < bound * (1 - kMargin))};
 }
 
 // A candidate of the warp's tile in shared memory.
@@ -170,7 +189,43 @@ struct alignas(16) Other {
   int row;
 };
 
-// blockIdx.x: which 32 candidates of image blockIdx.y. Each warp holds them, one a lane, against every 16th
+// What tells whether a tile must be compared at all.
+struct Seen {
+  bool there;
+  unsigned score;
+  int group;
+};
+
+__device__ Seen seen(const Job& job, const Grouping& grouping, Rows rows, int tile) {
+  const int row = rows.begin + tile * 32 + lane_of_thread();
+  if (row >= rows.end) return {false, 0, 0};
+  return {true, bits_of_score(job.scores[row]), grouping.group(job, row)};
+}
+
+// Which of a tile's `count` candidates suppress this lane's: without a jump, so that the loads and sums of
+// several are under way together.
+template <bool kInclusive>
+__device__ unsigned suppressors_of(const Candidate& mine, unsigned score, int row, const Other* others,
+                                   int count, float iou) {
+  unsigned found = 0, unknown = 0;
+#pragma unroll 4
+  for (int j = 0; j < count; ++j) {
+    const Other& o = others[j];
+    const bool better = (o.score > score) | ((o.score == score) & (o.row < row));
+    const bool asked = better & (o.group == mine.group);
+    const Expected e = expected_overlap<kInclusive>(o.box, o.area, mine.box, mine.area, iou);
+    found |= static_cast<unsigned>(asked & e.yes) << j;
+    unknown |= static_cast<unsigned>(asked & !e.yes & !e.no) << j;
+  }
+  for (; unknown != 0; unknown &= unknown - 1) {
+    const int j = __ffs(static_cast<int>(unknown)) - 1;
+    const Other& o = others[j];
+    if (overlap<kInclusive>(o.box, o.area, mine.box, mine.area, iou)) found |= 1u << j;
+  }
+  return found;
+}
+
+// blockIdx.x: which 32 candidates of image blockIdx.y. Each warp holds them, one a lane, against every 32nd
 // tile.
 template <bool kInclusive>
 __global__ void __launch_bounds__(kCompareThreads) compare(Job job) {
@@ -197,27 +252,22 @@ __global__ void __launch_bounds__(kCompareThreads) compare(Job job) {
 
   const std::int64_t width = std::int64_t{job.tiles} * 32;
   unsigned* out = job.suppressors + image * job.tiles * width + tile * 32 + lane;
+  Seen next = seen(job, grouping, rows, warp);
   for (int t = warp; t * 32 < rows.size(); t += kWarps) {
-    const int other = rows.begin + t * 32 + lane, count = min(32, rows.size() - t * 32);
-    const bool there = lane < count;
-    const unsigned other_score = there ? bits_of_score(job.scores[other]) : 0;
-    const int group = there ? grouping.group(job, other) : 0;
-    const bool comparable = __reduce_max_sync(kAll, other_score) >= worst &&
-                            __reduce_max_sync(kAll, there ? group : INT_MIN) >= least_group &&
-                            __reduce_min_sync(kAll, there ? group : INT_MAX) <= most_group;
+    const Seen other = next;
+    next = seen(job, grouping, rows, t + kWarps);
+    const bool comparable = __reduce_max_sync(kAll, other.score) >= worst &&
+                            __reduce_max_sync(kAll, other.there ? other.group : INT_MIN) >= least_group &&
+                            __reduce_min_sync(kAll, other.there ? other.group : INT_MAX) <= most_group;
     if (!comparable) continue;
-    if (there) {
-      const Candidate c = grouping.candidate(job, other);
-      others[warp][lane] = {c.box, c.area, other_score, group, other};
+    if (other.there) {
+      const int at = rows.begin + t * 32 + lane;
+      const Candidate c = grouping.candidate(job, at);
+      others[warp][lane] = {c.box, c.area, other.score, other.group, at};
     }
     __syncwarp();
-    unsigned word = 0;
-    for (int j = 0; j < count; ++j) {
-      const Other& o = others[warp][j];
-      const bool better = o.score > score || (o.score == score && o.row < row);
-      if (better && o.group == mine.group && overlap<kInclusive>(o.box, o.area, mine.box, mine.area, iou))
-        word |= 1u << j;
-    }
+    const int count = min(32, rows.size() - t * 32);
+    unsigned word = suppressors_of<kInclusive>(mine, score, row, others[warp], count, iou);
     __syncwarp();
     if (!live) word = 0;
     const unsigned hit = __ballot_sync(kAll, word != 0);
@@ -237,7 +287,7 @@ __global__ void __launch_bounds__(kCompareThreads) compare(Job job) {
   }
 }
 
-// One image's candidates as finish() settles them.
+// One image's candidates as finish() settles them, a warp a tile of 32.
 struct Settling {
   const unsigned* suppressors;
   const unsigned* filled;
@@ -245,77 +295,74 @@ struct Settling {
   int tiles;
   unsigned *kept, *gone;  // [tiles] in shared memory
 
-  __device__ unsigned word(int t, int i) const { return suppressors[t * width + i]; }
-  // The next tile from `t` on that has suppressors of the candidates of i's tile.
-  __device__ int next_filled(int i, int t) const {
-    const unsigned* words = filled + i / 32 * kTileWords;
-    while (t < tiles) {
-      if (const unsigned rest = words[t / 32] >> t % 32) return t + __ffs(static_cast<int>(rest)) - 1;
-      t = (t / 32 + 1) * 32;
+  // Calls f(t, word) for each tile t that holds suppressors of this tile's candidates, with those of this
+  // lane's; several words are on their way at a time.
+  template <class F>
+  __device__ void each_word(int tile, F&& f) const {
+    constexpr int kAtOnce = 8;
+    const int lane = lane_of_thread();
+    const unsigned* const words = suppressors + tile * 32 + lane;
+    const unsigned mine = lane < kTileWords ? filled[tile * kTileWords + lane] : 0;
+    for (unsigned parts = __ballot_sync(kAll, mine != 0); parts != 0; parts &= parts - 1) {
+      const int part = __ffs(static_cast<int>(parts)) - 1;
+      for (unsigned rest = __shfl_sync(kAll, mine, part); rest != 0;) {
+        int at[kAtOnce];
+        unsigned word[kAtOnce];
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k, rest &= rest - 1) {
+          at[k] = rest != 0 ? 32 * part + __ffs(static_cast<int>(rest)) - 1 : 0;
+          word[k] = rest != 0 ? words[at[k] * width] : 0;
+        }
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) f(at[k], word[k]);
+      }
     }
-    return tiles;
   }
 };
 
-// Marks what a free candidate suppresses: most of what goes goes here. A warp a tile.
+// Marks what a free candidate suppresses: most of what goes goes here.
 __device__ void settle_first(const Settling& s) {
-  constexpr int kAtOnce = 4;
   for (int tile = warp_of_thread(); tile < s.tiles; tile += kFinishThreads / 32) {
-    const int i = tile * 32 + lane_of_thread();
-    bool hit = false;
-    for (int t = s.next_filled(i, 0); t < s.tiles;) {
-      int at[kAtOnce];
-      unsigned words[kAtOnce];
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        at[k] = t;
-        words[k] = t < s.tiles ? s.word(t, i) : 0;
-        if (t < s.tiles) t = s.next_filled(i, t + 1);
-      }
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k)
-        if (words[k] != 0) hit = hit || (words[k] & s.kept[at[k]]) != 0;
-    }
-    const unsigned hits = __ballot_sync(kAll, hit);
+    unsigned hit = 0;
+    s.each_word(tile, [&](int t, unsigned word) { hit |= word & s.kept[t]; });
+    const unsigned hits = __ballot_sync(kAll, hit != 0);
     if (lane_of_thread() == 0) s.gone[tile] = hits;
   }
   __syncthreads();
 }
 
-// Settles the rest. Each candidate looks at its suppressors in their order and waits at the first that is not
-// settled; the best of those waiting is settled in every round.
+// Settles the rest: in every round those whose suppressors are settled, or one of them kept. The best of
+// those waiting is settled in each.
 __device__ void settle_rest(const Settling& s, int count) {
-  int next[kRowsAThread];  // the tile of suppressors that is looked at
-#pragma unroll
-  for (int k = 0; k < kRowsAThread; ++k) next[k] = 0;
+  constexpr int kWarpsOfAll = kFinishThreads / 32;
   for (;;) {
-    unsigned keep = 0, drop = 0;
+    unsigned keep[kTilesAWarp], drop[kTilesAWarp];
     bool waits = false;
 #pragma unroll
-    for (int k = 0; k < kRowsAThread; ++k) {
-      const int i = k * kFinishThreads + static_cast<int>(threadIdx.x);
-      if (i >= count || ((s.kept[i / 32] | s.gone[i / 32]) >> i % 32 & 1)) continue;
-      int t = s.next_filled(i, next[k]);
-      unsigned open = 0;
-      for (; t < s.tiles; t = s.next_filled(i, t + 1)) {
-        open = s.word(t, i) & ~s.gone[t];
-        if (open) break;
-      }
-      next[k] = t;
-      if (t >= s.tiles) {
-        keep |= 1u << k;
-      } else if (open & s.kept[t]) {
-        drop |= 1u << k;
-      } else {
-        waits = true;
-      }
+    for (int k = 0; k < kTilesAWarp; ++k) {
+      const int tile = k * kWarpsOfAll + warp_of_thread();
+      keep[k] = drop[k] = 0;
+      if (tile >= s.tiles) continue;
+      const unsigned last = count - tile * 32 >= 32 ? kAll : (1u << (count - tile * 32)) - 1;
+      const unsigned open = last & ~(s.kept[tile] | s.gone[tile]);
+      if (open == 0) continue;
+      unsigned better = 0, waiting = 0;
+      s.each_word(tile, [&](int t, unsigned word) {
+        better |= word & s.kept[t];
+        waiting |= word & ~s.gone[t];
+      });
+      drop[k] = open & __ballot_sync(kAll, better != 0);
+      keep[k] = open & __ballot_sync(kAll, waiting == 0);
+      waits = waits || (open & ~(drop[k] | keep[k])) != 0;
     }
     __syncthreads();
+    if (lane_of_thread() == 0) {
 #pragma unroll
-    for (int k = 0; k < kRowsAThread; ++k) {
-      const int i = k * kFinishThreads + static_cast<int>(threadIdx.x);
-      if (keep >> k & 1) atomicOr(s.kept + i / 32, 1u << i % 32);
-      if (drop >> k & 1) atomicOr(s.gone + i / 32, 1u << i % 32);
+      for (int k = 0; k < kTilesAWarp; ++k) {
+        const int tile = k * kWarpsOfAll + warp_of_thread();
+        if (keep[k] != 0) s.kept[tile] |= keep[k];
+        if (drop[k] != 0) s.gone[tile] |= drop[k];
+      }
     }
     if (!__syncthreads_or(waits)) return;
   }
@@ -603,7 +650,8 @@ __global__ void __launch_bounds__(kGreedyThreads)
   rules.height = job.geometry[image].clip_height, rules.width = job.geometry[image].clip_width;
   const GreedyMemory memory = greedy_memory(job.memory + image * job.image_bytes, job.sizes);
   const MulticlassSource source{job, rows};
-  Greedy<MulticlassSource, false> greedy(source, rules, memory, static_cast<int>(job.sizes.groups), histogram);
+  Greedy<MulticlassSource, false> greedy(source, rules, memory, static_cast<int>(job.sizes.groups),
+                                         histogram);
   const int found = greedy.run();
   const int before = rows_before(job.published, image, found);
   for (int i = static_cast<int>(threadIdx.x); i < found; i += kGreedyThreads) {
