@@ -146,6 +146,22 @@ std::shared_ptr<FeGraph> new_graph() {
   return graph;
 }
 
+std::shared_ptr<FeGraph> described(const CudnnConv& conv) {
+  std::shared_ptr<FeGraph> graph = new_graph();
+  graph->set_io_data_type(fe_type(conv.type))
+      .set_intermediate_data_type(fe::DataType_t::FLOAT)
+      .set_compute_data_type(fe::DataType_t::FLOAT);
+  describe(*graph, conv);
+  fe_check(graph->validate(), conv.key());
+  return graph;
+}
+
+// One plan of those that a graph may have, to be found again.
+struct PlanConfig {
+  std::int64_t engine = 0;
+  std::unordered_map<fe::KnobType_t, std::int64_t> knobs;
+};
+
 class CudnnCall final : public MatrixCall {
  public:
   CudnnCall(const CudnnConv& conv, std::shared_ptr<FeGraph> graph, std::int64_t plan, std::string name)
@@ -206,6 +222,25 @@ std::string text_of(const std::array<std::int64_t, 4>& dims) {
   return fmt::format("{}", fmt::join(dims, "x"));
 }
 
+void refuse_plans(FeGraph& graph, const CudnnConv& conv) {
+  graph.deselect_numeric_notes(refused_notes(conv));
+  graph.deselect_workspace_greater_than(kMostWorkspace);
+}
+
+// Graphs of their own, since plans of one graph cannot be built by several threads at once.
+std::unique_ptr<MatrixCall> planned(const CudnnConv& conv, const PlanConfig& config,
+                                    const std::string& name) {
+  const std::shared_ptr<FeGraph> graph = described(conv);
+  const bool made = Handle::of_device().with([&](cudnnHandle_t handle) {
+    return graph->build_operation_graph(handle).is_good() &&
+           graph->create_execution_plan(config.engine, config.knobs).is_good();
+  });
+  if (!made) return nullptr;
+  refuse_plans(*graph, conv);
+  if (graph->build_plan_at_index(0).is_bad()) return nullptr;
+  return std::make_unique<CudnnCall>(conv, graph, 0, name);
+}
+
 // cudnn-frontend throws where a function is missing from a library.
 template <class Body>
 auto as_device_errors(Body&& body) -> decltype(body()) {
@@ -232,12 +267,7 @@ std::string CudnnConv::key() const {
 std::vector<MatrixWay> cudnn_ways(const CudnnConv& conv) {
   return as_device_errors([&] {
     open_library();
-    const std::shared_ptr<FeGraph> graph = new_graph();
-    graph->set_io_data_type(fe_type(conv.type))
-        .set_intermediate_data_type(fe::DataType_t::FLOAT)
-        .set_compute_data_type(fe::DataType_t::FLOAT);
-    describe(*graph, conv);
-    fe_check(graph->validate(), conv.key());
+    const std::shared_ptr<FeGraph> graph = described(conv);
     std::vector<MatrixWay> out;
     Handle::of_device().with([&](cudnnHandle_t handle) {
       if (graph->build_operation_graph(handle).is_bad()) return;
@@ -245,19 +275,17 @@ std::vector<MatrixWay> cudnn_ways(const CudnnConv& conv) {
       (void)graph->create_execution_plans({fe::HeurMode_t::A});
       if (graph->get_execution_plan_count() == 0 || conv.type == DType::kF32)
         (void)graph->create_execution_plans({fe::HeurMode_t::FALLBACK});
-      graph->deselect_numeric_notes(refused_notes(conv));
-      graph->deselect_workspace_greater_than(kMostWorkspace);
     });
     std::set<std::string> seen;
     for (std::int64_t i = 0; i < graph->get_execution_plan_count(); ++i) {
       std::string name;
-      if (graph->get_plan_name_at_index(i, name).is_bad() || !seen.insert(name).second) continue;
+      PlanConfig config;
+      if (graph->get_plan_name_at_index(i, name).is_bad() || !seen.insert(name).second ||
+          graph->get_engine_and_knobs_at_index(i, config.engine, config.knobs).is_bad())
+        continue;
       name.insert(0, "cudnn ");
-      out.push_back({name, [conv, graph, i, name]() -> std::unique_ptr<MatrixCall> {
-                       return as_device_errors([&]() -> std::unique_ptr<MatrixCall> {
-                         if (graph->build_plan_at_index(i).is_bad()) return nullptr;
-                         return std::make_unique<CudnnCall>(conv, graph, i, name);
-                       });
+      out.push_back({name, [conv, config, name] {
+                       return as_device_errors([&] { return planned(conv, config, name); });
                      }});
     }
     return out;

@@ -1,8 +1,11 @@
 #include "cuda/matrix_call.h"
 
 #include <algorithm>
+#include <future>
 #include <limits>
+#include <span>
 
+#include "core/parallel.h"
 #include "cuda/matrix_kernels.h"
 #include "cuda/measure.h"
 
@@ -81,6 +84,33 @@ std::unique_ptr<MatrixCall> made(const MatrixWay& way) {
   }
 }
 
+// Makes ways in their order, and on other threads those that will be asked for next: for many of them a
+// library compiles code, a fifth of a second each.
+class Maker {
+ public:
+  explicit Maker(std::span<const MatrixWay> ways) : ways_(ways), begun_(ways.size()) {
+    cuda_check(cudaGetDevice(&device_), "measuring");
+  }
+
+  // Way i, when it and the `ahead` behind it are begun.
+  std::unique_ptr<MatrixCall> make(std::size_t i, int ahead) {
+    const int others = std::clamp(thread_count() - 1, 0, ahead);
+    const std::size_t end = std::min(ways_.size(), i + 1 + static_cast<std::size_t>(others));
+    for (next_ = std::max(next_, i); next_ < end; ++next_)
+      begun_[next_] = std::async(std::launch::async, [this, &way = ways_[next_]] {
+        cuda_check(cudaSetDevice(device_), way.name);
+        return made(way);
+      });
+    return begun_[i].get();
+  }
+
+ private:
+  std::span<const MatrixWay> ways_;
+  int device_ = 0;
+  std::size_t next_ = 0;
+  std::vector<std::future<std::unique_ptr<MatrixCall>>> begun_;
+};
+
 std::unique_ptr<MatrixCall> remembered(const MatrixSearch& search, const TunedChoice& choice) {
   if (search.restore)
     if (auto call = search.restore(choice)) return call;
@@ -152,12 +182,15 @@ std::unique_ptr<MatrixCall> searched(CudaPrepare& p, const MatrixSearch& search)
   std::vector<std::string> names;
   for (const MatrixWay& way : ways) names.push_back(way.name);
   std::unique_ptr<Bench> bench;
+  Maker maker(ways);
   std::vector<std::unique_ptr<MatrixCall>> calls(ways.size());
   int measured = 0, slower = 0;
   double least = std::numeric_limits<double>::infinity();
   const std::size_t first = tuner.choose(search.key, names, [&](std::size_t i) -> std::optional<double> {
-    if (measured == kMostMeasured || slower == kMostSlower) return std::nullopt;
-    calls[i] = made(ways[i]);
+    // So many are measured at least.
+    const int left = std::min(kMostMeasured - measured, kMostSlower - slower);
+    if (left == 0) return std::nullopt;
+    calls[i] = maker.make(i, left - 1);
     if (!calls[i]) return std::nullopt;
     ++measured;
     if (!bench) bench = std::make_unique<Bench>(search, p.stream());
@@ -268,10 +301,12 @@ std::unique_ptr<MatrixCall> searched_for_photos(CudaPrepare& p, const MatrixSear
   std::vector<std::string> names{calls[0]->name()};
   for (const MatrixWay& way : ways) names.push_back(way.name);
   calls.resize(names.size());
+  Maker maker(ways);
   int measured = 0;
   std::size_t best = tuner.choose(search.key, names, [&](std::size_t i) -> std::optional<double> {
-    if (measured == kMostMeasuredForPhotos) return std::nullopt;
-    if (i > 0) calls[i] = made(ways[i - 1]);
+    const int left = kMostMeasuredForPhotos - measured;
+    if (left == 0) return std::nullopt;
+    if (i > 0) calls[i] = maker.make(i - 1, left - 1);
     if (!calls[i]) return std::nullopt;
     ++measured;
     return i == 0 || trial.is_right(*calls[i]) ? trial.seconds(*calls[i]) : std::nullopt;
