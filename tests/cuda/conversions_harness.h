@@ -14,7 +14,7 @@ struct Conversions {
   std::optional<Quantize> result;  // of output 0
 };
 
-// run_cuda() of the case's op between these, which are its kernel's work.
+// run_cuda() of the case's op between these, which are its kernel's work. The short form leaves none out.
 std::vector<Tensor> run_cuda(const KernelCase& test, const Conversions& conversions);
 
 }  // namespace osprey

@@ -580,6 +580,8 @@ ShortForm& short_form = *static_cast<ShortForm*>(testing::AddGlobalTestEnvironme
 
 }  // namespace
 
+bool short_cases() { return short_form.on(); }
+
 std::vector<Tensor> run_cuda(const KernelCase& test) {
   if (short_form.on()) return short_form.takes(test) ? Harness(test).run_eagerly() : run_oracle(test);
   Harness harness(test);
@@ -590,7 +592,8 @@ std::vector<Tensor> run_cuda(const KernelCase& test) {
 }
 
 std::vector<Tensor> run_cuda(const KernelCase& test, const Conversions& conversions) {
-  return Harness(test, -1, conversions).run_every_way();
+  Harness harness(test, -1, conversions);
+  return short_form.on() ? harness.run_eagerly() : harness.run_every_way();
 }
 
 double time_cuda(const KernelCase& test, int launches, int runs) {

@@ -8,7 +8,8 @@
 //
 // OSPREY_SHORT_CASES in the environment is for tools that make kernels a thousand times slower (racecheck): a
 // test then runs its first small cases and every seventh one, each a single time, and takes the oracle's word
-// for the others; how many were left out is told at the end.
+// for the others; how many were left out is told at the end. A test whose cases are all large asks
+// short_cases() for smaller ones.
 #pragma once
 
 #include <string>
@@ -22,6 +23,9 @@ namespace osprey {
 
 // Whether there is a GPU; `why` says why not.
 bool cuda_available(std::string* why = nullptr);
+
+// Whether cases are to be few and small (OSPREY_SHORT_CASES).
+bool short_cases();
 
 // The outputs in C order (4-D floats are channels last on the device), with their live rows. Inputs are in C
 // order and of the types that the kernel shall see: f32, f16 or bf16. An input whose tensor has no shape is

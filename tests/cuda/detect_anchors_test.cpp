@@ -43,6 +43,10 @@ std::vector<DetectAnchors> settings() {
   return out;
 }
 
+using Sizes = std::vector<std::pair<int, int>>;
+
+Sizes sizes(const Sizes& all, const Sizes& in_short) { return short_cases() ? in_short : all; }
+
 TEST(CudaDetectAnchors, LevelsAndSizes) {
   SKIP_WITHOUT_GPU();
   std::uint32_t seed = 0;
@@ -69,15 +73,17 @@ TEST(CudaDetectAnchors, LargeHeads) {
   SKIP_WITHOUT_GPU();
   DetectAnchors ssd = kSsdCase;
   ssd.anchors = 6, ssd.classes = 90, ssd.max_per_class = 100, ssd.max_detections = 100;
-  expect_as_on_cpu(random_case(ssd, {{40, 40}, {20, 20}, {10, 10}, {5, 5}, {3, 3}}, 1), "SSD 320");
+  const Sizes of_ssd = sizes({{40, 40}, {20, 20}, {10, 10}, {5, 5}, {3, 3}}, {{3, 3}, {1, 1}});
+  expect_as_on_cpu(random_case(ssd, of_ssd, 1), "SSD 320");
+  const Sizes of_efficientdet = sizes({{64, 64}, {32, 32}, {16, 16}, {8, 8}, {4, 4}}, {{3, 3}, {1, 1}});
   for (DetectAnchors op : {kSoftCase, kSoftPerClassCase, kCombinedCase}) {
     op.anchors = 9, op.classes = 90, op.max_detections = 100;
-    expect_as_on_cpu(random_case(op, {{64, 64}, {32, 32}, {16, 16}, {8, 8}, {4, 4}}, 2), "EfficientDet");
+    expect_as_on_cpu(random_case(op, of_efficientdet, 2), "EfficientDet");
   }
   DetectAnchors rpn = kRpnCase;
   rpn.anchors = 12, rpn.max_per_class = 300, rpn.max_detections = 300;
   rpn.canvas_height = rpn.canvas_width = 640;
-  expect_as_on_cpu(random_case(rpn, {{40, 40}}, 3), "proposals");
+  expect_as_on_cpu(random_case(rpn, sizes({{40, 40}}, {{10, 10}}), 3), "proposals");
 }
 
 // Nearly all candidates suppress one another, so that the first portion is not enough.
@@ -86,7 +92,7 @@ TEST(CudaDetectAnchors, GoesOnBelowTheFirstPortion) {
   std::uint32_t seed = 7;
   for (DetectAnchors op : settings()) {
     op.iou = 0;
-    DetectCase c = random_case(op, {{60, 70}}, ++seed);
+    DetectCase c = random_case(op, sizes({{60, 70}}, {{14, 15}}), ++seed);
     for (float& v : c.maps[1].mutable_values<float>()) v = 3 + v * 0.01f;  // large boxes
     expect_as_on_cpu(c, fmt::format("portions {}", seed));
   }
@@ -102,11 +108,12 @@ TEST(CudaDetectAnchors, ProposalsOfOneClass) {
   for (const int most : {1, 40, 300})
     for (const float iou : {0.02f, 0.3f, 0.7f}) {
       op.iou = iou, op.max_per_class = op.max_detections = most;
-      expect_as_on_cpu(random_case(op, {{40, 40}}, ++seed), fmt::format("iou {}, {} boxes", iou, most));
+      expect_as_on_cpu(random_case(op, sizes({{40, 40}}, {{14, 15}}), ++seed),
+                       fmt::format("iou {}, {} boxes", iou, most));
       // Of a wide map the right part is beyond both images.
       DetectAnchors unclipped = op;
       unclipped.clip_anchors = false;
-      expect_as_on_cpu(random_case(unclipped, {{20, 80}}, ++seed),
+      expect_as_on_cpu(random_case(unclipped, sizes({{20, 80}}, {{7, 30}}), ++seed),
                        fmt::format("empty ones, iou {}, {} boxes", iou, most));
     }
 }
@@ -116,7 +123,7 @@ TEST(CudaDetectAnchors, EqualScores) {
   SKIP_WITHOUT_GPU();
   std::uint32_t seed = 50;
   for (const DetectAnchors& op : settings()) {
-    DetectCase c = random_case(op, {{70, 80}, {4, 4}}, ++seed);
+    DetectCase c = random_case(op, sizes({{70, 80}, {4, 4}}, {{14, 15}, {4, 4}}), ++seed);
     for (const float score : {0.5f, 30.0f}) {  // sigmoid(30) is 1
       for (std::size_t l = 0; l < 2; ++l)
         for (float& v : c.maps[2 * l].mutable_values<float>()) v = score;
