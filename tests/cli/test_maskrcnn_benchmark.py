@@ -34,8 +34,10 @@ class MaskrcnnBenchmark(CommandTest):
         file = self.checkpoint()
         self.run_osprey("import", file, "--config", CASE / "config.yaml", "-o", "dumped.onnx")
         self.run_osprey("import", file, "--config", "configs/e2e_mask_rcnn_R_50_FPN_1x.yaml", "-o", "named.onnx", *NARROW)
-        graphs = [self.run_osprey("inspect", name, "--layers", "--json").json()["graph"] for name in ("dumped.onnx", "named.onnx")]
-        self.assertEqual(*graphs)
+        graph = lambda name: self.run_osprey("inspect", name, "--layers", "--json").json()["graph"]
+        self.assertEqual(graph("dumped.onnx"), graph("named.onnx"))
+        self.run_osprey("import", file, "--config", CASE / "config.yaml", "-o", "listed.onnx", "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS", "[10.0, 10.0, 5.0, 5.0]")
+        self.assertEqual(graph("dumped.onnx"), graph("listed.onnx"))
         odd = self.run_osprey("import", file, "--config", CASE / "config.yaml", "-o", "x.onnx", "MODEL.DEVICE", expect=USAGE)
         self.assertIn("in pairs", odd.err)
         wrong = self.run_osprey("import", file, "--config", CASE / "config.yaml", "-o", "x.onnx", "MODEL.DEVISE", "cpu", expect=BAD_INPUT)

@@ -99,6 +99,15 @@ void dashes_for_underscores(std::string& flag) {
   std::replace(flag.begin(), flag.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
 }
 
+// In KEY VALUE pairs CLI11 would take a list, "[1, 2]", apart; a blank in front stops it, and is nothing to
+// who reads the list.
+void keep_lists_whole(std::vector<std::string>& arguments) {
+  for (std::size_t i = 2; i < arguments.size(); ++i) {
+    std::string& value = arguments[i];
+    if (value.starts_with('[') && value.ends_with(']') && !is_flag(arguments[i - 1])) value.insert(0, " ");
+  }
+}
+
 // "1,512,640,3" and "1,3,512,640": "512x640". What is no such shape stays as it is, for --size to refuse.
 std::string size_of_shape(const std::string& shape) {
   std::vector<std::string> extents(1);
@@ -152,6 +161,8 @@ std::vector<std::string> translated(const std::vector<std::string>& in,
 std::vector<std::string> normal_arguments(std::vector<std::string> arguments) {
   if (arguments.empty()) return arguments;
   for (std::size_t i = 1; i < arguments.size(); ++i) dashes_for_underscores(arguments[i]);
+  if (arguments[0] == "import" || arguments[0] == "build" || arguments[0] == "export")
+    keep_lists_whole(arguments);
   if (const auto alias = aliases().find(arguments[0]); alias != aliases().end()) {
     arguments[0] = alias->second.verb;
     return translated(arguments, alias->second.flags);
