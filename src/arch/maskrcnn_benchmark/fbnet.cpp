@@ -14,7 +14,7 @@
 namespace osprey::maskrcnn_benchmark {
 namespace {
 
-constexpr int kMaxWidth = 1 << 16;
+constexpr int kMaxWidth = 1 << 16, kMaxDivisor = 1 << 8;
 
 // The nearest multiple of `divisor`, halves upwards; where that is none, the framework takes the divisor's
 // square.
@@ -39,7 +39,7 @@ class Layers {
       : net_(net),
         epsilon_(epsilon),
         scale_(config.node("MODEL.FBNET.SCALE_FACTOR").as_double()),
-        divisor_(std::max(config.at_least(0, "MODEL.FBNET.WIDTH_DIVISOR", kMaxWidth), 1)),
+        divisor_(std::max(config.at_least(0, "MODEL.FBNET.WIDTH_DIVISOR", kMaxDivisor), 1)),
         plain_depthwise_(config.flag("MODEL.FBNET.DW_CONV_SKIP_BN")),
         linear_depthwise_(config.flag("MODEL.FBNET.DW_CONV_SKIP_RELU")) {
     if (!(scale_ > 0 && scale_ <= 64))

@@ -155,6 +155,7 @@ TEST(Fbnet, WhatIsNotSupportedIsRefusedByName) {
   EXPECT_THAT(refusal({{"MODEL.FBNET.RPN_BN_TYPE", "gn"}}), HasSubstr("MODEL.FBNET.RPN_BN_TYPE"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.RPN_HEAD_BLOCKS", "4"}}), HasSubstr("the head has 3 blocks"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.DET_HEAD_BLOCKS", "[9]"}}), HasSubstr("a head without blocks"));
+  EXPECT_THAT(refusal({{"MODEL.FBNET.WIDTH_DIVISOR", "65536"}}), HasSubstr("MODEL.FBNET.WIDTH_DIVISOR"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.SCALE_FACTOR", "1e9"}}), HasSubstr("MODEL.FBNET.SCALE_FACTOR"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.ARCH", "mobilenet_v2"}}), HasSubstr("an RPN head that changes"));
 }
