@@ -1,21 +1,11 @@
 #include "ops/quantized_linear.h"
 
-#include <random>
-
 #include "cpu/kernel_harness.h"
+#include "cpu/random_integers_test.h"
 #include "cpu/testing.h"
 
 namespace osprey::testing {
 namespace {
-
-template <class T>
-Tensor random_integers(const Shape& shape, int low, int high, unsigned seed) {
-  std::mt19937 random(seed);
-  Tensor out = Tensor::zeros(kDTypeOf<T>, shape);
-  for (T& v : out.mutable_values<T>())
-    v = static_cast<T>(low + static_cast<int>(random() % static_cast<unsigned>(high - low + 1)));
-  return out;
-}
 
 int integer(const Tensor& t, std::int64_t i) {
   const auto at = static_cast<std::size_t>(i);

@@ -3,23 +3,14 @@
 // that lies between two but for rounding.
 #include <cmath>
 #include <map>
-#include <random>
 
+#include "cpu/random_integers_test.h"
 #include "cuda/conversions_harness.h"
 #include "cuda/executor.h"
 #include "ops/quantized_conv.h"
 
 namespace osprey {
 namespace {
-
-template <class T>
-Tensor random_integers(const Shape& shape, int low, int high, unsigned seed) {
-  std::mt19937 random(seed);
-  Tensor out = Tensor::zeros(kDTypeOf<T>, shape);
-  for (T& v : out.mutable_values<T>())
-    v = static_cast<T>(low + static_cast<int>(random() % static_cast<unsigned>(high - low + 1)));
-  return out;
-}
 
 struct Case {
   std::int64_t images, channels, height, width;
