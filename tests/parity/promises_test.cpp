@@ -177,9 +177,33 @@ TEST(Concurrency, TwoSessionsOfOneEngineInTwoThreads) {
   }
 }
 
-// The trained demo model, where detections mean something: 98 % of them found again at an overlap of 0.95.
-void expect_kept_detections(const BuildOptions& reduced_options) {
-  constexpr double kIou = 0.95, kKept = 0.98;
+// A scene and others made of it.
+std::vector<Image> versions_of(const Image& scene, int count) {
+  std::vector<Image> out{scene};
+  for (int i = 1; i < count; ++i) {
+    const bool mirrored = i % 2 == 1;
+    const int left = i / 2 * 3, top = i / 2 * 2;  // cut off
+    Image& made = out.emplace_back(scene.width - left, scene.height - top);
+    for (int y = 0; y < made.height; ++y)
+      for (int x = 0; x < made.width; ++x)
+        std::copy_n(scene.row(top + y) + 3 * (left + (mirrored ? made.width - 1 - x : x)), 3,
+                    made.row(y) + 3 * x);
+  }
+  return out;
+}
+
+struct Promise {
+  double kept = 0.98;  // of the detections, at an overlap of 0.95
+  int versions = 1;    // of each scene
+};
+// Eight bits of a number move scores and corners so far that now and then a detection falls below the
+// threshold or the overlap: of some 310 in one version of all scenes 5 to 15 do, 3.3 % on the average, on the
+// CPU as on a GPU. Which ones is chance, so several versions are counted together.
+constexpr Promise kBf16Promise{.kept = 0.95, .versions = 4};
+
+// The trained demo model, where detections mean something.
+void expect_kept_detections(const BuildOptions& reduced_options, const Promise& promise = {}) {
+  constexpr double kIou = 0.95;
   const SourceOptions source = demo_model();
   const ScratchFolder scratch;
   build_engine(source, {}, scratch.path() / "fp32.osprey");
@@ -190,28 +214,30 @@ void expect_kept_detections(const BuildOptions& reduced_options) {
   std::size_t all = 0, found = 0, kept = 0, scenes = 0;
   for (const auto& entry : std::filesystem::directory_iterator(source.source.parent_path() / "scenes")) {
     if (entry.path().extension() != ".jpg") continue;
-    const Image scene = read_image(entry.path());
-    const auto golden = classed_boxes(exact_session.detect(scene)),
-               got = classed_boxes(reduced_session.detect(scene));
-    all += golden.size();
-    found += got.size();
-    kept += match_detections(golden, got, kIou).size();
-    ++scenes;
+    for (const Image& scene : versions_of(read_image(entry.path()), promise.versions)) {
+      const auto golden = classed_boxes(exact_session.detect(scene)),
+                 got = classed_boxes(reduced_session.detect(scene));
+      all += golden.size();
+      found += got.size();
+      kept += match_detections(golden, got, kIou).size();
+      ++scenes;
+    }
   }
   std::printf("  %s on %s: %zu of %zu detections in %zu scenes matched at IoU %.2f, %zu found\n",
               reduced.precision().c_str(), reduced.device().c_str(), kept, all, scenes, kIou, found);
   EXPECT_GT(all, 100u);
-  EXPECT_GE(static_cast<double>(kept), kKept * static_cast<double>(all));
+  EXPECT_GE(static_cast<double>(kept), promise.kept * static_cast<double>(all));
 }
 
 TEST(ReducedPrecision, Bf16KeepsTheDetectionsOfATrainedModel) {
-  expect_kept_detections({.precision = Precision::kBf16});
+  expect_kept_detections({.precision = Precision::kBf16}, kBf16Promise);
 }
 
 TEST(ReducedPrecision, CudaKeepsTheDetectionsOfATrainedModel) {
   OSPREY_NEEDS_DEVICE("cuda")
   for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kFp16, Precision::kBf16})
-    expect_kept_detections({.device = "cuda", .precision = precision, .tuning = {.budget = 0}});
+    expect_kept_detections({.device = "cuda", .precision = precision, .tuning = {.budget = 0}},
+                           precision == Precision::kBf16 ? kBf16Promise : Promise{});
 }
 
 }  // namespace
