@@ -1,14 +1,13 @@
-// Transposed convolution. With windows that do not overlap (kernel = stride, the mask head's) every tap is a
-// 1x1 convolution of its own: one convolution makes all taps' channels, which are then laid out as pixels.
-// Others go to oneDNN's deconvolution.
+// Transposed convolution: with windows that do not overlap a convolution of all taps (cpu/taps.h). Others go
+// to oneDNN's deconvolution.
 #include "ops/conv_transpose.h"
 
-#include <cstring>
 #include <optional>
 #include <span>
 
 #include "cpu/floats.h"
 #include "cpu/onednn.h"
+#include "cpu/taps.h"
 
 namespace osprey {
 namespace {
@@ -33,15 +32,6 @@ Tensor tap_weights(const Tensor& given) {
       for (std::int64_t t = 0; t < taps; ++t)
         to[static_cast<std::size_t>((t * o + k) * c + i)] =
             from[static_cast<std::size_t>((i * o + k) * taps + t)];
-  return out;
-}
-
-Tensor tap_bias(const Tensor& given, std::int64_t taps) {
-  const Tensor plain = given.to_f32();
-  Tensor out = Tensor::zeros(DType::kF32, {taps * plain.dim(0)});
-  for (std::int64_t t = 0; t < taps; ++t)
-    std::memcpy(out.mutable_data() + static_cast<std::size_t>(t) * plain.bytes().size(), plain.bytes().data(),
-                plain.bytes().size());
   return out;
 }
 
@@ -82,52 +72,18 @@ class TapsStep final : public CpuStep {
                      {DNNL_ARG_DST, From::kScratch, 0, 0, dnnl_desc(taps_, n), nullptr},
                      {DNNL_ARG_WEIGHTS, From::kConstant, 0, 0, pd.weights_desc(), packed}};
     if (bias) {
-      const Tensor repeated = tap_bias(p.weight(2), channels / p.output(0).dims[1]);
+      const Tensor repeated = repeated_for_taps(p.weight(2), channels / p.output(0).dims[1]);
       out.arguments.push_back({DNNL_ARG_BIAS, From::kConstant, 0, 0, bias_desc,
                                std::make_shared<DnnlConstant>(dnnl_constant(repeated, bias_desc))});
     }
     return out;
   }
 
-  // Channel (i * kw + j) * O + o of the taps at (y, x) is channel o at (y * kh + i, x * kw + j).
   void place(CpuRun& run, std::int64_t row, std::int64_t rows) const {
     CpuValue taps = taps_;
     taps.dims[0] = rows;
     taps.data = run.scratch().data();
-    with_elements(run.out(0).dtype, [&]<class T>() { place_as<T>(run, taps, row); });
-  }
-
-  template <class Body>
-  static void with_elements(DType type, Body&& body) {
-    size_of(type) == 4 ? body.template operator()<std::uint32_t>()
-                       : body.template operator()<std::uint16_t>();
-  }
-
-  template <class T>
-  void place_as(CpuRun& run, const CpuValue& taps, std::int64_t first) const {
-    const CpuValue& out = run.out(0);
-    const CpuPlanes from(taps), to(out);
-    const auto* x = reinterpret_cast<const T*>(taps.data);
-    auto* y = reinterpret_cast<T*>(out.data);
-    const std::int64_t kh = op_.stride[0], kw = op_.stride[1];
-    const bool whole = to.channels % to.lanes == 0;  // lanes of the taps are lanes of the result
-    cpu_for(taps.dims[0] * to.per_image * to.height, run.threads(), [&](std::int64_t i) {
-      const std::int64_t v = i % to.height, block = i / to.height % to.per_image,
-                         n = i / to.height / to.per_image;
-      const std::int64_t c = block * to.lanes;
-      const std::int64_t live = to.live_lanes(block);
-      for (std::int64_t u = 0; u < to.width; ++u) {
-        const std::int64_t tap = (v % kh * kw + u % kw) * to.channels + c;
-        T* target = y + to.at(first + n, c, v, u);
-        if (whole) {
-          std::memcpy(target, x + from.at(n, tap, v / kh, u / kw),
-                      static_cast<std::size_t>(to.lanes) * sizeof(T));
-          continue;
-        }
-        for (std::int64_t k = 0; k < to.lanes; ++k)
-          target[k] = k < live ? x[from.at(n, tap + k, v / kh, u / kw)] : T{};
-      }
-    });
+    place_taps(run, taps, op_.stride[0], op_.stride[1], row);
   }
 
   const ConvTranspose& op_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/taps.h"
+
 namespace osprey {
 namespace {
 
@@ -23,10 +25,10 @@ DnnlArgument scale_argument(const CpuPrepare& p, int name, const std::string& ke
 
 }  // namespace
 
-DnnlArgument weight_scales(const CpuPrepare& p, std::size_t scale, float x_scale) {
+DnnlArgument weight_scales(const CpuPrepare& p, std::size_t scale, float x_scale, std::int64_t taps) {
   return scale_argument(
-      p, DNNL_ARG_WEIGHTS, fmt::format("scale:{}:{:a}", p.node().inputs[scale], x_scale), [&] {
-        const Tensor given = p.weight(scale).to_f32();
+      p, DNNL_ARG_WEIGHTS, fmt::format("scale:{}:{:a}:{}", p.node().inputs[scale], x_scale, taps), [&] {
+        const Tensor given = repeated_for_taps(p.weight(scale), taps);
         Tensor out = Tensor::zeros(DType::kF32, given.shape());
         std::transform(given.values<float>().begin(), given.values<float>().end(),
                        out.mutable_values<float>().begin(), [&](float each) { return x_scale * each; });

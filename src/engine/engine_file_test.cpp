@@ -132,7 +132,8 @@ rpn_delta = conv(f2, delta)
 b1, v1, g1 = select_anchors(rpn_score, rpn_delta, geometry) {strides=[2], anchors=1, cells=[-8.0, -8.0, 8.0, 8.0], stage=1}
 a1 = average_pool(r1) {padding='same'}
 w1 = weighted_sum(a1, p1, share, share)
-k1 = global_average_pool(w1)
+v3 = group_norm(w1, pair, pair) {groups=2}
+k1 = global_average_pool(v3)
 k2 = scale_channels(w1, k1)
 q1 = squeeze_excite(k2, classes, pair, classes, pair)
 j1 = concat(q1, w1)
@@ -188,9 +189,11 @@ i3 = quantized_conv(i1, i2, pair, pair, i1) {activation='relu', to='u8', x_scale
 i4 = dequantize(i3) {scale=0.25}
 i5 = quantize(t4) {scale=0.5}
 i6 = quantize(classes) {scale=0.03125}
+i8 = quantized_conv_transpose(i1, i2, pair) {x_scale=0.5}
 i7 = quantized_linear(i5, i6, pair, pair) {activation='relu', to='u8', x_scale=0.5, y_scale=0.25}
 output i4
 output i7
+output i8
 output final
 output around
 output whole

@@ -39,9 +39,9 @@ bool is_small(const TensorType& weight) {
   return weight.dims[0].constant() * weight.dims[1].constant() < kFewWeights;
 }
 
-// The layers that a GPU computes sooner in floats: stems; those of one pixel over what a transposed
-// convolution made, and small fully connected ones, since what they read would first have to be quantised,
-// which takes longer than the layer.
+// The layers that a GPU computes sooner in floats: stems; transposed convolutions, for which it has no kernel
+// of integers; and those of one pixel over what these made, and small fully connected ones, since what they
+// read would first have to be quantised, which takes longer than the layer.
 std::set<std::string> sooner_in_floats(const Graph& graph) {
   std::set<std::string> out;
   for (const Node& node : graph.nodes()) {
@@ -49,7 +49,7 @@ std::set<std::string> sooner_in_floats(const Graph& graph) {
     const TensorType& weight = graph.value(node.inputs[1]).type;
     const Conv* conv = node.op.as<Conv>();
     const bool keep = conv ? is_stem(*conv, weight) || (is_point(weight) && follows_transposed(graph, node))
-                           : is_small(weight);
+                           : node.op.as<ConvTranspose>() || is_small(weight);
     if (keep) out.insert(graph.value(node.outputs[0]).name);
   }
   return out;

@@ -116,6 +116,7 @@ photo_boxes, photo_rows = rescale_boxes(query_boxes, geometry) {clip=false} : f3
 whole, whole_ends = resize_masks(kept_planes, photo_boxes, photo_rows, geometry) : i32[?], i32[<=3*N]
 rows8 = quantize(normed) {scale=0.5} : i8[4*N,2]
 squares8 = quantize(squeeze.weight) {scale=0.03125} : i8[2,2]
+larger8 = quantized_conv_transpose(levels8, kernel8, norm.scale) {to='i8', x_scale=0.5, y_scale=0.25} : i8[N,2,16*h,16*w]
 linear8 = quantized_linear(rows8, squares8, norm.scale, conv.bias) {activation='relu', to='u8', x_scale=0.5, y_scale=0.25} : u8[4*N,2]
 output det_boxes
 output mask_runs
@@ -123,6 +124,7 @@ output keypoints
 output sized
 output real8
 output linear8
+output larger8
 output ends
 output around
 output whole

@@ -1,8 +1,8 @@
-// Convolutions and fully connected layers whose input has a limit compute in integers: weights with one scale
-// for each channel of the result, activations with one for all. A value that only such layers read is stored
-// in 8 bits; one that others read stays a float and is quantised beside it. Ops that only move values work in
-// 8 bits where nobody needs their floats; what they join shares one scale. Scores, deltas and whatever is no
-// such layer stay floats.
+// Convolutions (transposed ones whose windows do not overlap, too) and fully connected layers whose input has
+// a limit compute in integers: weights with one scale for each channel of the result, activations with one
+// for all. A value that only such layers read is stored in 8 bits; one that others read stays a float and is
+// quantised beside it. Ops that only move values work in 8 bits where nobody needs their floats; what they
+// join shares one scale. Scores, deltas and whatever is no such layer stay floats.
 //
 // Beside f16, which is to say on a GPU, RoIAlign reads what a convolution stores in 8 bits
 // (cuda/conversions.h).
@@ -17,12 +17,14 @@
 #include "ops/activate.h"
 #include "ops/concat.h"
 #include "ops/conv.h"
+#include "ops/conv_transpose.h"
 #include "ops/dequantize.h"
 #include "ops/flatten.h"
 #include "ops/linear.h"
 #include "ops/max_pool.h"
 #include "ops/quantize.h"
 #include "ops/quantized_conv.h"
+#include "ops/quantized_conv_transpose.h"
 #include "ops/quantized_linear.h"
 #include "ops/roi_align.h"
 #include "ops/upsample.h"
@@ -94,6 +96,18 @@ Tensor scale_tensor(const WeightSource& source) {
 std::function<Tensor()> widest(const std::function<Tensor()>& load) {
   const Narrowed* narrow = load.target<Narrowed>();
   return narrow ? narrow->wide : load;
+}
+
+// [C,O,kh,kw] with the channels of the result first.
+Tensor result_first(const Tensor& given) {
+  const Tensor f32 = given.to_f32();
+  const std::int64_t channels = f32.dim(0), outputs = f32.dim(1), taps = f32.dim(2) * f32.dim(3);
+  Tensor out = Tensor::zeros(DType::kF32, {outputs, channels, f32.dim(2), f32.dim(3)});
+  for (std::int64_t c = 0; c < channels; ++c)
+    for (std::int64_t o = 0; o < outputs; ++o)
+      std::copy_n(f32.values<float>().data() + (c * outputs + o) * taps, taps,
+                  out.mutable_values<float>().data() + (o * channels + c) * taps);
+  return out;
 }
 
 StoredType stored_type(DType type) {
@@ -220,11 +234,14 @@ class Quantizer {
 
   Node quantized(const Node& node, bool integers) {
     const ValueId added = residual(node), bias = node.inputs.size() > 2 ? node.inputs[2] : kNoValue;
-    const auto [weight, scales] = weights(node.inputs[1], bias);
+    const bool transposed = node.op.as<ConvTranspose>() != nullptr;
+    const auto [weight, scales] = weights(node.inputs[1], bias, transposed);
     std::vector<ValueId> inputs{integer(node.inputs[0]), weight, scales, bias};
     if (added != kNoValue) inputs.push_back(integers ? integer(added) : added);
     if (inputs.back() == kNoValue) inputs.pop_back();
-    Op op = node.op.as<Conv>() ? Op(quantized_conv(node, integers)) : Op(quantized_linear(node, integers));
+    Op op = node.op.as<Conv>() ? Op(quantized_conv(node, integers))
+            : transposed       ? Op(plain_layer<QuantizedConvTranspose, ConvTranspose>(node, integers))
+                               : Op(plain_layer<QuantizedLinear, Linear>(node, integers));
     return {std::move(op), node.name, std::move(inputs), node.outputs};
   }
 
@@ -245,11 +262,13 @@ class Quantizer {
     return out;
   }
 
-  QuantizedLinear quantized_linear(const Node& node, bool integers) const {
+  // Of a layer without a residual or a window of its own.
+  template <class Quantized, class Floats>
+  Quantized plain_layer(const Node& node, bool integers) const {
     const ValueId y = node.outputs[0];
-    QuantizedLinear out{.activation = node.op.as<Linear>()->activation,
-                        .to = stored_type(y, integers),
-                        .x_scale = scale(node.inputs[0])};
+    Quantized out{.activation = node.op.as<Floats>()->activation,
+                  .to = stored_type(y, integers),
+                  .x_scale = scale(node.inputs[0])};
     if (integers) out.y_scale = scale(y);
     return out;
   }
@@ -260,19 +279,24 @@ class Quantizer {
   }
 
   // A weight's integers and scales, made once however many layers share it with its bias.
-  std::pair<ValueId, ValueId> weights(ValueId id, ValueId bias) {
+  std::pair<ValueId, ValueId> weights(ValueId id, ValueId bias, bool transposed) {
     if (const auto done = weights_.find({id, bias}); done != weights_.end()) return done->second;
     const Value value = graph_.value(id);
-    const WeightSource source{widest(graph_.weight(id)->load),
-                              bias == kNoValue ? nullptr : graph_.weight(bias)->load, least_x_scales_.at(id)};
+    std::function<Tensor()> floats = widest(graph_.weight(id)->load);
+    auto dims = value.type.dims;
+    if (transposed) {
+      std::swap(dims[0], dims[1]);
+      if (floats) floats = [floats] { return result_first(floats()); };
+    }
+    const WeightSource source{floats, bias == kNoValue ? nullptr : graph_.weight(bias)->load,
+                              least_x_scales_.at(id)};
     const auto made = [&](Tensor (*make)(const WeightSource&)) -> std::function<Tensor()> {
       if (!source.weight) return nullptr;  // of a graph from text
       return [source, make] { return make(source); };
     };
-    const ValueId weight =
-        graph_.add_weight(value.name + "/i8", {DType::kI8, value.type.dims}, made(integers));
+    const ValueId weight = graph_.add_weight(value.name + "/i8", {DType::kI8, dims}, made(integers));
     const ValueId scales =
-        graph_.add_weight(value.name + "/scale", {DType::kF32, {value.type.dims[0]}}, made(scale_tensor));
+        graph_.add_weight(value.name + "/scale", {DType::kF32, {dims[0]}}, made(scale_tensor));
     return weights_[{id, bias}] = {weight, scales};
   }
 
@@ -311,16 +335,17 @@ class Quantizer {
 }  // namespace
 
 bool is_quantizable(const Graph& graph, const Node& node) {
-  if (node.op.as<Conv>()) {
-    const bool factors =
-        node.inputs.size() > 4;  // a normalisation beside the weights (BatchNorm::exact_factor)
-    return !factors && graph.weight(node.inputs[1]);
-  }
+  if (node.inputs.size() < 2 || !graph.weight(node.inputs[1])) return false;
+  if (node.op.as<Conv>())
+    return node.inputs.size() <= 4;  // beyond: a normalisation beside the weights (BatchNorm::exact_factor)
+  const auto& weight = graph.value(node.inputs[1]).type.dims;
+  if (const auto* op = node.op.as<ConvTranspose>())
+    return !op->f32_out && op->pads == std::vector{0, 0, 0, 0} && weight[2].constant() == op->stride[0] &&
+           weight[3].constant() == op->stride[1];
   // Of few inputs a layer gains nothing; of a DETR's those are boxes, whose eighth bit is seen.
   constexpr std::int64_t kFewInputs = 32;
   const Linear* linear = node.op.as<Linear>();
-  return linear && !linear->f32_out && graph.weight(node.inputs[1]) &&
-         graph.value(node.inputs[1]).type.dims[1].constant() > kFewInputs;
+  return linear && !linear->f32_out && weight[1].constant() > kFewInputs;
 }
 
 std::vector<std::string> values_to_calibrate(const Graph& graph) {
@@ -341,6 +366,7 @@ bool is_non_negative(const Graph& graph, ValueId value) {
   if (!node) return false;
   if (const auto* conv = node->op.as<Conv>()) return is_non_negative(conv->activation);
   if (const auto* linear = node->op.as<Linear>()) return is_non_negative(linear->activation);
+  if (const auto* transposed = node->op.as<ConvTranspose>()) return is_non_negative(transposed->activation);
   if (const auto* activate = node->op.as<Activate>()) return is_non_negative(activate->kind);
   return moves_values(*node) && std::all_of(node->inputs.begin(), node->inputs.end(),
                                             [&](ValueId in) { return is_non_negative(graph, in); });

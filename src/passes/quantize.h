@@ -19,8 +19,8 @@ struct Quantization {
   bool empty() const { return limits.empty(); }
 };
 
-// Whether a node is a layer that could compute in integers. Fully connected layers that make scores and
-// deltas (Linear::f32_out) do not.
+// Whether a node is a layer that could compute in integers. Fully connected layers and transposed
+// convolutions that make scores and deltas (f32_out) could not.
 bool is_quantizable(const Graph& graph, const Node& node);
 
 // The values whose limits quantize() can use: what such layers read, add and make.

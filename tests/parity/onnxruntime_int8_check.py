@@ -43,9 +43,9 @@ def has_dot_products():
 
 
 def integer_values(osprey, engine):
-    """Names of the values that quantize, quantized_conv and quantized_linear make as integers, and whether their rows depend on the data."""
+    """Names of the values that quantize and layers of integers make, and whether their rows depend on the data."""
     text = subprocess.run([osprey, "inspect", "--layers", str(engine)], check=True, capture_output=True, text=True).stdout
-    lines = re.findall(r"^(\S+) = (quantize|quantized_conv|quantized_linear)\(.*\).* : [iu]8\[(.*)\]$", text, re.M)
+    lines = re.findall(r"^(\S+) = (quantize|quantized_\w+)\(.*\).* : [iu]8\[(.*)\]$", text, re.M)
     return [(name, op, extents.startswith("<=")) for name, op, extents in lines]
 
 

@@ -7,6 +7,7 @@
 #include "ops/linear.h"
 #include "ops/quantize.h"
 #include "ops/quantized_conv.h"
+#include "ops/quantized_conv_transpose.h"
 #include "ops/quantized_linear.h"
 #include "ops/squeeze_excite.h"
 
@@ -118,6 +119,19 @@ void lower_quantized_conv(Emitter& e, const Node& node) {
     if (holds_integers(type)) residual = emit_dequantized(e, residual, op.residual_scale, type);
     y = emit_residual(e, y, residual, op.residual_upsampling);
   }
+  y = emit_activation(e, y, op.activation);
+  if (is_integer(op.to)) y = emit_quantized(e, y, op.y_scale, dtype_of(op.to));
+  e.bind(node.outputs[0], y);
+}
+
+void lower_quantized_conv_transpose(Emitter& e, const Node& node) {
+  const QuantizedConvTranspose& op = *node.op.as<QuantizedConvTranspose>();
+  const auto [x, result_first] = emit_dequantized_inputs(e, node, op.x_scale);
+  const auto& weight = e.graph().value(node.inputs[1]).type.dims;
+  const std::vector<std::int64_t> strides{weight[2].constant(), weight[3].constant()};
+  const std::string floats =
+      e.op("Transpose", {result_first}, {{"perm", std::vector<std::int64_t>{1, 0, 2, 3}}});
+  std::string y = e.op("ConvTranspose", {x, floats, input(e, node, 3)}, {{"strides", strides}});
   y = emit_activation(e, y, op.activation);
   if (is_integer(op.to)) y = emit_quantized(e, y, op.y_scale, dtype_of(op.to));
   e.bind(node.outputs[0], y);

@@ -24,6 +24,7 @@ void lower_dequantize(Emitter& e, const Node& node);
 void lower_linear(Emitter& e, const Node& node);
 void lower_quantize(Emitter& e, const Node& node);
 void lower_quantized_conv(Emitter& e, const Node& node);
+void lower_quantized_conv_transpose(Emitter& e, const Node& node);
 void lower_quantized_linear(Emitter& e, const Node& node);
 void lower_scale(Emitter& e, const Node& node);
 void lower_scale_channels(Emitter& e, const Node& node);

@@ -29,6 +29,7 @@ Lowering find_lowering(std::string_view op) {
       {"nms", lower_nms},
       {"quantize", lower_quantize},
       {"quantized_conv", lower_quantized_conv},
+      {"quantized_conv_transpose", lower_quantized_conv_transpose},
       {"quantized_linear", lower_quantized_linear},
       {"refine_boxes", lower_refine_boxes},
       {"rescale_boxes", lower_rescale_boxes},

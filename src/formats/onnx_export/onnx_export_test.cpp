@@ -280,6 +280,23 @@ TEST_F(OnnxExport, IntegersAreQuantizedAndDequantizedAroundFloats) {
   EXPECT_THAT(types_of_layer(model, "fused"), ::testing::ElementsAre("DequantizeLinear"));
 }
 
+TEST_F(OnnxExport, TransposedConvolutionsOfIntegersAreDequantizedAround) {
+  std::string text = to_text(model_.graph);
+  text.insert(text.find("weight "), "weight w8: i8[2,2,1,1]\nweight s8: f32[2] = 0.5 0.25\n");
+  text = with_line(text,
+                   "q = quantize(p2) {scale=0.5}\n"
+                   "r = quantized_conv_transpose(q, w8, s8) {to='i8', x_scale=0.5, y_scale=0.25}\n"
+                   "fused = dequantize(r) {scale=0.25}\n",
+                   "fused");
+  model_.graph = parse_graph(text);
+  for (const Weight& w : model_.graph.weights())
+    if (model_.graph.value(w.value).name == "w8")
+      const_cast<Weight&>(w).load = [] { return Tensor::zeros(DType::kI8, {2, 2, 1, 1}); };
+  EXPECT_THAT(types_of_layer(exported(), "r"),
+              ::testing::ElementsAre("DequantizeLinear", "DequantizeLinear", "Transpose", "ConvTranspose",
+                                     "QuantizeLinear"));
+}
+
 TEST_F(OnnxExport, FullyConnectedLayersOfIntegersAreDequantizedAround) {
   std::string text = to_text(model_.graph);
   text.insert(text.find("weight "), "weight w8: i8[2,2]\nweight s8: f32[2] = 0.5 0.25\n");
