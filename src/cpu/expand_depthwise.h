@@ -9,7 +9,8 @@
 
 namespace osprey {
 
-// Whether two conv nodes, the second reading the first's result, are done together on this processor.
+// Whether two conv nodes, the second reading the first's result, are done together on this processor: where
+// that is faster.
 bool expands_depthwise(const CpuPrepare& expand, const CpuPrepare& depthwise);
 
 // Their step: input 0 is that of `expand`, output 0 that of `depthwise`.
