@@ -1,6 +1,7 @@
 // Only where a batch norm could not be folded into a convolution: correct, not fast.
-#include "cuda/elementwise.cuh"
 #include "ops/batch_norm.h"
+
+#include "cuda/elementwise.cuh"
 
 namespace osprey {
 namespace {
@@ -15,7 +16,9 @@ struct Normalised {
   __device__ void operator()(std::int64_t i) const {
     const std::int64_t c = i % channels;
     const float factor = scale[c] / sqrtf(variance[c] + epsilon);
-    y[i] = narrow<T>(widen(x[i]) * factor + (bias[c] - mean[c] * factor));
+    // Not as x * factor + (bias - mean * factor), which loses what is small beside the mean; TensorFlow's
+    // order.
+    y[i] = narrow<T>((widen(x[i]) - mean[c]) * factor + bias[c]);
   }
 };
 
