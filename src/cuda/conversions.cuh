@@ -39,18 +39,25 @@ __device__ Pack<T, N> narrowed(const float (&v)[N]) {
 
 // A pack of a result, whose first element is number `at` of y; rounded to T first, so that the integers are
 // those that `quantize` would make of it.
+template <class T, bool kIntegers, int N>
+__device__ void store_pack_as(const Storing& storing, const float (&v)[N], void* y, std::int64_t at) {
+  const Pack<T, N> out = narrowed<T>(v);
+  if constexpr (kIntegers) {
+    Pack<unsigned char, N> bytes;
+#pragma unroll
+    for (int k = 0; k < N; ++k)
+      bytes.values[k] = static_cast<unsigned char>(rounded(storing.rounding, widen(out.values[k])));
+    *reinterpret_cast<Pack<unsigned char, N>*>(static_cast<unsigned char*>(y) + at) = bytes;
+  } else {
+    *reinterpret_cast<Pack<T, N>*>(static_cast<T*>(y) + at) = out;
+  }
+}
 template <class T, int N>
 __device__ void store_pack(const Storing& storing, const float (&v)[N], void* y, std::int64_t at) {
-  const Pack<T, N> out = narrowed<T>(v);
-  if (!storing.integers) {
-    *reinterpret_cast<Pack<T, N>*>(static_cast<T*>(y) + at) = out;
-    return;
-  }
-  Pack<unsigned char, N> bytes;
-#pragma unroll
-  for (int k = 0; k < N; ++k)
-    bytes.values[k] = static_cast<unsigned char>(rounded(storing.rounding, widen(out.values[k])));
-  *reinterpret_cast<Pack<unsigned char, N>*>(static_cast<unsigned char*>(y) + at) = bytes;
+  if (storing.integers)
+    store_pack_as<T, true>(storing, v, y, at);
+  else
+    store_pack_as<T, false>(storing, v, y, at);
 }
 
 }  // namespace osprey

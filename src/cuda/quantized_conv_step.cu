@@ -487,21 +487,6 @@ DeviceBuffer on_device(const std::vector<T>& values) {
   return DeviceBuffer::holding(std::as_bytes(std::span<const T>(values)));
 }
 
-// Input `i`, f32 of the outputs, each times `factor`, and zeros for those that pad them.
-std::shared_ptr<const DeviceBuffer> padded_vector(const CudaPrepare& p, std::size_t i, float factor) {
-  const auto outputs = static_cast<std::size_t>(padded(p.output(0).dims[1], kOutputPadding));
-  const int id = p.has_input(i) ? p.node().inputs[i] : kNoValue;
-  return p.shared(fmt::format("quantized_conv vector {} {:a} {}", id, factor, outputs), [&] {
-    std::vector<float> out(outputs);
-    if (p.has_input(i)) {
-      const Tensor given = p.weight(i).to_f32();
-      std::transform(given.values<float>().begin(), given.values<float>().end(), out.begin(),
-                     [&](float v) { return v * factor; });
-    }
-    return on_device(out);
-  });
-}
-
 class QuantizedConvStep final : public CudaStep {
  public:
   // `variant`: null: the plain kernel.
@@ -513,8 +498,8 @@ class QuantizedConvStep final : public CudaStep {
         2.0 * static_cast<double>(weight[1] * weight[2] * weight[3]) * static_cast<double>(element_count(y));
     problem_ = described(p, op);
     is_signed_ = p.input(kX).dtype == DType::kI8;
-    scale_ = padded_vector(p, kScale, op.x_scale);
-    bias_ = padded_vector(p, kBias, 1);
+    scale_ = quantized_constants(p, kScale, op.x_scale);
+    bias_ = quantized_constants(p, kBias, 1);
     problem_.scale = scale_->as<const float>();
     problem_.bias = bias_->as<const float>();
     if (variant)
@@ -597,6 +582,20 @@ class QuantizedConvStep final : public CudaStep {
 };
 
 }  // namespace
+
+std::shared_ptr<const DeviceBuffer> quantized_constants(const CudaPrepare& p, std::size_t i, float factor) {
+  const auto outputs = static_cast<std::size_t>(padded(p.output(0).dims[1], kOutputPadding));
+  const int id = p.has_input(i) ? p.node().inputs[i] : kNoValue;
+  return p.shared(fmt::format("quantized_conv vector {} {:a} {}", id, factor, outputs), [&] {
+    std::vector<float> out(outputs);
+    if (p.has_input(i)) {
+      const Tensor given = p.weight(i).to_f32();
+      std::transform(given.values<float>().begin(), given.values<float>().end(), out.begin(),
+                     [&](float v) { return v * factor; });
+    }
+    return on_device(out);
+  });
+}
 
 std::vector<std::string> quantized_matrix_ways(const CudaPrepare& p) {
   if (p.op<QuantizedConv>().groups != 1) return {"own, plain"};

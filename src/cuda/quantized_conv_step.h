@@ -15,4 +15,8 @@ std::vector<std::string> quantized_matrix_ways(const CudaPrepare& prepare);
 
 std::unique_ptr<CudaStep> quantized_matrix_step(CudaPrepare& prepare, const std::string& way);
 
+// Input `i`, f32 of the outputs, each times `factor`, and zeros for those that pad them to whole tiles.
+std::shared_ptr<const DeviceBuffer> quantized_constants(const CudaPrepare& prepare, std::size_t i,
+                                                        float factor);
+
 }  // namespace osprey

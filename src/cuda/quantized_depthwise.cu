@@ -7,6 +7,7 @@
 #include "cuda/activations.cuh"
 #include "cuda/conversions.cuh"
 #include "cuda/depthwise_tiles.cuh"
+#include "cuda/early_launch.cuh"
 #include "cuda/packed_weights.h"
 #include "cuda/quantized_depthwise.h"
 
@@ -119,21 +120,18 @@ __device__ void store(const Problem& problem, const float (&v)[kLanes], std::int
 template <class T, int kSize, int kStride>
 __global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Group group) {
   extern __shared__ Words memory[];
+  begin_next_launch();
   int which = 0;
   while (which + 1 < group.count && group.problems[which + 1].first_block <= blockIdx.x) ++which;
   const Problem& problem = group.problems[which];
   const Maps& maps = problem.maps;
   const Tile tile(maps, blockIdx.x - problem.first_block);
-  if (problem.live && tile.n >= *problem.live) return;
   const Under under(maps, kSize, kStride);
   auto* const pixels = reinterpret_cast<unsigned*>(memory);
   Words* const weights = memory + pixel_bytes(maps, kSize, kStride, kLanes) / 16;
   const std::int64_t image = static_cast<std::int64_t>(tile.n) * maps.height * maps.width * maps.channels;
-  copy_pixels<T, kSize, kStride>(maps, tile, reinterpret_cast<const T*>(problem.x) + image,
-                                 reinterpret_cast<Lanes<T>*>(pixels));
   const Share share(maps);
   copy_weights<kSize>(problem, tile, share, weights);
-  commit_copies();
   const int channel = (tile.pack + share.pack) * kLanes;
   float factors[kLanes] = {}, start[kLanes] = {};
   if (share.any(tile)) {
@@ -146,6 +144,11 @@ __global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Gro
       start[k] = bias.values[k];
     }
   }
+  await_launch_before();
+  if (problem.live && tile.n >= *problem.live) return;
+  copy_pixels<T, kSize, kStride>(maps, tile, reinterpret_cast<const T*>(problem.x) + image,
+                                 reinterpret_cast<Lanes<T>*>(pixels));
+  commit_copies();
   await_copies<0>();
   __syncthreads();
   if (!share.any(tile)) return;
@@ -249,7 +252,8 @@ class Member {
 class QuantizedDepthwiseStep final : public CudaStep {
  public:
   explicit QuantizedDepthwiseStep(std::span<CudaPrepare* const> members)
-      : kernel_(static_cast<int>(members.front()->input(1).dims[2])),
+      : early_(members.front()->device().major >= 9),
+        kernel_(static_cast<int>(members.front()->input(1).dims[2])),
         stride_(members.front()->op<QuantizedConv>().stride[0]) {
     check(members.size() <= kMostDepthwise, "{} depthwise convolutions in a launch", members.size());
     std::size_t inputs = 0;
@@ -271,7 +275,6 @@ class QuantizedDepthwiseStep final : public CudaStep {
       else
         launch_as<std::uint8_t, kSize, kStride>(group, run.stream());
     });
-    cuda_check_launch("depthwise convolution of integers");
   }
   std::string detail() const override {
     return members_.size() == 1 ? "own depthwise"
@@ -285,11 +288,17 @@ class QuantizedDepthwiseStep final : public CudaStep {
 
  private:
   template <class T, int kSize, int kStride>
-  static void launch_as(const Group& group, cudaStream_t stream) {
-    convolve<T, kSize, kStride>
-        <<<group.blocks, kThreads, static_cast<std::size_t>(group.shared_bytes), stream>>>(group);
+  void launch_as(const Group& group, cudaStream_t stream) const {
+    launch_early(convolve<T, kSize, kStride>,
+                 {.blocks = group.blocks,
+                  .threads = kThreads,
+                  .shared_bytes = group.shared_bytes,
+                  .early = early_,
+                  .stream = stream},
+                 group);
   }
 
+  const bool early_;
   const int kernel_, stride_;
   std::vector<Member> members_;
   std::vector<std::size_t> first_inputs_;

@@ -301,7 +301,7 @@ class SqueezeExciteStep final : public CudaStep {
 
 class SqueezeClusterStep final : public CudaStep {
  public:
-  SqueezeClusterStep(CudaPrepare& p, const SqueezedMap& map) : map_(map) {
+  SqueezeClusterStep(CudaPrepare& p, const SqueezedMap& map) : map_(map), quantization_(quantization_of(p)) {
     for (const std::size_t i : {1u, 3u}) weights_.push_back(packed_vector(p, i, map.type));
     for (const std::size_t i : {2u, 4u}) weights_.push_back(packed_vector(p, i, DType::kF32));
   }
@@ -313,6 +313,7 @@ class SqueezeClusterStep final : public CudaStep {
                                .squeeze_bias = weights_[2]->as<float>(),
                                .expand_bias = weights_[3]->as<float>(),
                                .y = run.out(0).data,
+                               .quantization = quantization_,
                                .live = run.in(0).rows};
     launch_squeeze_excite(map_, memory, run.in(0).dims[0], run.stream());
   }
@@ -320,6 +321,7 @@ class SqueezeClusterStep final : public CudaStep {
 
  private:
   const SqueezedMap map_;
+  const Quantize* const quantization_;
   std::vector<std::shared_ptr<const DeviceBuffer>> weights_;  // of the layers, then their biases
 };
 
@@ -331,8 +333,7 @@ std::unique_ptr<CudaStep> squeeze_excite_step(CudaPrepare& p) {
                         .channels = static_cast<int>(x.dims[1]),
                         .hidden = static_cast<int>(p.input(1).dims[0]),
                         .activation = p.op<SqueezeExcite>().activation};
-  const bool converts = p.output(0).dtype != x.dtype;
-  if (p.device().major == 9 && !converts && (x.dtype != DType::kF32 || p.tf32()) && squeezes_by_cluster(map))
+  if (p.device().major == 9 && (x.dtype != DType::kF32 || p.tf32()) && squeezes_by_cluster(map))
     return std::make_unique<SqueezeClusterStep>(p, map);
   return std::make_unique<SqueezeExciteStep>(p);
 }

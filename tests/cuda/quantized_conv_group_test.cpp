@@ -53,7 +53,8 @@ const std::vector<Launch>& launches() {
       // every second pixel
       {u8, {{1, 23, 19, 256, 512, 1, 2, kI8}}},
       {u8, {{2, 23, 18, 128, 128, 3, 2, kU8, kRelu}}},
-      // floats
+      // floats, in rows of whole, half and no pieces of 16 bytes
+      {i8, {{1, 9, 11, 64, 810, 1, 1, kF32}, {1, 5, 6, 64, 36, 1, 1, kF32}}},
       {i8, {{1, 9, 11, 192, 81, 3, 1, kF32}, {1, 5, 6, 192, 36, 3, 1, kF32}}},
       {i8, {{1, 9, 11, 192, 720, 3, 1, kF16, Activation::kSigmoid}}},
       {u8, {{1, 10, 12, 192, 84, 3, 1, kF16, Activation::kSwish, DType::kF16}}},

@@ -87,6 +87,18 @@ TEST(CudaQuantizedConv, OfOnePixelWindows) {
     expect_right_in_all_types(c);
 }
 
+// Smooth ones to 8 bits, and channels of half chunks, are no tiles of Hopper's.
+TEST(CudaQuantizedConv, OfOnePixelAndManyChannels) {
+  SKIP_WITHOUT_GPU();
+  for (const Case& c : {Case{{.activation = Activation::kSwish}, 1, 1152, 40, 1, 9, 7},
+                        {{.activation = Activation::kRelu6}, 3, 1032, 72, 1, 5, 5, true, true},
+                        {{.activation = Activation::kSwish}, 1, 112, 672, 1, 16, 16},
+                        {{}, 2, 40, 90, 1, 7, 9},
+                        {{}, 1, 24, 21, 1, 7, 5, false},
+                        {{}, 1, 8, 8, 1, 1, 1}})
+    expect_right_in_all_types(c);
+}
+
 TEST(CudaQuantizedConv, OfWindows) {
   SKIP_WITHOUT_GPU();
   for (const Case& c :
@@ -176,9 +188,12 @@ TEST(CudaQuantizedConv, WorkFollowsTheRows) {
          7,
          7};
   c.bound = 40;
+  Case pixels = c;
+  pixels.op.pads = {0, 0, 0, 0}, pixels.kernel = 1;
   for (const std::int64_t rows : {0, 1, 3, 33, 40}) {
-    c.images = rows;
+    c.images = pixels.images = rows;
     expect_right(c, DType::kU8);
+    expect_right(pixels, DType::kU8);
   }
 }
 

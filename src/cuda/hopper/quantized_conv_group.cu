@@ -72,11 +72,18 @@ __device__ void load_neighbours(const T* from, T (&to)[kCount], int there, bool 
   for (int k = 0; k < kCount; ++k)
     if (k < there) to[k] = from[k];
 }
+// Else, in rows that begin at odd multiples of 8 bytes, in two pieces.
 template <class T, int kCount>
 __device__ void store_neighbours(T* to, const T (&from)[kCount], int there, bool whole) {
   static_assert(kCount * sizeof(T) == 16);
-  if (whole) {
+  const auto place = reinterpret_cast<std::uintptr_t>(to);
+  if (whole || (there >= kCount && place % 16 == 0)) {
     *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
+    return;
+  }
+  if (there >= kCount && place % 8 == 0) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) reinterpret_cast<uint2*>(to)[i] = reinterpret_cast<const uint2*>(from)[i];
     return;
   }
 #pragma unroll

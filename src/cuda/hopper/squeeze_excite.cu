@@ -6,6 +6,7 @@
 
 #include "cuda/activations.cuh"
 #include "cuda/check.h"
+#include "cuda/conversions.cuh"
 #include "cuda/hopper/instructions.cuh"
 #include "cuda/hopper/squeeze_excite.h"
 #include "cuda/packs.cuh"
@@ -25,7 +26,8 @@ struct Job {
   SqueezedMap map;
   const T *x, *squeeze, *expand;
   const float *squeeze_bias, *expand_bias;
-  T* y;
+  void* y;
+  Storing storing;
   const int* live;
   int packs;  // of a block, at most
 };
@@ -94,7 +96,7 @@ __device__ void find_means(float* sums, float* means, int rows, int channels, in
   __syncthreads();
 }
 
-template <class T>
+template <class T, bool kIntegers>
 __global__ void __launch_bounds__(kThreads, 1) squeeze_excite(const __grid_constant__ Job<T> job) {
   constexpr int N = kPack<T>;
   using Value = Pack<T, N>;
@@ -181,10 +183,11 @@ __global__ void __launch_bounds__(kThreads, 1) squeeze_excite(const __grid_const
   float gate[N];
 #pragma unroll
   for (int k = 0; k < N; ++k) gate[k] = gates[pack * N + k];
-  const auto scale = [&](Value value, int pixel) {
+  const auto scale = [&](const Value& value, int pixel) {
+    float scaled[N];
 #pragma unroll
-    for (int k = 0; k < N; ++k) value.values[k] = narrow<T>(widen(value.values[k]) * gate[k]);
-    *reinterpret_cast<Value*>(job.y + place(pixel)) = value;
+    for (int k = 0; k < N; ++k) scaled[k] = widen(value.values[k]) * gate[k];
+    store_pack_as<T, kIntegers>(job.storing, scaled, job.y, place(pixel));
   };
 #pragma unroll
   for (int k = 0; k < kHeld; ++k)
@@ -204,9 +207,9 @@ int shared_bytes(const SqueezedMap& map) {
 }
 
 // body(the launch, the kernel).
-template <class T, class Body>
+template <class T, bool kIntegers, class Body>
 void with_launch(const SqueezedMap& map, std::int64_t images, cudaStream_t stream, Body&& body) {
-  const auto kernel = squeeze_excite<T>;
+  const auto kernel = squeeze_excite<T, kIntegers>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "clusters");
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostShared),
              "shared memory");
@@ -233,7 +236,7 @@ bool squeezes_by_cluster(const SqueezedMap& map) {
   if (const int rows = kThreads / packs; (map.pixels + rows - 1) / rows > kHeld) return false;
   int clusters = 0;
   with_float_type(map.type, [&](auto zero) {
-    with_launch<decltype(zero)>(map, 1, nullptr, [&](const cudaLaunchConfig_t& config, auto kernel) {
+    with_launch<decltype(zero), false>(map, 1, nullptr, [&](const cudaLaunchConfig_t& config, auto kernel) {
       if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &config) != cudaSuccess) {
         (void)cudaGetLastError();  // the device has none of that size
         clusters = 0;
@@ -255,12 +258,17 @@ void launch_squeeze_excite(const SqueezedMap& map, const SqueezeMemory& memory, 
                      .expand = typed(memory.expand),
                      .squeeze_bias = memory.squeeze_bias,
                      .expand_bias = memory.expand_bias,
-                     .y = static_cast<T*>(memory.y),
+                     .y = memory.y,
+                     .storing = Storing(memory.quantization),
                      .live = memory.live,
                      .packs = packs_of(map)};
-    with_launch<T>(map, images, stream, [&](const cudaLaunchConfig_t& config, auto kernel) {
+    const auto launch = [&](const cudaLaunchConfig_t& config, auto kernel) {
       cuda_check(cudaLaunchKernelEx(&config, kernel, job), "squeeze_excite");
-    });
+    };
+    if (memory.quantization)
+      with_launch<T, true>(map, images, stream, launch);
+    else
+      with_launch<T, false>(map, images, stream, launch);
   });
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/dtype.h"
 #include "graph/enums.h"
+#include "ops/quantize.h"
 
 namespace osprey {
 
@@ -20,7 +21,8 @@ struct SqueezedMap {
 struct SqueezeMemory {
   const void *x = nullptr, *squeeze = nullptr, *expand = nullptr;  // [hidden, channels], [channels, hidden]
   const float *squeeze_bias = nullptr, *expand_bias = nullptr;
-  void* y = nullptr;  // may be x
+  void* y = nullptr;                       // may be x
+  const Quantize* quantization = nullptr;  // of y; null: of x's type
   const int* live = nullptr;
 };
 
