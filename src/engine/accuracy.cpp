@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 
 constexpr double kPairIou = 0.5;
 constexpr std::size_t kMostChecked = 16, kMostAnnotated = 128, kFewToSplit = 8;
+constexpr std::size_t kParts = 16;  // of the annotated photos: every kParts-th is of one part
 
 double overlap(const Box& a, const Box& b) {
   const double w = std::min(a.x1, b.x1) - std::max(a.x0, b.x0),
@@ -72,7 +73,27 @@ std::vector<fs::path> spread(const std::vector<fs::path>& photos, std::size_t mo
   return out;
 }
 
+// Which photos count: all, or those of other parts than `left_out`.
+bool counts(std::size_t photo, std::size_t left_out) { return photo % kParts != left_out; }
+constexpr std::size_t kNone = kParts;
+
+CocoAnnotations only(const CocoAnnotations& truth, const std::set<std::int64_t>& images) {
+  CocoAnnotations out = truth;
+  std::erase_if(out.images, [&](const CocoImage& image) { return !images.contains(image.id); });
+  std::erase_if(out.annotations, [&](const CocoAnnotation& a) { return !images.contains(a.image_id); });
+  return out;
+}
+
 }  // namespace
+
+double standard_error(std::span<const double> without_each_part) {
+  if (without_each_part.size() < 2) return 0;
+  const auto parts = static_cast<double>(without_each_part.size());
+  double mean = 0, squares = 0;
+  for (const double v : without_each_part) mean += v / parts;
+  for (const double v : without_each_part) squares += (v - mean) * (v - mean);
+  return std::sqrt((parts - 1) / parts * squares);
+}
 
 double detection_change(std::span<const Detections> before, std::span<const Detections> after, bool logits) {
   double both = 0, all = 0;
@@ -98,24 +119,28 @@ AccuracyCheck::AccuracyCheck(const Model& model, std::vector<fs::path> check,
   std::copy_if(check.begin(), check.end(), std::back_inserter(check_), readable);
   before_ = detect(model.graph, check_);
   if (annotations.empty()) return;
-  truth_ = load_coco_annotations(annotations, {.masks = model.graph.find("mask_ends") != kNoValue});
-  category_ids_ = match_categories(model.categories, truth_);
+  const CocoAnnotations truth =
+      load_coco_annotations(annotations, {.masks = model.graph.find("mask_ends") != kNoValue});
+  category_ids_ = match_categories(model.categories, truth);
   std::map<std::string, std::int64_t> ids;
-  for (const CocoImage& image : truth_.images)
+  for (const CocoImage& image : truth.images)
     ids.emplace(fs::path(image.file_name).filename().string(), image.id);
   std::vector<fs::path> known;
   for (const fs::path& photo : annotated)
     if (ids.contains(photo.filename().string())) known.push_back(photo);
   require(!known.empty(), "{}: names none of the {} photos", annotations.string(), annotated.size());
   annotated_ = spread(known, kMostAnnotated);
-  std::set<std::int64_t> used;
-  for (const fs::path& photo : annotated_) {
-    image_ids_.push_back(ids.at(photo.filename().string()));
-    used.insert(image_ids_.back());
-  }
-  std::erase_if(truth_.images, [&](const CocoImage& image) { return !used.contains(image.id); });
-  std::erase_if(truth_.annotations, [&](const CocoAnnotation& a) { return !used.contains(a.image_id); });
-  ap_before_ = ap(model.graph);
+  for (const fs::path& photo : annotated_) image_ids_.push_back(ids.at(photo.filename().string()));
+  const auto of = [&](std::size_t left_out) {
+    std::set<std::int64_t> used;
+    for (std::size_t i = 0; i < image_ids_.size(); ++i)
+      if (counts(i, left_out)) used.insert(image_ids_[i]);
+    return only(truth, used);
+  };
+  truths_.push_back(of(kNone));
+  if (annotated_.size() >= kParts)
+    for (std::size_t part = 0; part < kParts; ++part) truths_.push_back(of(part));
+  ap_before_ = ap(model.graph, true);
 }
 
 AccuracyCheck::~AccuracyCheck() = default;
@@ -143,25 +168,41 @@ double AccuracyCheck::change(const Graph& graph, std::vector<Detections>* after)
   return out;
 }
 
-std::vector<double> AccuracyCheck::ap(const Graph& graph) const {
+std::vector<std::vector<double>> AccuracyCheck::ap(const Graph& graph, bool parts) const {
   const std::vector<Detections> found = detect(graph, annotated_);
-  std::vector<double> out;
+  std::vector<std::vector<double>> out;
   for (const CocoType type : {CocoType::kBbox, CocoType::kSegm}) {
     if (type == CocoType::kSegm && graph.find("mask_ends") == kNoValue) continue;
-    CocoResults results{"int8's check", {}};
-    for (std::size_t i = 0; i < found.size(); ++i)
-      append_coco_results(found[i], image_ids_[i], category_ids_, type, results);
-    out.push_back(evaluate(truth_, results, type).stats.front());
+    std::vector<double>& of = out.emplace_back();
+    for (std::size_t t = 0; t < (parts ? truths_.size() : 1); ++t) {
+      CocoResults results{"int8's check", {}};
+      for (std::size_t i = 0; i < found.size(); ++i)
+        if (counts(i, t == 0 ? kNone : t - 1))
+          append_coco_results(found[i], image_ids_[i], category_ids_, type, results);
+      of.push_back(evaluate(truths_[t], results, type).stats.front());
+    }
   }
   return out;
 }
 
-double AccuracyCheck::ap_drop(const Graph& graph) const {
-  check(!ap_before_.empty(), "int8: AP was not asked for");
-  const std::vector<double> after = ap(graph);
-  double out = -1;
-  for (std::size_t i = 0; i < after.size(); ++i) out = std::max(out, ap_before_[i] - after[i]);
+std::vector<double> AccuracyCheck::ap_drops(const Graph& graph, bool parts) const {
+  check(has_annotations(), "int8: AP was not asked for");
+  std::vector<double> out;
+  const std::vector<std::vector<double>> after = ap(graph, parts);
+  for (std::size_t type = 0; type < after.size(); ++type) {
+    std::vector<double> drops;
+    for (std::size_t t = 0; t < after[type].size(); ++t)
+      drops.push_back(ap_before_[type][t] - after[type][t]);
+    if (out.empty() || drops[0] > out[0]) out = std::move(drops);
+  }
   return out;
+}
+
+double AccuracyCheck::ap_drop(const Graph& graph) const { return ap_drops(graph, false).front(); }
+
+ApDrop AccuracyCheck::ap_drop_and_error(const Graph& graph) const {
+  const std::vector<double> drops = ap_drops(graph, true);
+  return {drops.front(), standard_error(std::span(drops).subspan(1))};
 }
 
 }  // namespace osprey

@@ -25,11 +25,15 @@ struct PhotoSplit {
 };
 PhotoSplit split_photos(const std::vector<std::filesystem::path>& photos);
 
-struct Accuracy {
-  double change = 0;  // on the photos to check
-  std::optional<double>
-      ap;  // with annotations: the least of what the model has (boxes, masks), of its fp32's
+// How much AP falls, of boxes or masks, whichever falls more, and how far off that may be: AP of so few
+// photos changes by thousandths when a handful of them is replaced.
+struct ApDrop {
+  double value = 0;
+  double error = 0;  // its standard error over photos, both APs being of the same ones
 };
+
+// Of a statistic that leaves one of several equal parts of its photos out each time (the jackknife).
+double standard_error(std::span<const double> without_each_part);
 
 // Runs graphs of one model on the CPU. Holds fp32's detections; photos are read again for each run.
 class AccuracyCheck {
@@ -44,24 +48,27 @@ class AccuracyCheck {
   const std::vector<std::filesystem::path>& photos() const { return check_; }
   const std::vector<Detections>& before() const { return before_; }
   double change(const Graph& graph, std::vector<Detections>* after = nullptr) const;
-  // How much AP falls, of boxes or masks, whichever falls more; needs annotations.
+  bool has_annotations() const { return !annotated_.empty(); }
+  // These need annotations.
   double ap_drop(const Graph& graph) const;
-  const std::vector<double>& ap_before() const {
-    return ap_before_;
-  }  // of boxes, and of masks if there are any
+  ApDrop ap_drop_and_error(const Graph& graph) const;
 
  private:
   std::vector<Detections> detect(const Graph& graph, const std::vector<std::filesystem::path>& photos) const;
-  std::vector<double> ap(const Graph& graph) const;
+  // Of all annotated photos, then, if asked for, without each part of them: of boxes, and of masks if there
+  // are any.
+  std::vector<std::vector<double>> ap(const Graph& graph, bool parts) const;
+  // What those fall by, whichever falls more.
+  std::vector<double> ap_drops(const Graph& graph, bool parts) const;
 
   const Model& model_;
   int threads_;
   bool logits_;
   std::vector<std::filesystem::path> check_, annotated_;
-  CocoAnnotations truth_;
+  std::vector<CocoAnnotations> truths_;  // of all annotated photos, then without each part of them
   std::vector<std::int64_t> image_ids_, category_ids_;
   std::vector<Detections> before_;
-  std::vector<double> ap_before_;
+  std::vector<std::vector<double>> ap_before_;
 };
 
 }  // namespace osprey

@@ -73,8 +73,9 @@ Json to_json(const Int8Decision& decision) {
   for (const Int8Decision::Kept& kept : decision.kept)
     out["kept"].push_back({{"block", kept.block}, {"change", kept.change}});
   out["photos"] = decision.photos;
+  if (decision.layers) out["layers"] = *decision.layers;
   out["change"] = decision.change;
-  if (decision.ap_drop) out["ap_drop"] = *decision.ap_drop;
+  if (decision.ap_drop) out["ap_drop"] = *decision.ap_drop, out["ap_error"] = decision.ap_error;
   return out;
 }
 
@@ -83,7 +84,11 @@ Int8Decision decision_from(const Json& json) {
                    .photos = whole<std::size_t>(json.at("photos")),
                    .change = json.at("change")};
   for (const Json& kept : json.at("kept")) out.kept.push_back({kept.at("block"), kept.at("change")});
-  if (json.contains("ap_drop")) out.ap_drop = json["ap_drop"].get<double>();
+  if (json.contains("layers")) out.layers = whole<std::size_t>(json["layers"]);
+  if (json.contains("ap_drop")) {
+    out.ap_drop = json["ap_drop"].get<double>();
+    out.ap_error = json.value("ap_error", 0.0);
+  }
   return out;
 }
 

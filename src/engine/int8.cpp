@@ -8,52 +8,14 @@
 #include "engine/accuracy.h"
 #include "engine/calibration.h"
 #include "engine/devices.h"
+#include "engine/int8_speed.h"
 #include "engine/mixed_precision.h"
-#include "ops/conv.h"
-#include "ops/conv_transpose.h"
 
 namespace osprey {
 namespace {
 
 // Above it, what is detected has little to do with what fp32 detects.
 constexpr double kLost = 0.5;
-
-// Over so few channels that the units that multiply integers would mostly see padding.
-bool is_stem(const Conv& conv, const TensorType& weight) {
-  constexpr std::int64_t kFewChannels = 4;
-  return conv.groups == 1 && weight.dims[1].constant() <= kFewChannels;
-}
-
-bool is_point(const TensorType& weight) {
-  return weight.dims[2].constant() == 1 && weight.dims[3].constant() == 1;
-}
-
-bool follows_transposed(const Graph& graph, const Node& node) {
-  const Node* maker = graph.producer(node.inputs[0]);
-  return maker && maker->op.as<ConvTranspose>();
-}
-
-// A fully connected layer that takes no longer than a launch.
-bool is_small(const TensorType& weight) {
-  constexpr std::int64_t kFewWeights = 1 << 19;
-  return weight.dims[0].constant() * weight.dims[1].constant() < kFewWeights;
-}
-
-// The layers that a GPU computes sooner in floats: stems; transposed convolutions, for which it has no kernel
-// of integers; and those of one pixel over what these made, and small fully connected ones, since what they
-// read would first have to be quantised, which takes longer than the layer.
-std::set<std::string> sooner_in_floats(const Graph& graph) {
-  std::set<std::string> out;
-  for (const Node& node : graph.nodes()) {
-    if (!is_quantizable(graph, node)) continue;
-    const TensorType& weight = graph.value(node.inputs[1]).type;
-    const Conv* conv = node.op.as<Conv>();
-    const bool keep = conv ? is_stem(*conv, weight) || (is_point(weight) && follows_transposed(graph, node))
-                           : node.op.as<ConvTranspose>() || is_small(weight);
-    if (keep) out.insert(graph.value(node.outputs[0]).name);
-  }
-  return out;
-}
 
 void check_bounds(const AccuracyOptions& o) {
   if (o.max_ap_drop.has_value() != !o.annotations.empty())
@@ -79,7 +41,11 @@ class Planner {
     out_.remarks = std::move(calibration.remarks);
     CalibrationCache& found = calibration.found;
     Quantization plan = quantization_of(found);
-    if (floats_ == Precision::kFp16) plan.kept = sooner_in_floats(model_.graph);
+    if (floats_ == Precision::kFp16) {
+      small_ = sooner_beside_floats(model_.graph, plan, options_.tuning_batch);
+      plan.kept = sooner_in_floats(model_.graph);
+      plan.kept.insert(small_.begin(), small_.end());
+    }
     if (!photos_.check.empty()) start_check();
     const Int8Decision decision = decide(plan, found.decision);
     out_.quantization = without(plan, model_.graph, decision.kept);
@@ -131,7 +97,11 @@ class Planner {
     report.before = check_->before();
     decision.change = report.change = check_->change(graph, &report.after);
     decision.photos = report.photos.size();
-    if (!check_->ap_before().empty()) decision.ap_drop = check_->ap_drop(graph);
+    decision.layers = in_integers(plan);
+    if (check_->has_annotations()) {
+      const ApDrop drop = check_->ap_drop_and_error(graph);
+      decision.ap_drop = drop.value, decision.ap_error = drop.error;
+    }
     if (report.change <= kLost || options_.accuracy.force) return;
     fail(
         ErrorCode::kUsage,
@@ -140,6 +110,15 @@ class Planner {
         "or "
         "build it nevertheless (--force)",
         report.change, report.photos.size());
+  }
+
+  std::size_t in_integers(const Quantization& plan) const {
+    std::size_t out = 0;
+    for (const Block& block : blocks_of(model_.graph, plan))
+      out += static_cast<std::size_t>(
+          std::count_if(block.values.begin(), block.values.end(),
+                        [&](const std::string& value) { return !plan.kept.contains(value); }));
+    return out;
   }
 
   void describe(const CalibrationCache& found, const Int8Decision& decision) {
@@ -164,15 +143,18 @@ class Planner {
       report.kept.emplace_back(k.block, k.change);
       kept += fmt::format("{}{} (changes {:.4f} alone)", kept.empty() ? "" : ", ", k.block, k.change);
     }
-    const auto in_int8 = std::count_if(report.layers.begin(), report.layers.end(),
-                                       [](const Int8Layer& l) { return l.precision == "int8"; });
+    const std::size_t in_int8 = in_integers(out_.quantization);
     out_.metadata["int8 calibration"] =
         fmt::format("{}, {} photos", found.key.method, found.key.photos.size());
     out_.metadata["int8 layers"] = fmt::format("{} of {}", in_int8, report.layers.size());
+    if (!small_.empty())
+      out_.metadata["int8 left fp16"] =
+          fmt::format("{} layers, not faster in 8 bits at batch {}", small_.size(), options_.tuning_batch);
     if (!decision.bound.empty())
       out_.metadata[fmt::format("int8 kept {}", name_of(floats_))] =
           fmt::format("for {}: {}", decision.bound, kept.empty() ? "nothing" : kept);
-    if (decision.photos > 0) out_.metadata["int8 beside fp32"] = verdict(decision);
+    if (decision.photos > 0 && decision.layers == in_int8)
+      out_.metadata["int8 beside fp32"] = verdict(decision);
     for (const auto& [key, value] : out_.metadata) out_.remarks.push_back(fmt::format("{}: {}", key, value));
   }
 
@@ -180,7 +162,9 @@ class Planner {
     std::string out =
         fmt::format("detections change by {:.4f} on {} photos (0: not at all, 1: nothing alike)",
                     decision.change, decision.photos);
-    if (decision.ap_drop) out += fmt::format(", AP falls by {:.4f}", *decision.ap_drop);
+    if (decision.ap_drop)
+      out +=
+          fmt::format(", AP falls by {:.4f} (standard error {:.4f})", *decision.ap_drop, decision.ap_error);
     return out;
   }
 
@@ -188,6 +172,7 @@ class Planner {
   BuildOptions options_;
   PhotoSplit photos_;
   Precision floats_ = Precision::kFp32;  // of the layers that are not in int8
+  std::set<std::string> small_;          // values of layers that 8 bits would not make faster
   std::optional<AccuracyCheck> check_;
   Int8Plan out_;
 };

@@ -1,5 +1,7 @@
 #include "engine/mixed_precision.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 namespace osprey {
@@ -95,6 +97,14 @@ TEST(PhotoSplit, KeepsPhotosThatCalibrationDoesNotSee) {
       EXPECT_EQ(std::count(split.calibration.begin(), split.calibration.end(), photo), 0);
   }
   EXPECT_EQ(split_photos(photos(128)).check.size(), 16u);
+}
+
+// Of the mean of 1, 2, 3 and 6 it is their standard deviation over the root of their number.
+TEST(StandardError, IsThatOfAMean) {
+  const std::vector<double> without{11 / 3.0, 10 / 3.0, 9 / 3.0, 6 / 3.0};
+  EXPECT_NEAR(standard_error(without), std::sqrt(14 / 3.0 / 4), 1e-12);
+  EXPECT_EQ(standard_error(std::vector<double>(16, 0.25)), 0);
+  EXPECT_EQ(standard_error({}), 0);  // too few photos to tell
 }
 
 TEST(AccuracyBound, SaysWhatItAsks) {
