@@ -177,7 +177,7 @@ __device__ Expected expected_overlap(const Corners& kept, float kept_area, const
   constexpr float kLeast = 1e-30f, kMargin = 1e-6f;  // far above denormal numbers; several roundings
   const float common = common_area<kInclusive>(kept, b), bound = iou * (kept_area + area - common);
   const bool normal = bound > kLeast;
-  return {normal & (common > bound * (1 + kMargin)), normal & (common < bound * (1 - kMargin))};
+  return {bool(normal & (common > bound * (1 + kMargin))), bool(normal & (common < bound * (1 - kMargin)))};
 }
 
 // A candidate of the warp's tile in shared memory.
