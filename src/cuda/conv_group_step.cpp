@@ -6,16 +6,15 @@
 
 #include <fmt/format.h>
 
-#include "cuda/bench_run.h"
 #include "cuda/depthwise_conv.h"
 #include "cuda/hopper/conv_group.h"
+#include "cuda/joined_steps.h"
 #include "cuda/matrix_call.h"
 #include "cuda/matrix_kernels.h"
-#include "cuda/measure.h"
 #include "cuda/packed_weights.h"
 #include "cuda/quantized_depthwise.h"
 #include "cuda/quantized_hopper_step.h"
-#include "cuda/tuner.h"
+#include "cuda/separable_step.h"
 #include "ops/conv.h"
 #include "ops/quantized_conv.h"
 
@@ -61,36 +60,12 @@ double flops_of(const GroupedConv& c) {
          static_cast<double>(c.side * c.side * c.channels);
 }
 
-// What one member sees of a run of the step.
-class MemberRun final : public CudaRun {
- public:
-  MemberRun(CudaRun& step, std::size_t first_in, std::size_t first_out)
-      : step_(step), first_in_(first_in), first_out_(first_out) {}
-  const CudaValue& in(std::size_t i) const override { return step_.in(first_in_ + i); }
-  const CudaValue& out(std::size_t i) const override { return step_.out(first_out_ + i); }
-  bool has_input(std::size_t i) const override { return step_.has_input(first_in_ + i); }
-  std::byte* scratch() const override { return step_.scratch(); }
-  cudaStream_t stream() const override { return step_.stream(); }
-  const CudaPhotos& photos() const override { return step_.photos(); }
-  const CudaParameters* parameters() const override { return step_.parameters(); }
-
- private:
-  CudaRun& step_;
-  std::size_t first_in_, first_out_;
-};
-
 struct Member {
   GroupedConv conv;
   std::size_t first_in = 0;
   bool residual = false;
   std::shared_ptr<const DeviceBuffer> weight, bias;  // of our own kernel
 };
-
-std::size_t inputs_of(std::span<CudaPrepare* const> members) {
-  std::size_t out = 0;
-  for (const CudaPrepare* p : members) out += p->node().inputs.size();
-  return out;
-}
 
 std::vector<Member> members_of(std::span<CudaPrepare* const> prepares, DType type) {
   std::vector<Member> out;
@@ -256,29 +231,6 @@ class PredictedStep final : public CudaStep {
   GroupedPredictors shared_;
   std::shared_ptr<const DeviceBuffer> weight_, bias_;
   double flops_ = 0;
-};
-
-// Maps, then predictors.
-class InTurnStep final : public CudaStep {
- public:
-  InTurnStep(std::unique_ptr<CudaStep> maps, std::unique_ptr<CudaStep> predictors, std::size_t first_in,
-             std::size_t first_out)
-      : maps_(std::move(maps)),
-        predictors_(std::move(predictors)),
-        first_in_(first_in),
-        first_out_(first_out) {}
-
-  void launch(CudaRun& run) override {
-    maps_->launch(run);
-    MemberRun behind(run, first_in_, first_out_);
-    predictors_->launch(behind);
-  }
-  std::string detail() const override { return maps_->detail() + "; predictors: " + predictors_->detail(); }
-  double flops() const override { return maps_->flops() + predictors_->flops(); }
-
- private:
-  std::unique_ptr<CudaStep> maps_, predictors_;
-  std::size_t first_in_, first_out_;
 };
 
 // Taps are parts of the sum; each part's sums go to the scratch memory.
@@ -478,26 +430,6 @@ void join_predictors(const Graph& graph, const CudaDevice& device,
 
 namespace {
 
-using MakeStep = std::function<std::unique_ptr<CudaStep>()>;
-
-// The faster one; `own` where there is no time to measure.
-std::unique_ptr<CudaStep> faster(std::span<CudaPrepare* const> members, const std::string& key,
-                                 const MakeStep& own, const MakeStep& each,
-                                 const std::function<std::size_t()>& scratch) {
-  const std::vector<std::string> names{"own", "each"};
-  CudaTuner& tuner = members.front()->tuner();
-  const auto known = tuner.find(key);
-  if (known ? known->name == names[0] : tuner.seconds_left() == 0) return own();
-  std::unique_ptr<CudaStep> steps[]{nullptr, each()};
-  if (known) return std::move(steps[1]);
-  steps[0] = own();
-  BenchRun run(members, scratch());
-  const std::size_t best = tuner.choose(key, names, [&](std::size_t i) {
-    return measure_launches(run.stream(), [&] { steps[i]->launch(run); });
-  });
-  return std::move(steps[best]);
-}
-
 // How many members come before those that read what they make.
 std::size_t count_maps(std::span<CudaPrepare* const> members) {
   std::vector<ValueId> made;
@@ -513,6 +445,10 @@ std::size_t count_maps(std::span<CudaPrepare* const> members) {
 std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
                                           const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each,
                                           const std::function<std::size_t()>& scratch) {
+  if (is_separable(members))
+    return separable_step(
+        members, [&](std::span<CudaPrepare* const> some) { return conv_group_step(some, each, scratch); },
+        each, scratch);
   const CudaPrepare& first = *members.front();
   if (const auto* op = first.node().op.as<QuantizedConv>()) {
     if (is_quantized_depthwise(*op, first.input(1).dims, first.input(0).dims[1]))
@@ -527,9 +463,10 @@ std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
   if (const std::size_t count = count_maps(members); count < members.size()) {
     const auto maps = members.first(count), predictors = members.subspan(count);
     const MakeStep in_turn = [&] {
-      auto made = conv_group_step(maps, each, scratch);
-      return std::make_unique<InTurnStep>(std::move(made), conv_group_step(predictors, each, scratch),
-                                          inputs_of(maps), count);
+      auto out = std::make_unique<InTurnStep>();
+      out->add(conv_group_step(maps, each, scratch), maps);
+      out->add(conv_group_step(predictors, each, scratch), predictors);
+      return out;
     };
     if (!possible) return in_turn();
     return faster(

@@ -12,6 +12,7 @@
 #include "cuda/conv_group_step.h"
 #include "cuda/conversions.h"
 #include "cuda/schedule.h"
+#include "cuda/separable_step.h"
 #include "ops/dequantize.h"
 #include "ops/normalize_image.h"
 #include "ops/paste_masks.h"
@@ -83,6 +84,7 @@ class Planner {
     if (!shared_.options().keep_values) join_conversions();
     std::vector<std::vector<const Node*>> groups = scheduled(graph_, key, kMostConvsOfAStep);
     join_predictors(graph_, shared_.device(), groups);
+    if (!shared_.options().keep_values) join_separable(graph_, groups);
     for (const std::vector<const Node*>& nodes : groups)
       if (!joined_.contains(nodes.front())) plan_.steps.push_back(step_of(nodes));
     set_phases();

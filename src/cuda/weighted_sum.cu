@@ -5,6 +5,7 @@
 #include "cuda/activations.cuh"
 #include "cuda/conversions.cuh"
 #include "cuda/packs.cuh"
+#include "cuda/weighted_sum.h"
 #include "ops/weighted_sum.h"
 
 namespace osprey {
@@ -46,44 +47,41 @@ struct Sum {
   }
 };
 
-Shares shares_of(const CudaPrepare& p) {
-  const WeightedSum& op = p.op<WeightedSum>();
-  const std::size_t n = op.maps(p.node().inputs.size());
-  Shares out{};
-  if (!op.normalize) {
-    std::fill_n(out.of, n, 1.f);
-    return out;
-  }
-  float sum = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const float w = p.weight(n + i).to_f32().values<float>()[0];
-    out.of[i] = w < 0 ? 0 : w;  // NaN stays NaN
-    sum += out.of[i];
-  }
-  for (std::size_t i = 0; i < n; ++i) out.of[i] /= sum + op.epsilon;
-  return out;
-}
-
 template <class T, int N>
-void launch(const WeightedSum& op, std::size_t maps, const Shares& shares, const Storing& storing,
-            CudaRun& run) {
+void launch(const WeightedSum& op, const std::vector<float>& shares, const Storing& storing, CudaRun& run) {
   const CudaValue& y = run.out(0);
   Sum<T, N> f{.maps = {},
               .scales = {},
-              .shares = shares,
-              .count = static_cast<int>(maps),
+              .shares = {},
+              .count = static_cast<int>(shares.size()),
               .height = static_cast<int>(y.dims[2]),
               .width = static_cast<int>(y.dims[3]),
               .channels = static_cast<int>(y.dims[1]),
               .y = y.data,
               .activation = op.activation,
               .storing = storing};
-  for (std::size_t i = 0; i < maps; ++i) f.maps[i] = run.in(i).as<T>(), f.scales[i] = op.scale(i);
+  for (std::size_t i = 0; i < shares.size(); ++i)
+    f.maps[i] = run.in(i).as<T>(), f.scales[i] = op.scale(i), f.shares.of[i] = shares[i];
   launch_packs<N>(y, run.stream(), f);
   cuda_check_launch("weighted_sum");
 }
 
 }  // namespace
+
+std::vector<float> shares_of(const CudaPrepare& p) {
+  const WeightedSum& op = p.op<WeightedSum>();
+  const std::size_t n = op.maps(p.node().inputs.size());
+  std::vector<float> out(n, 1.f);
+  if (!op.normalize) return out;
+  float sum = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const float w = p.weight(n + i).to_f32().values<float>()[0];
+    out[i] = w < 0 ? 0 : w;  // NaN stays NaN
+    sum += out[i];
+  }
+  for (float& share : out) share /= sum + op.epsilon;
+  return out;
+}
 
 CudaKernel weighted_sum_cuda() {
   return {.op = &kOpInfo<WeightedSum>,
@@ -91,14 +89,12 @@ CudaKernel weighted_sum_cuda() {
           .prepare = [](CudaPrepare& p) {
             const WeightedSum& op = p.op<WeightedSum>();
             const Storing storing(quantization_of(p));
-            return cuda_step(
-                [op, maps = op.maps(p.node().inputs.size()), shares = shares_of(p), storing](CudaRun& run) {
-                  with_float_type(run.in(0).dtype, [&](auto zero) {
-                    using T = decltype(zero);
-                    with_pack<T>(run.out(0).dims[1],
-                                 [&]<int N>() { launch<T, N>(op, maps, shares, storing, run); });
-                  });
-                });
+            return cuda_step([op, shares = shares_of(p), storing](CudaRun& run) {
+              with_float_type(run.in(0).dtype, [&](auto zero) {
+                using T = decltype(zero);
+                with_pack<T>(run.out(0).dims[1], [&]<int N>() { launch<T, N>(op, shares, storing, run); });
+              });
+            });
           }};
 }
 

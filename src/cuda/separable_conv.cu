@@ -1,0 +1,568 @@
+// A block makes a tile of pixels of all outputs, 64 channels after the other: it brings the pixels under the
+// tile to shared memory (or makes them, of a sum), convolves them depthwise into a matrix [pixel][channel]
+// there, and multiplies that with the 1x1's weights by the tensor cores, whose sums stay in registers.
+//
+// Of each 32 channels a lane's 16 bytes are channels 8t to 8t + 7 of a row, t being its number in four, of
+// both operands alike: sums are of any order of channels, and rows of weights are read as they lie.
+#include <algorithm>
+#include <bit>
+
+#include "cuda/activations.cuh"
+#include "cuda/early_launch.cuh"
+#include "cuda/packs.cuh"
+#include "cuda/separable_conv.h"
+#include "cuda/tensor_core.cuh"
+
+namespace osprey {
+namespace {
+
+using T = __half;
+
+constexpr int kThreads = 256, kWarps = kThreads / 32;
+constexpr int kSize = 3, kTaps = kSize * kSize, kPoolSize = 3;
+constexpr int kChunk = 64;  // channels at a time
+constexpr int kPitch =
+    kChunk + 32;           // of a row of the matrix, so that 8 lanes' 16 bytes are in different banks
+constexpr int kUnit = 16;  // a warp's sums are of so many pixels and outputs at a time
+constexpr int kPacks = kChunk / 8;  // of 16 bytes
+constexpr int kQuads = kChunk / 4;  // of channels, which a thread convolves
+constexpr int kStrips = kThreads / kQuads;
+constexpr int kMostSources = static_cast<int>(kMostSeparableSources);
+
+using Pack8 = uint4;  // whole words, which take fewer registers than eight halves do
+using Pack4 = Pack<T, 4>;
+
+// A tile of the result: 4x4, 4x8 or 8x8 pixels.
+template <int kPixels, int kStride>
+struct TileShape {
+  static constexpr int kRows = kPixels == 64 ? 8 : 4, kColumns = kPixels / kRows;
+  static constexpr int kUnderRows = (kRows - 1) * kStride + kSize,
+                       kUnderColumns = (kColumns - 1) * kStride + kSize, kUnder = kUnderRows * kUnderColumns;
+  static constexpr int kEach = kPixels / kStrips;  // neighbouring columns that a thread convolves
+  static constexpr int kStageBytes = (kUnder + kTaps) * kChunk * static_cast<int>(sizeof(T));
+  static constexpr int kMatrixBytes = kPixels * kPitch * static_cast<int>(sizeof(T));
+};
+
+struct Problem {
+  int height, width, channels, out_height, out_width, outputs;
+  int top, left, tiles_down, tiles_across;
+  Activation between_activation, activation;
+  const T *x, *taps, *weight, *residual;
+  const float *between_bias, *bias;
+  T *between, *y;
+  unsigned first_block;
+};
+
+struct Source {
+  const T* map;
+  float share;
+  int height, width;
+  int shift;      // each pixel is repeated 1 << shift times each way
+  int top, left;  // pads of pooling
+};
+
+struct Sum {
+  Source sources[kMostSources], last;
+  int plain;    // of the sources
+  bool pooled;  // whether `last` is the last one
+  Activation activation;
+  T *stored, *pooled_map;
+};
+
+// Several problems, or one and the sum that it is of.
+template <bool kSummed>
+struct Job;
+template <>
+struct Job<false> {
+  Problem problems[kMostSeparable];
+  int count;
+};
+template <>
+struct Job<true> {
+  Problem problems[1];
+  Sum sum;
+  static constexpr int count = 1;
+};
+
+struct Tile {
+  int n, row, column;
+};
+
+template <int kPixels, int kStride>
+__device__ Tile tile_of(const Problem& p, unsigned i) {
+  using Shape = TileShape<kPixels, kStride>;
+  const int across = static_cast<int>(i) / p.tiles_across, n = across / p.tiles_down;
+  return {n, (across - n * p.tiles_down) * Shape::kRows,
+          (static_cast<int>(i) - across * p.tiles_across) * Shape::kColumns};
+}
+
+__device__ const Pack8* pack_at(const T* map, int height, int width, int channels, int n, int row, int column,
+                                int channel) {
+  return reinterpret_cast<const Pack8*>(
+      map + ((static_cast<std::int64_t>(n) * height + row) * width + column) * channels + channel);
+}
+
+// Where a pack of the pixels under a tile lies in the map.
+struct Under {
+  int row, column, channel;
+  bool there;
+
+  template <int kPixels, int kStride>
+  static __device__ Under at(const Problem& p, const Tile& tile, int chunk, int i) {
+    using Shape = TileShape<kPixels, kStride>;
+    const int pixel = i / kPacks, row = pixel / Shape::kUnderColumns;
+    Under out{tile.row * kStride - p.top + row,
+              tile.column * kStride - p.left + pixel - row * Shape::kUnderColumns,
+              chunk * kChunk + i % kPacks * 8, false};
+    out.there = static_cast<unsigned>(out.row) < static_cast<unsigned>(p.height) &&
+                static_cast<unsigned>(out.column) < static_cast<unsigned>(p.width) &&
+                out.channel < p.channels;
+    return out;
+  }
+};
+
+// The pixels under a tile, zeros where the map or its channels end.
+template <int kPixels, int kStride>
+__device__ void copy_pixels(const Problem& p, const Tile& tile, int chunk, T* to) {
+  constexpr int kItems = TileShape<kPixels, kStride>::kUnder * kPacks;
+#pragma unroll
+  for (int i = static_cast<int>(threadIdx.x); i < kItems; i += kThreads) {
+    const Under u = Under::at<kPixels, kStride>(p, tile, chunk, i);
+    const void* from = p.x;
+    if (u.there) from = pack_at(p.x, p.height, p.width, p.channels, tile.n, u.row, u.column, u.channel);
+    cuda::copy_async(to + i * 8, from, u.there);
+  }
+}
+
+__device__ void copy_taps(const Problem& p, int chunk, T* to) {
+  const int i = static_cast<int>(threadIdx.x);
+  if (i >= kTaps * kPacks) return;
+  const int channel = chunk * kChunk + i % kPacks * 8;
+  const bool there = channel < p.channels;
+  cuda::copy_async(to + i * 8, there ? p.taps + i / kPacks * p.channels + channel : p.taps, there);
+}
+
+__device__ Pack8 summand(const Source& s, const Under& u, int n, int channels) {
+  return *pack_at(s.map, s.height, s.width, channels, n, u.row >> s.shift, u.column >> s.shift, u.channel);
+}
+
+__device__ __half2 halves(unsigned word) { return reinterpret_cast<const __half2&>(word); }
+
+__device__ void raise(unsigned& best, unsigned to) {
+  const __half2 larger = __hmax2(halves(best), halves(to));
+  best = reinterpret_cast<const unsigned&>(larger);
+}
+
+// NaN gives way to numbers, and what lies outside the map does not take part.
+__device__ Pack8 largest_under(const Source& s, const Under& u, int n, int channels) {
+  const int top = 2 * u.row - s.top, left = 2 * u.column - s.left;
+  const unsigned least = cuda::packed<T>(-INFINITY, -INFINITY);
+  Pack8 best{least, least, least, least};
+#pragma unroll
+  for (int r = 0; r < kPoolSize; ++r)
+#pragma unroll
+    for (int q = 0; q < kPoolSize; ++q) {  // moved to the edge, which is in the same window
+      const int row = min(max(top + r, 0), s.height - 1), column = min(max(left + q, 0), s.width - 1);
+      const Pack8 x = *pack_at(s.map, s.height, s.width, channels, n, row, column, u.channel);
+      raise(best.x, x.x), raise(best.y, x.y), raise(best.z, x.z), raise(best.w, x.w);
+    }
+  return best;
+}
+
+__device__ void add(float (&sum)[8], const Pack8& x, float share) {
+  const unsigned words[4]{x.x, x.y, x.z, x.w};
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const float2 pair = __half22float2(halves(words[k]));
+    sum[2 * k] += pair.x * share;
+    sum[2 * k + 1] += pair.y * share;
+  }
+}
+
+// Sums the pixels under a tile, as ops/weighted_sum.h has it. What is read as it lies, a thread reads before
+// it uses any of it; pooled packs wait in shared memory, where their sums will be.
+template <int kPixels>
+__device__ void sum_pixels(const Problem& p, const Sum& sum, const Tile& tile, int chunk, T* to) {
+  using Shape = TileShape<kPixels, 1>;
+  constexpr int kItems = Shape::kUnder * kPacks, kRounds = (kItems + kThreads - 1) / kThreads;
+  auto* const packs = reinterpret_cast<Pack8*>(to) + threadIdx.x;
+  const auto under = [&](int round) {
+    const int item = static_cast<int>(threadIdx.x) + round * kThreads;
+    Under out = Under::at<kPixels, 1>(p, tile, chunk, item);
+    out.there = out.there && item < kItems;
+    return out;
+  };
+  const auto store = [&](T* map, const Under& u, const Pack8& pack) {
+    // Pixels of the tile itself are stored by its block alone.
+    if (map && static_cast<unsigned>(u.row - tile.row) < Shape::kRows &&
+        static_cast<unsigned>(u.column - tile.column) < Shape::kColumns)
+      *const_cast<Pack8*>(pack_at(map, p.height, p.width, p.channels, tile.n, u.row, u.column, u.channel)) =
+          pack;
+  };
+  Pack8 x[kRounds][kMostSources];
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r)
+#pragma unroll
+    for (int s = 0; s < kMostSources; ++s)
+      if (s < sum.plain && under(r).there) x[r][s] = summand(sum.sources[s], under(r), tile.n, p.channels);
+  if (sum.pooled) {
+#pragma unroll 1
+    for (int r = 0; r < kRounds; ++r)
+      if (const Under u = under(r); u.there) {
+        const Pack8 largest = largest_under(sum.last, u, tile.n, p.channels);
+        packs[r * kThreads] = largest;
+        store(sum.pooled_map, u, largest);
+      }
+  }
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r) {
+    const Under u = under(r);
+    Pack8 out{};
+    if (u.there) {
+      float v[8] = {};
+#pragma unroll
+      for (int s = 0; s < kMostSources; ++s)
+        if (s < sum.plain) add(v, x[r][s], sum.sources[s].share);
+      if (sum.pooled) add(v, packs[r * kThreads], sum.last.share);
+      activate_all<T>(sum.activation, v);
+      out = {cuda::packed<T>(v[0], v[1]), cuda::packed<T>(v[2], v[3]), cuda::packed<T>(v[4], v[5]),
+             cuda::packed<T>(v[6], v[7])};
+      store(sum.stored, u, out);
+    }
+    if (static_cast<int>(threadIdx.x) + r * kThreads < kItems) packs[r * kThreads] = out;
+  }
+}
+
+__device__ void load(float (&to)[4], const T* from) {
+  const auto pack = *reinterpret_cast<const Pack4*>(from);
+#pragma unroll
+  for (int k = 0; k < 4; ++k) to[k] = widen(pack.values[k]);
+}
+
+// The tile's rows of the matrix: four channels of a few neighbouring pixels by each thread. Sums are f32, in
+// the order of the window, as in cuda/depthwise_conv.cu.
+template <int kPixels, int kStride>
+__device__ void convolve(const Problem& p, const Tile& tile, int chunk, const T* pixels, const T* taps,
+                         T* matrix) {
+  using Shape = TileShape<kPixels, kStride>;
+  constexpr int kEach = Shape::kEach, kIn = (kEach - 1) * kStride + kSize;
+  const int quad = static_cast<int>(threadIdx.x) % kQuads, channel = chunk * kChunk + quad * 4;
+  const int pixel = static_cast<int>(threadIdx.x) / kQuads * kEach, row = pixel / Shape::kColumns,
+            column = pixel - row * Shape::kColumns;
+  float sums[kEach][4] = {};
+  if (p.between_bias && channel < p.channels) {
+    const float4 start = *reinterpret_cast<const float4*>(p.between_bias + channel);
+#pragma unroll
+    for (int c = 0; c < kEach; ++c)
+      sums[c][0] = start.x, sums[c][1] = start.y, sums[c][2] = start.z, sums[c][3] = start.w;
+  }
+  const T* line = pixels + (row * kStride * Shape::kUnderColumns + column * kStride) * kChunk + quad * 4;
+#pragma unroll
+  for (int a = 0; a < kSize; ++a, line += Shape::kUnderColumns * kChunk) {
+    float v[kIn][4];
+#pragma unroll
+    for (int c = 0; c < kIn; ++c) load(v[c], line + c * kChunk);
+#pragma unroll
+    for (int b = 0; b < kSize; ++b) {
+      float w[4];
+      load(w, taps + (a * kSize + b) * kChunk + quad * 4);
+#pragma unroll
+      for (int c = 0; c < kEach; ++c)
+#pragma unroll
+        for (int k = 0; k < 4; ++k) sums[c][k] = __fmaf_rn(v[c * kStride + b][k], w[k], sums[c][k]);
+    }
+  }
+#pragma unroll
+  for (int c = 0; c < kEach; ++c) {
+    activate_all<T>(p.between_activation, sums[c]);
+    Pack4 out;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) out.values[k] = narrow<T>(sums[c][k]);
+    *reinterpret_cast<Pack4*>(matrix + (pixel + c) * kPitch + quad * 4) = out;
+    const int y = tile.row + row, x = tile.column + column + c;
+    if (p.between && channel < p.channels && y < p.out_height && x < p.out_width)
+      *reinterpret_cast<Pack4*>(
+          p.between +
+          ((static_cast<std::int64_t>(tile.n) * p.out_height + y) * p.out_width + x) * p.channels + channel) =
+          out;
+  }
+}
+
+// A warp's part of the product: units of 16 pixels and 16 outputs, every kWarps-th.
+template <int kPixels, int kUnits>
+struct Product {
+  static constexpr int kDown = kPixels / kUnit;
+  float sums[kUnits][2][4] = {};
+  uint4 weights[kUnits][2][2];  // of 32 channels each; of two times 8 outputs
+
+  static __device__ int unit(int i) { return static_cast<int>(threadIdx.x) / 32 + i * kWarps; }
+  static __device__ int first_output(int i) { return unit(i) / kDown * kUnit; }
+  static __device__ int first_pixel(int i) { return unit(i) % kDown * kUnit; }
+
+  // Outputs 4t to 4t + 3 of 16 are to be columns 2t, 2t + 1 of the first sums and of the second.
+  __device__ void load_weights(const Problem& p, int chunk) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i)
+#pragma unroll
+      for (int k = 0; k < 2; ++k)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const int output = first_output(i) + g / 2 * 4 + h * 2 + g % 2,
+                    channel = chunk * kChunk + k * 32 + t * 8;
+          weights[i][k][h] = uint4{};
+          if (output < p.outputs && channel < p.channels)
+            weights[i][k][h] = *reinterpret_cast<const uint4*>(p.weight + output * p.channels + channel);
+        }
+  }
+
+  __device__ void multiply(const Problem& p, int chunk, const T* matrix) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      if (chunk * kChunk + k * 32 >= p.channels) break;
+#pragma unroll
+      for (int i = 0; i < kUnits; ++i) {
+        if (first_output(i) >= p.outputs) break;
+        const T* const row = matrix + (first_pixel(i) + g) * kPitch + k * 32 + t * 8;
+        const uint4 above = *reinterpret_cast<const uint4*>(row);
+        const uint4 below = *reinterpret_cast<const uint4*>(row + 8 * kPitch);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const uint4& w = weights[i][k][h];
+          cuda::multiply_add<T>(sums[i][h], {above.x, below.x, above.y, below.y}, {w.x, w.y});
+          cuda::multiply_add<T>(sums[i][h], {above.z, below.z, above.w, below.w}, {w.z, w.w});
+        }
+      }
+    }
+  }
+
+  template <int kStride>
+  __device__ void store(const Problem& p, const Tile& tile) {
+    using Shape = TileShape<kPixels, kStride>;
+    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i) {
+      const int output = first_output(i) + t * 4;
+      if (output >= p.outputs) break;
+      float4 start{};
+      if (p.bias) start = *reinterpret_cast<const float4*>(p.bias + output);
+#pragma unroll
+      for (int below = 0; below < 2; ++below) {
+        const int pixel = first_pixel(i) + g + below * 8, row = pixel / Shape::kColumns;
+        const int y = tile.row + row, x = tile.column + pixel - row * Shape::kColumns;
+        if (y >= p.out_height || x >= p.out_width) continue;
+        const std::int64_t at =
+            ((static_cast<std::int64_t>(tile.n) * p.out_height + y) * p.out_width + x) * p.outputs + output;
+        const float* const first = sums[i][0] + below * 2;
+        const float* const second = sums[i][1] + below * 2;
+        float v[4] = {first[0] + start.x, first[1] + start.y, second[0] + start.z, second[1] + start.w};
+        if (p.residual) {
+          float r[4];
+          load(r, p.residual + at);
+#pragma unroll
+          for (int k = 0; k < 4; ++k) v[k] += r[k];
+        }
+        activate_all<T>(p.activation, v);
+        Pack4 out;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) out.values[k] = narrow<T>(v[k]);
+        *reinterpret_cast<Pack4*>(p.y + at) = out;
+      }
+    }
+  }
+};
+
+template <int kStride, int kPixels, int kUnits, bool kSummed>
+__global__ void __launch_bounds__(kThreads) separable(const __grid_constant__ Job<kSummed> job) {
+  using Shape = TileShape<kPixels, kStride>;
+  extern __shared__ uint4 memory[];
+  begin_next_launch();
+  int which = 0;
+  while (which + 1 < job.count && job.problems[which + 1].first_block <= blockIdx.x) ++which;
+  const Problem& p = job.problems[which];
+  const Tile tile = tile_of<kPixels, kStride>(p, blockIdx.x - p.first_block);
+  const auto at = [&](int bytes) {
+    return reinterpret_cast<T*>(reinterpret_cast<std::byte*>(memory) + bytes);
+  };
+  T* const matrix = at(0);
+  const auto pixels = [&](int chunk) {
+    return at(Shape::kMatrixBytes + (kSummed ? 0 : chunk % 2) * Shape::kStageBytes);
+  };
+  const auto taps = [&](int chunk) { return pixels(chunk) + Shape::kUnder * kChunk; };
+
+  Product<kPixels, kUnits> product;
+  if constexpr (!kSummed) product.load_weights(p, 0);
+  copy_taps(p, 0, taps(0));
+  await_launch_before();
+  if constexpr (!kSummed) copy_pixels<kPixels, kStride>(p, tile, 0, pixels(0));
+  cuda::commit_copies();
+  const int chunks = (p.channels + kChunk - 1) / kChunk;
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    if constexpr (kSummed) {
+      if (chunk > 0) copy_taps(p, chunk, taps(chunk));
+      cuda::commit_copies();
+      sum_pixels<kPixels>(p, job.sum, tile, chunk, pixels(chunk));
+      product.load_weights(p, chunk);  // not before: a sum takes many registers
+      cuda::await_copies<0>();
+    } else {
+      if (chunk + 1 < chunks) {
+        copy_taps(p, chunk + 1, taps(chunk + 1));
+        copy_pixels<kPixels, kStride>(p, tile, chunk + 1, pixels(chunk + 1));
+      }
+      cuda::commit_copies();
+      cuda::await_copies<1>();
+    }
+    __syncthreads();
+    convolve<kPixels, kStride>(p, tile, chunk, pixels(chunk), taps(chunk), matrix);
+    __syncthreads();
+    product.multiply(p, chunk, matrix);
+    if (!kSummed && chunk + 1 < chunks) product.load_weights(p, chunk + 1);
+  }
+  product.template store<kStride>(p, tile);
+}
+
+int parts(std::int64_t all, int each) { return static_cast<int>((all + each - 1) / each); }
+
+template <int kStride, int kPixels>
+std::int64_t tiles_of(const SeparableConv& c) {
+  using Shape = TileShape<kPixels, kStride>;
+  return c.images * parts(c.out_height, Shape::kRows) * parts(c.out_width, Shape::kColumns);
+}
+
+int units_of(const SeparableConv& c, int pixels) { return pixels / kUnit * parts(c.outputs, kUnit); }
+
+constexpr int kMostUnits = 4 * kWarps;
+
+template <int kStride, int kPixels>
+Problem problem_of(const SeparableConv& c, unsigned first_block) {
+  using Shape = TileShape<kPixels, kStride>;
+  const auto size = [](std::int64_t v) { return static_cast<int>(v); };
+  return {.height = size(c.height),
+          .width = size(c.width),
+          .channels = size(c.channels),
+          .out_height = size(c.out_height),
+          .out_width = size(c.out_width),
+          .outputs = size(c.outputs),
+          .top = c.top,
+          .left = c.left,
+          .tiles_down = parts(c.out_height, Shape::kRows),
+          .tiles_across = parts(c.out_width, Shape::kColumns),
+          .between_activation = c.between_activation,
+          .activation = c.activation,
+          .x = static_cast<const T*>(c.x),
+          .taps = static_cast<const T*>(c.taps),
+          .weight = static_cast<const T*>(c.weight),
+          .residual = static_cast<const T*>(c.residual),
+          .between_bias = c.between_bias,
+          .bias = c.bias,
+          .between = static_cast<T*>(c.between),
+          .y = static_cast<T*>(c.y),
+          .first_block = first_block};
+}
+
+Source source_of(const SeparableSource& s) {
+  return {.map = static_cast<const T*>(s.map),
+          .share = s.share,
+          .height = static_cast<int>(s.height),
+          .width = static_cast<int>(s.width),
+          .shift = std::countr_zero(static_cast<unsigned>(s.scale)),
+          .top = s.top,
+          .left = s.left};
+}
+
+Sum sum_of(const SeparableConv& c) {
+  Sum out{.sources = {},
+          .last = source_of(c.sources.back()),
+          .plain = 0,
+          .pooled = c.sources.back().pooled,
+          .activation = c.sum_activation,
+          .stored = static_cast<T*>(c.sum),
+          .pooled_map = static_cast<T*>(c.sources.back().pooled_map)};
+  for (const SeparableSource& s : c.sources)
+    if (!s.pooled) out.sources[out.plain++] = source_of(s);
+  return out;
+}
+
+template <int kStride, int kPixels, int kUnits, bool kSummed>
+void launch(std::span<const SeparableConv> convs, const SeparableLaunch& how) {
+  using Shape = TileShape<kPixels, kStride>;
+  Job<kSummed> job{};
+  std::int64_t blocks = 0;
+  int most_chunks = 1, count = 0;
+  for (const SeparableConv& c : convs) {
+    const std::int64_t tiles = tiles_of<kStride, kPixels>(c);
+    if (tiles == 0) continue;
+    job.problems[count++] = problem_of<kStride, kPixels>(c, static_cast<unsigned>(blocks));
+    blocks += tiles;
+    most_chunks = std::max(most_chunks, parts(c.channels, kChunk));
+  }
+  if (blocks == 0) return;
+  check(blocks < (std::int64_t{1} << 31), "separable convolutions: {} tiles", blocks);
+  if constexpr (kSummed)
+    job.sum = sum_of(convs.front());
+  else
+    job.count = count;
+  const int stages = kSummed || most_chunks == 1 ? 1 : 2,
+            shared = Shape::kMatrixBytes + stages * Shape::kStageBytes;
+  const auto kernel = separable<kStride, kPixels, kUnits, kSummed>;
+  constexpr int kSharedByDefault = 48 << 10;
+  if (shared > kSharedByDefault)
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
+               "separable convolution");
+  // Larger grids gain nothing by it: their blocks would wait where those before them still compute.
+  const bool early = how.early && blocks <= how.multiprocessors;
+  launch_early(kernel, {static_cast<unsigned>(blocks), kThreads, shared, early, how.stream}, job);
+}
+
+template <int kStride, int kPixels, bool kSummed>
+void launch(std::span<const SeparableConv> convs, int units, const SeparableLaunch& how) {
+  if (units <= kWarps) return launch<kStride, kPixels, 1, kSummed>(convs, how);
+  if (units <= 2 * kWarps) return launch<kStride, kPixels, 2, kSummed>(convs, how);
+  launch<kStride, kPixels, 4, kSummed>(convs, how);
+}
+
+// The largest tiles that leave few multiprocessors idle, and whose sums the warps can hold.
+template <int kStride, bool kSummed>
+void launch(std::span<const SeparableConv> convs, const SeparableLaunch& how) {
+  const auto units = [&](int pixels) {
+    int most = 0;
+    for (const SeparableConv& c : convs) most = std::max(most, units_of(c, pixels));
+    return most;
+  };
+  const auto good = [&]<int kPixels>(std::integral_constant<int, kPixels>) {
+    std::int64_t tiles = 0;
+    for (const SeparableConv& c : convs) tiles += tiles_of<kStride, kPixels>(c);
+    return units(kPixels) <= kMostUnits && tiles >= how.multiprocessors * 3 / 4;
+  };
+  if constexpr (kStride == 1)
+    if (good(std::integral_constant<int, 64>{})) return launch<kStride, 64, kSummed>(convs, units(64), how);
+  if (good(std::integral_constant<int, 32>{})) return launch<kStride, 32, kSummed>(convs, units(32), how);
+  launch<kStride, 16, kSummed>(convs, units(16), how);
+}
+
+}  // namespace
+
+bool can_separate(const SeparableConv& c) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;
+  const bool sizes = c.channels % 8 == 0 && c.outputs % 8 == 0 && units_of(c, kUnit) <= kMostUnits &&
+                     c.height * c.width < kMost && c.outputs * c.channels < kMost;
+  if (!sizes || (c.stride != 1 && c.stride != 2) || c.sources.empty()) return sizes && c.stride <= 2;
+  const auto takes = [&](const SeparableSource& s) {
+    return std::has_single_bit(static_cast<unsigned>(s.scale)) && (!s.pooled || &s == &c.sources.back());
+  };
+  return c.stride == 1 && c.top == 1 && c.left == 1 && c.sources.size() <= kMostSeparableSources &&
+         std::ranges::all_of(c.sources, takes);
+}
+
+void launch_separable_convs(std::span<const SeparableConv> convs, const SeparableLaunch& how) {
+  check(!convs.empty() && convs.size() <= kMostSeparable, "{} separable convolutions in a launch",
+        convs.size());
+  if (!convs.front().sources.empty()) {
+    check(convs.size() == 1, "{} separable convolutions of sums", convs.size());
+    return launch<1, true>(convs, how);
+  }
+  convs.front().stride == 1 ? launch<1, false>(convs, how) : launch<2, false>(convs, how);
+}
+
+}  // namespace osprey
