@@ -1,0 +1,118 @@
+// Which nodes a plan joins to separable convolutions, and that it gives with them what it gives without.
+#include "cuda/separable_step.h"
+
+#include <fmt/format.h>
+
+#include "cuda/conv_group_step.h"
+#include "cuda/cuda_harness.h"
+#include "cuda/executor.h"
+#include "cuda/schedule.h"
+#include "ops/conv.h"
+#include "ops/max_pool.h"
+#include "ops/weighted_sum.h"
+
+namespace osprey {
+namespace {
+
+constexpr std::int64_t kChannels = 16;
+
+// A pyramid's node (pooling, sum, separable convolution), a head on two levels, an inverted residual, and a
+// depthwise convolution that two convolutions read.
+class Network {
+ public:
+  Network() {
+    const ValueId fine = map("fine", 16), coarse = map("coarse", 8);
+    const ValueId pooled = add(MaxPool{.padding = Padding::kSame}, {fine}, "pool");
+    const ValueId sum =
+        add(WeightedSum{.normalize = false, .activation = Activation::kSwish}, {coarse, pooled}, "sum");
+    const ValueId node = pair(sum, "node", {});
+    const ValueId taps = weight("head.taps", 1, 3), points = weight("head.points", kChannels, 1);
+    for (const auto& [level, x] : {std::pair("0", fine), std::pair("1", node)})
+      output(pointwise(depthwise(x, taps, std::string("head.dw") + level), points,
+                       std::string("head.pw") + level, {}));
+    output(pair(node, "residual", node));
+    const ValueId shared = depthwise(coarse, weight("shared.taps", 1, 3), "shared.dw");
+    for (const char* name : {"left", "right"})
+      output(pointwise(shared, weight(name, kChannels, 1), name, {}));
+  }
+
+  Graph graph{"separable"};
+
+ private:
+  ValueId map(const char* name, std::int64_t side) {
+    return graph.add_input(name, {DType::kF16, {Dim(1), Dim(kChannels), Dim(side), Dim(side)}});
+  }
+  ValueId weight(const std::string& name, std::int64_t inputs, std::int64_t side) {
+    return graph.add_weight(
+        name, rounded_to(random_tensor({kChannels, inputs, side, side}, -0.4f, 0.4f, ++seed_), DType::kF16));
+  }
+  ValueId add(Op op, std::vector<ValueId> inputs, const std::string& name) {
+    return graph.add_node(std::move(op), std::move(inputs), name).outputs[0];
+  }
+  ValueId depthwise(ValueId x, ValueId taps, const std::string& name) {
+    return add(Conv{.padding = Padding::kSame, .groups = static_cast<int>(kChannels)}, {x, taps}, name);
+  }
+  ValueId pointwise(ValueId x, ValueId points, const std::string& name, std::optional<ValueId> residual) {
+    std::vector<ValueId> inputs{x, points};
+    if (residual) inputs.insert(inputs.end(), {kNoValue, *residual});
+    return add(Conv{.activation = Activation::kRelu}, inputs, name);
+  }
+  ValueId pair(ValueId x, const std::string& name, std::optional<ValueId> residual) {
+    return pointwise(depthwise(x, weight(name + ".taps", 1, 3), name + ".dw"),
+                     weight(name + ".points", kChannels, 1), name + ".pw", residual);
+  }
+  void output(ValueId id) { graph.add_output(id); }
+
+  std::uint32_t seed_ = 0;
+};
+
+TEST(CudaSeparableStep, WhatAPlanJoins) {
+  const Network network;
+  auto groups = scheduled(
+      network.graph, [&](const Node& node) { return conv_group_key(network.graph, node, {}); },
+      kMostConvsOfAStep);
+  join_separable(network.graph, groups);
+  std::vector<std::string> joined;
+  for (const auto& group : groups) {
+    std::string text;
+    for (const Node* node : group) text += (text.empty() ? "" : "+") + node->name;
+    joined.push_back(text);
+  }
+  const auto has = [&](const char* text) { return std::ranges::count(joined, text) == 1; };
+  EXPECT_TRUE(has("pool+sum+node.dw+node.pw"));
+  EXPECT_TRUE(has("head.dw0+head.dw1+residual.dw+head.pw0+head.pw1+residual.pw") ||
+              (has("head.dw0+head.dw1+head.pw0+head.pw1") && has("residual.dw+residual.pw")))
+      << fmt::format("{}", fmt::join(joined, " | "));
+  EXPECT_TRUE(has("left"));
+  EXPECT_TRUE(has("right"));
+}
+
+TEST(CudaSeparableStep, InAPlan) {
+  SKIP_WITHOUT_GPU();
+  const auto graph = std::make_shared<const Graph>(std::move(Network().graph));
+  const auto input = [](std::int64_t side) {
+    return rounded_to(random_tensor({1, kChannels, side, side}, -2, 2, static_cast<std::uint32_t>(side)),
+                      DType::kF16);
+  };
+  const std::map<std::string, Tensor> inputs{{"fine", input(16)}, {"coarse", input(8)}};
+  const auto joined = make_cuda_executor(graph, {.tuning_budget = 0})->cuda_session(),
+             apart = make_cuda_executor(graph, {.keep_values = true, .tuning_budget = 0})->cuda_session();
+  // What lies between can be looked at all the same.
+  RunOptions options{.wanted = {"pool", "sum", "node.dw"}};
+  std::map<std::string, Tensor> between;
+  options.observe = [&](const std::string& name, const Tensor& value) { between[name] = value.copied(); };
+  joined->run_tensors(inputs, options);
+  apart->run_tensors(inputs, {});
+  for (const std::string& name : options.wanted)
+    expect_close({between.at(name)}, {apart->value(name)}, 0x1p-10, name);
+  for (const ValueId id : graph->outputs()) {
+    const std::string& name = graph->value(id).name;
+    const Tensor eager = joined->value(name).copied();
+    expect_close({eager}, {apart->value(name)}, 0x1p-9, name);
+    joined->replay(1);
+    EXPECT_TRUE(std::ranges::equal(joined->value(name).bytes(), eager.bytes())) << name << " in a graph";
+  }
+}
+
+}  // namespace
+}  // namespace osprey
