@@ -7,51 +7,17 @@
 #include <algorithm>
 #include <bit>
 
-#include "cuda/activations.cuh"
 #include "cuda/early_launch.cuh"
-#include "cuda/packs.cuh"
-#include "cuda/separable_conv.h"
-#include "cuda/tensor_core.cuh"
+#include "cuda/separable_scores.h"
+#include "cuda/separable_tiles.cuh"
 
 namespace osprey {
 namespace {
 
-using T = __half;
+using namespace separable;
 
-constexpr int kThreads = 256, kWarps = kThreads / 32;
-constexpr int kSize = 3, kTaps = kSize * kSize, kPoolSize = 3;
-constexpr int kChunk = 64;  // channels at a time
-constexpr int kPitch =
-    kChunk + 32;           // of a row of the matrix, so that 8 lanes' 16 bytes are in different banks
-constexpr int kUnit = 16;  // a warp's sums are of so many pixels and outputs at a time
-constexpr int kPacks = kChunk / 8;  // of 16 bytes
-constexpr int kQuads = kChunk / 4;  // of channels, which a thread convolves
-constexpr int kStrips = kThreads / kQuads;
+constexpr int kPitch = kChunk + kPad, kPoolSize = 3;
 constexpr int kMostSources = static_cast<int>(kMostSeparableSources);
-
-using Pack8 = uint4;  // whole words, which take fewer registers than eight halves do
-using Pack4 = Pack<T, 4>;
-
-// A tile of the result: 4x4, 4x8 or 8x8 pixels.
-template <int kPixels, int kStride>
-struct TileShape {
-  static constexpr int kRows = kPixels == 64 ? 8 : 4, kColumns = kPixels / kRows;
-  static constexpr int kUnderRows = (kRows - 1) * kStride + kSize,
-                       kUnderColumns = (kColumns - 1) * kStride + kSize, kUnder = kUnderRows * kUnderColumns;
-  static constexpr int kEach = kPixels / kStrips;  // neighbouring columns that a thread convolves
-  static constexpr int kStageBytes = (kUnder + kTaps) * kChunk * static_cast<int>(sizeof(T));
-  static constexpr int kMatrixBytes = kPixels * kPitch * static_cast<int>(sizeof(T));
-};
-
-struct Problem {
-  int height, width, channels, out_height, out_width, outputs;
-  int top, left, tiles_down, tiles_across;
-  Activation between_activation, activation;
-  const T *x, *taps, *weight, *residual;
-  const float *between_bias, *bias;
-  T *between, *y;
-  unsigned first_block;
-};
 
 struct Source {
   const T* map;
@@ -83,64 +49,6 @@ struct Job<true> {
   Sum sum;
   static constexpr int count = 1;
 };
-
-struct Tile {
-  int n, row, column;
-};
-
-template <int kPixels, int kStride>
-__device__ Tile tile_of(const Problem& p, unsigned i) {
-  using Shape = TileShape<kPixels, kStride>;
-  const int across = static_cast<int>(i) / p.tiles_across, n = across / p.tiles_down;
-  return {n, (across - n * p.tiles_down) * Shape::kRows,
-          (static_cast<int>(i) - across * p.tiles_across) * Shape::kColumns};
-}
-
-__device__ const Pack8* pack_at(const T* map, int height, int width, int channels, int n, int row, int column,
-                                int channel) {
-  return reinterpret_cast<const Pack8*>(
-      map + ((static_cast<std::int64_t>(n) * height + row) * width + column) * channels + channel);
-}
-
-// Where a pack of the pixels under a tile lies in the map.
-struct Under {
-  int row, column, channel;
-  bool there;
-
-  template <int kPixels, int kStride>
-  static __device__ Under at(const Problem& p, const Tile& tile, int chunk, int i) {
-    using Shape = TileShape<kPixels, kStride>;
-    const int pixel = i / kPacks, row = pixel / Shape::kUnderColumns;
-    Under out{tile.row * kStride - p.top + row,
-              tile.column * kStride - p.left + pixel - row * Shape::kUnderColumns,
-              chunk * kChunk + i % kPacks * 8, false};
-    out.there = static_cast<unsigned>(out.row) < static_cast<unsigned>(p.height) &&
-                static_cast<unsigned>(out.column) < static_cast<unsigned>(p.width) &&
-                out.channel < p.channels;
-    return out;
-  }
-};
-
-// The pixels under a tile, zeros where the map or its channels end.
-template <int kPixels, int kStride>
-__device__ void copy_pixels(const Problem& p, const Tile& tile, int chunk, T* to) {
-  constexpr int kItems = TileShape<kPixels, kStride>::kUnder * kPacks;
-#pragma unroll
-  for (int i = static_cast<int>(threadIdx.x); i < kItems; i += kThreads) {
-    const Under u = Under::at<kPixels, kStride>(p, tile, chunk, i);
-    const void* from = p.x;
-    if (u.there) from = pack_at(p.x, p.height, p.width, p.channels, tile.n, u.row, u.column, u.channel);
-    cuda::copy_async(to + i * 8, from, u.there);
-  }
-}
-
-__device__ void copy_taps(const Problem& p, int chunk, T* to) {
-  const int i = static_cast<int>(threadIdx.x);
-  if (i >= kTaps * kPacks) return;
-  const int channel = chunk * kChunk + i % kPacks * 8;
-  const bool there = channel < p.channels;
-  cuda::copy_async(to + i * 8, there ? p.taps + i / kPacks * p.channels + channel : p.taps, there);
-}
 
 __device__ Pack8 summand(const Source& s, const Under& u, int n, int channels) {
   return *pack_at(s.map, s.height, s.width, channels, n, u.row >> s.shift, u.column >> s.shift, u.channel);
@@ -233,61 +141,6 @@ __device__ void sum_pixels(const Problem& p, const Sum& sum, const Tile& tile, i
   }
 }
 
-__device__ void load(float (&to)[4], const T* from) {
-  const auto pack = *reinterpret_cast<const Pack4*>(from);
-#pragma unroll
-  for (int k = 0; k < 4; ++k) to[k] = widen(pack.values[k]);
-}
-
-// The tile's rows of the matrix: four channels of a few neighbouring pixels by each thread. Sums are f32, in
-// the order of the window, as in cuda/depthwise_conv.cu.
-template <int kPixels, int kStride>
-__device__ void convolve(const Problem& p, const Tile& tile, int chunk, const T* pixels, const T* taps,
-                         T* matrix) {
-  using Shape = TileShape<kPixels, kStride>;
-  constexpr int kEach = Shape::kEach, kIn = (kEach - 1) * kStride + kSize;
-  const int quad = static_cast<int>(threadIdx.x) % kQuads, channel = chunk * kChunk + quad * 4;
-  const int pixel = static_cast<int>(threadIdx.x) / kQuads * kEach, row = pixel / Shape::kColumns,
-            column = pixel - row * Shape::kColumns;
-  float sums[kEach][4] = {};
-  if (p.between_bias && channel < p.channels) {
-    const float4 start = *reinterpret_cast<const float4*>(p.between_bias + channel);
-#pragma unroll
-    for (int c = 0; c < kEach; ++c)
-      sums[c][0] = start.x, sums[c][1] = start.y, sums[c][2] = start.z, sums[c][3] = start.w;
-  }
-  const T* line = pixels + (row * kStride * Shape::kUnderColumns + column * kStride) * kChunk + quad * 4;
-#pragma unroll
-  for (int a = 0; a < kSize; ++a, line += Shape::kUnderColumns * kChunk) {
-    float v[kIn][4];
-#pragma unroll
-    for (int c = 0; c < kIn; ++c) load(v[c], line + c * kChunk);
-#pragma unroll
-    for (int b = 0; b < kSize; ++b) {
-      float w[4];
-      load(w, taps + (a * kSize + b) * kChunk + quad * 4);
-#pragma unroll
-      for (int c = 0; c < kEach; ++c)
-#pragma unroll
-        for (int k = 0; k < 4; ++k) sums[c][k] = __fmaf_rn(v[c * kStride + b][k], w[k], sums[c][k]);
-    }
-  }
-#pragma unroll
-  for (int c = 0; c < kEach; ++c) {
-    activate_all<T>(p.between_activation, sums[c]);
-    Pack4 out;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) out.values[k] = narrow<T>(sums[c][k]);
-    *reinterpret_cast<Pack4*>(matrix + (pixel + c) * kPitch + quad * 4) = out;
-    const int y = tile.row + row, x = tile.column + column + c;
-    if (p.between && channel < p.channels && y < p.out_height && x < p.out_width)
-      *reinterpret_cast<Pack4*>(
-          p.between +
-          ((static_cast<std::int64_t>(tile.n) * p.out_height + y) * p.out_width + x) * p.channels + channel) =
-          out;
-  }
-}
-
 // A warp's part of the product: units of 16 pixels and 16 outputs, every kWarps-th.
 template <int kPixels, int kUnits>
 struct Product {
@@ -299,40 +152,23 @@ struct Product {
   static __device__ int first_output(int i) { return unit(i) / kDown * kUnit; }
   static __device__ int first_pixel(int i) { return unit(i) % kDown * kUnit; }
 
-  // Outputs 4t to 4t + 3 of 16 are to be columns 2t, 2t + 1 of the first sums and of the second.
-  __device__ void load_weights(const Problem& p, int chunk) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  __device__ void load(const Problem& p, int chunk) {
 #pragma unroll
     for (int i = 0; i < kUnits; ++i)
 #pragma unroll
-      for (int k = 0; k < 2; ++k)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const int output = first_output(i) + g / 2 * 4 + h * 2 + g % 2,
-                    channel = chunk * kChunk + k * 32 + t * 8;
-          weights[i][k][h] = uint4{};
-          if (output < p.outputs && channel < p.channels)
-            weights[i][k][h] = *reinterpret_cast<const uint4*>(p.weight + output * p.channels + channel);
-        }
+      for (int k = 0; k < 2; ++k) load_weights(p, first_output(i), chunk * kChunk + k * 32, weights[i][k]);
   }
 
-  __device__ void multiply(const Problem& p, int chunk, const T* matrix) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  __device__ void add(const Problem& p, int chunk, const T* matrix) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
       if (chunk * kChunk + k * 32 >= p.channels) break;
 #pragma unroll
       for (int i = 0; i < kUnits; ++i) {
         if (first_output(i) >= p.outputs) break;
-        const T* const row = matrix + (first_pixel(i) + g) * kPitch + k * 32 + t * 8;
-        const uint4 above = *reinterpret_cast<const uint4*>(row);
-        const uint4 below = *reinterpret_cast<const uint4*>(row + 8 * kPitch);
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const uint4& w = weights[i][k][h];
-          cuda::multiply_add<T>(sums[i][h], {above.x, below.x, above.y, below.y}, {w.x, w.y});
-          cuda::multiply_add<T>(sums[i][h], {above.z, below.z, above.w, below.w}, {w.z, w.w});
-        }
+        multiply(sums[i], matrix + (first_pixel(i) + lane / 4) * kPitch + k * 32 + lane % 4 * 8, kPitch,
+                 weights[i][k]);
       }
     }
   }
@@ -359,7 +195,7 @@ struct Product {
         float v[4] = {first[0] + start.x, first[1] + start.y, second[0] + start.z, second[1] + start.w};
         if (p.residual) {
           float r[4];
-          load(r, p.residual + at);
+          separable::load(r, p.residual + at);
 #pragma unroll
           for (int k = 0; k < 4; ++k) v[k] += r[k];
         }
@@ -376,6 +212,7 @@ struct Product {
 template <int kStride, int kPixels, int kUnits, bool kSummed>
 __global__ void __launch_bounds__(kThreads) separable(const __grid_constant__ Job<kSummed> job) {
   using Shape = TileShape<kPixels, kStride>;
+  constexpr int kMatrixBytes = kPixels * kPitch * static_cast<int>(sizeof(T));
   extern __shared__ uint4 memory[];
   begin_next_launch();
   int which = 0;
@@ -387,12 +224,12 @@ __global__ void __launch_bounds__(kThreads) separable(const __grid_constant__ Jo
   };
   T* const matrix = at(0);
   const auto pixels = [&](int chunk) {
-    return at(Shape::kMatrixBytes + (kSummed ? 0 : chunk % 2) * Shape::kStageBytes);
+    return at(kMatrixBytes + (kSummed ? 0 : chunk % 2) * Shape::kStageBytes);
   };
   const auto taps = [&](int chunk) { return pixels(chunk) + Shape::kUnder * kChunk; };
 
   Product<kPixels, kUnits> product;
-  if constexpr (!kSummed) product.load_weights(p, 0);
+  if constexpr (!kSummed) product.load(p, 0);
   copy_taps(p, 0, taps(0));
   await_launch_before();
   if constexpr (!kSummed) copy_pixels<kPixels, kStride>(p, tile, 0, pixels(0));
@@ -403,7 +240,7 @@ __global__ void __launch_bounds__(kThreads) separable(const __grid_constant__ Jo
       if (chunk > 0) copy_taps(p, chunk, taps(chunk));
       cuda::commit_copies();
       sum_pixels<kPixels>(p, job.sum, tile, chunk, pixels(chunk));
-      product.load_weights(p, chunk);  // not before: a sum takes many registers
+      product.load(p, chunk);  // not before: a sum takes many registers
       cuda::await_copies<0>();
     } else {
       if (chunk + 1 < chunks) {
@@ -414,52 +251,17 @@ __global__ void __launch_bounds__(kThreads) separable(const __grid_constant__ Jo
       cuda::await_copies<1>();
     }
     __syncthreads();
-    convolve<kPixels, kStride>(p, tile, chunk, pixels(chunk), taps(chunk), matrix);
+    convolve<kPixels, kStride>(p, tile, chunk, pixels(chunk), taps(chunk), matrix, kPitch);
     __syncthreads();
-    product.multiply(p, chunk, matrix);
-    if (!kSummed && chunk + 1 < chunks) product.load_weights(p, chunk + 1);
+    product.add(p, chunk, matrix);
+    if (!kSummed && chunk + 1 < chunks) product.load(p, chunk + 1);
   }
   product.template store<kStride>(p, tile);
-}
-
-int parts(std::int64_t all, int each) { return static_cast<int>((all + each - 1) / each); }
-
-template <int kStride, int kPixels>
-std::int64_t tiles_of(const SeparableConv& c) {
-  using Shape = TileShape<kPixels, kStride>;
-  return c.images * parts(c.out_height, Shape::kRows) * parts(c.out_width, Shape::kColumns);
 }
 
 int units_of(const SeparableConv& c, int pixels) { return pixels / kUnit * parts(c.outputs, kUnit); }
 
 constexpr int kMostUnits = 4 * kWarps;
-
-template <int kStride, int kPixels>
-Problem problem_of(const SeparableConv& c, unsigned first_block) {
-  using Shape = TileShape<kPixels, kStride>;
-  const auto size = [](std::int64_t v) { return static_cast<int>(v); };
-  return {.height = size(c.height),
-          .width = size(c.width),
-          .channels = size(c.channels),
-          .out_height = size(c.out_height),
-          .out_width = size(c.out_width),
-          .outputs = size(c.outputs),
-          .top = c.top,
-          .left = c.left,
-          .tiles_down = parts(c.out_height, Shape::kRows),
-          .tiles_across = parts(c.out_width, Shape::kColumns),
-          .between_activation = c.between_activation,
-          .activation = c.activation,
-          .x = static_cast<const T*>(c.x),
-          .taps = static_cast<const T*>(c.taps),
-          .weight = static_cast<const T*>(c.weight),
-          .residual = static_cast<const T*>(c.residual),
-          .between_bias = c.between_bias,
-          .bias = c.bias,
-          .between = static_cast<T*>(c.between),
-          .y = static_cast<T*>(c.y),
-          .first_block = first_block};
-}
 
 Source source_of(const SeparableSource& s) {
   return {.map = static_cast<const T*>(s.map),
@@ -504,7 +306,7 @@ void launch(std::span<const SeparableConv> convs, const SeparableLaunch& how) {
   else
     job.count = count;
   const int stages = kSummed || most_chunks == 1 ? 1 : 2,
-            shared = Shape::kMatrixBytes + stages * Shape::kStageBytes;
+            shared = kPixels * kPitch * static_cast<int>(sizeof(T)) + stages * Shape::kStageBytes;
   const auto kernel = separable<kStride, kPixels, kUnits, kSummed>;
   constexpr int kSharedByDefault = 48 << 10;
   if (shared > kSharedByDefault)
@@ -544,6 +346,7 @@ void launch(std::span<const SeparableConv> convs, const SeparableLaunch& how) {
 }  // namespace
 
 bool can_separate(const SeparableConv& c) {
+  if (c.f32_out) return can_score(c);
   constexpr std::int64_t kMost = std::int64_t{1} << 30;
   const bool sizes = c.channels % 8 == 0 && c.outputs % 8 == 0 && units_of(c, kUnit) <= kMostUnits &&
                      c.height * c.width < kMost && c.outputs * c.channels < kMost;
@@ -558,6 +361,7 @@ bool can_separate(const SeparableConv& c) {
 void launch_separable_convs(std::span<const SeparableConv> convs, const SeparableLaunch& how) {
   check(!convs.empty() && convs.size() <= kMostSeparable, "{} separable convolutions in a launch",
         convs.size());
+  if (convs.front().f32_out) return launch_separable_scores(convs, how);
   if (!convs.front().sources.empty()) {
     check(convs.size() == 1, "{} separable convolutions of sums", convs.size());
     return launch<1, true>(convs, how);

@@ -48,6 +48,7 @@ struct SeparableConv {
   void* sum = nullptr;             // what lies between is stored there
   void* between = nullptr;
   void* y = nullptr;
+  bool f32_out = false;  // y is f32: scores and boxes, of any even number of outputs
 };
 
 // Whether launch_separable_convs() takes it, whatever its pointers.
@@ -59,7 +60,7 @@ struct SeparableLaunch {
   cudaStream_t stream = nullptr;
 };
 
-// All of them of one stride; one of a sum is alone.
+// All of them of one stride and one type of results; one of a sum is alone.
 void launch_separable_convs(std::span<const SeparableConv> convs, const SeparableLaunch& how);
 
 }  // namespace osprey

@@ -43,10 +43,11 @@ bool is_depthwise(const Graph& graph, const Node& node) {
 bool is_pointwise(const Graph& graph, const Node& node) {
   const Conv* op = node.op.as<Conv>();
   const std::vector<int> one{1, 1};
-  return op && node.inputs.size() <= 4 && reads_and_makes_halves(graph, node) && op->groups == 1 &&
-         extent(graph, node.inputs[1], 2) == 1 && extent(graph, node.inputs[1], 3) == 1 &&
+  const bool scores = op && op->f32_out && node.inputs.size() <= 3 && is_half(graph, node.inputs[0]);
+  return op && node.inputs.size() <= 4 && (scores || reads_and_makes_halves(graph, node)) &&
+         op->groups == 1 && extent(graph, node.inputs[1], 2) == 1 && extent(graph, node.inputs[1], 3) == 1 &&
          op->stride == one && (op->padding == Padding::kSame || op->pads == std::vector<int>(4, 0)) &&
-         op->residual_scale == 1 && extent(graph, node.inputs[1], 0) % 8 == 0;
+         op->residual_scale == 1 && extent(graph, node.inputs[1], 0) % (scores ? 2 : 8) == 0;
 }
 
 bool is_sum(const Graph& graph, const Node& node) {
@@ -155,6 +156,7 @@ SeparableConv described(const CudaPrepare& depthwise, const CudaPrepare& pointwi
   out.out_height = y[2], out.out_width = y[3], out.outputs = y[1];
   out.stride = first.stride[0], out.top = pads[0], out.left = pads[1];
   out.between_activation = first.activation, out.activation = second.activation;
+  out.f32_out = pointwise.output(0).dtype == DType::kF32;
   return out;
 }
 
@@ -270,8 +272,9 @@ std::string key_of(const std::vector<SeparableConv>& convs, std::int64_t photos)
   const auto name = [](Activation a) { return kActivationNames[static_cast<std::size_t>(a)]; };
   std::string out = "separable";
   for (const SeparableConv& c : convs) {
-    out += fmt::format(", {}x{}x{}x{}/{} {}>{} {}", c.images / photos, c.height, c.width, c.channels,
-                       c.stride, name(c.between_activation), c.outputs, name(c.activation));
+    out +=
+        fmt::format(", {}x{}x{}x{}/{} {}>{}{} {}", c.images / photos, c.height, c.width, c.channels, c.stride,
+                    name(c.between_activation), c.outputs, c.f32_out ? " f32" : "", name(c.activation));
     for (const SeparableSource& s : c.sources)
       out += s.pooled ? std::string(" pooled") : fmt::format(" x{}", s.scale);
   }
@@ -318,7 +321,10 @@ std::unique_ptr<CudaStep> separable_step(
     return out;
   };
   const std::vector<SeparableConv> convs = described(parts);
-  if (!std::ranges::all_of(convs, can_separate)) return apart();
+  const auto takes = [&](const SeparableConv& c) {
+    return can_separate(c) && c.f32_out == convs.front().f32_out;
+  };
+  if (!std::ranges::all_of(convs, takes)) return apart();
   const std::string key = key_of(convs, photos_of(*members.front()));
   return faster(
       members, key, [&] { return std::make_unique<OwnStep>(parts); }, apart, scratch);

@@ -25,7 +25,7 @@ struct SeparableCase {
   std::int64_t images, height, width, channels, outputs;
   int stride = 1;
   Activation between = kNone, activation = kNone;
-  bool bias = true, residual = false;
+  bool bias = true, residual = false, f32_out = false;
 };
 
 // Each list is one launch.
@@ -58,6 +58,16 @@ const std::vector<std::vector<SeparableCase>>& separable_cases() {
       {{1, 90, 70, 128, 128, 1, kRelu6, kRelu6}, {1, 8, 9, 192, 104, 1, kRelu6, kRelu6, false, true}},
       {{0, 8, 8, 64, 64}, {1, 6, 6, 64, 64}},
       {{0, 8, 8, 64, 64}},
+      // scores and boxes
+      {{1, 1, 1, 8, 2, 1, kNone, kNone, true, false, true}},
+      {{1, 7, 5, 64, 810, 1, kNone, kNone, true, false, true},
+       {1, 7, 5, 64, 36, 1, kNone, kNone, false, false, true},
+       {1, 4, 4, 64, 810, 1, kRelu6, kNone, true, false, true}},
+      {{1, 10, 10, 128, 546, 1, kNone, kNone, true, false, true},
+       {2, 5, 5, 160, 24, 1, kNone, Activation::kSigmoid, true, false, true}},
+      {{2, 19, 22, 88, 90, 1, kNone, kNone, true, false, true}},
+      {{8, 64, 64, 64, 36, 1, kNone, kNone, true, false, true},
+       {1, 30, 31, 64, 130, 1, kNone, kNone, true, false, true}},
   };
   return cases;
 }
@@ -78,7 +88,8 @@ constexpr std::size_t kGuardBytes = 4096;
 // A map that a launch writes, between guard words.
 class Written {
  public:
-  explicit Written(Shape dims) : dims_(std::move(dims)), memory_(bytes() + 2 * kGuardBytes) {
+  explicit Written(Shape dims, DType type = DType::kF16)
+      : type_(type), dims_(std::move(dims)), memory_(bytes() + 2 * kGuardBytes) {
     cuda_check(cudaMemset(memory_.data(), kGarbage, memory_.size()), "garbage");
   }
   void* data() const { return memory_.data() + kGuardBytes; }
@@ -90,14 +101,15 @@ class Written {
     const auto intact = [](std::byte b) { return b == std::byte{kGarbage}; };
     EXPECT_TRUE(std::all_of(all.begin(), all.begin() + kGuardBytes, intact)) << "wrote before the result";
     EXPECT_TRUE(std::all_of(all.end() - kGuardBytes, all.end(), intact)) << "wrote behind the result";
-    Tensor last = Tensor::zeros(DType::kF16, {dims_[0], dims_[2], dims_[3], dims_[1]});
+    Tensor last = Tensor::zeros(type_, {dims_[0], dims_[2], dims_[3], dims_[1]});
     std::copy_n(all.begin() + kGuardBytes, bytes(), last.mutable_data());
-    return as_type(permuted(last.to_f32(), {0, 3, 1, 2}), DType::kF16);
+    return as_type(permuted(last.to_f32(), {0, 3, 1, 2}), type_);
   }
 
  private:
-  std::size_t bytes() const { return static_cast<std::size_t>(element_count(dims_)) * sizeof(std::uint16_t); }
+  std::size_t bytes() const { return static_cast<std::size_t>(element_count(dims_)) * size_of(type_); }
 
+  DType type_;
   Shape dims_;
   DeviceBuffer memory_;
 };
@@ -123,7 +135,7 @@ class Separable {
         bias_memory_(DeviceBuffer::holding(bias_.bytes())),
         residual_memory_(on_device(residual_)),
         between_({c.images, c.channels, out_height_, out_width_}),
-        y_({c.images, c.outputs, out_height_, out_width_}) {}
+        y_({c.images, c.outputs, out_height_, out_width_}, c.f32_out ? DType::kF32 : DType::kF16) {}
 
   SeparableConv conv(bool kept) const {
     SeparableConv out{
@@ -136,7 +148,7 @@ class Separable {
     if (case_.bias) out.between_bias = between_bias_memory_.as<float>(), out.bias = bias_memory_.as<float>();
     if (case_.residual) out.residual = residual_memory_.data();
     if (kept) out.between = between_.data();
-    out.y = y_.data();
+    out.y = y_.data(), out.f32_out = case_.f32_out;
     return out;
   }
 
@@ -147,7 +159,7 @@ class Separable {
     const std::string what = fmt::format("{} images of {}x{}x{}/{}, {} outputs", case_.images, case_.height,
                                          case_.width, case_.channels, case_.stride, case_.outputs);
     KernelCase depthwise{.op = first(), .inputs = {}},
-        pointwise{.op = Conv{.activation = case_.activation}, .inputs = {}};
+        pointwise{.op = Conv{.activation = case_.activation, .f32_out = case_.f32_out}, .inputs = {}};
     depthwise.inputs.push_back({x});
     depthwise.inputs.push_back({taps_});
     if (case_.bias) depthwise.inputs.push_back({between_bias_});
@@ -158,7 +170,8 @@ class Separable {
     pointwise.inputs.push_back({weight_});
     if (case_.bias || case_.residual) pointwise.inputs.push_back({case_.bias ? bias_ : Tensor()});
     if (case_.residual) pointwise.inputs.push_back({residual_});
-    expect_close({result()}, {run_oracle(pointwise).front()}, kept ? 0x1p-10 : 0x1p-9, what);
+    const double exact = case_.f32_out ? 1e-5 : 0x1p-10;  // sums in another order
+    expect_close({result()}, {run_oracle(pointwise).front()}, kept ? exact : 0x1p-9, what);
   }
   void expect_as_on_cpu(bool kept) const { expect_as_on_cpu(x_, kept); }
 
@@ -216,6 +229,9 @@ TEST(CudaSeparableConv, DeclinesWhatItDoesNotTake) {
   EXPECT_TRUE(declined([](SeparableConv& c) { c.outputs = 36; }));
   EXPECT_TRUE(declined([](SeparableConv& c) { c.outputs = 520; }));
   EXPECT_TRUE(declined([](SeparableConv& c) { c.stride = 3; }));
+  EXPECT_FALSE(declined([](SeparableConv& c) { c.outputs = 810, c.f32_out = true; }));
+  EXPECT_TRUE(declined([](SeparableConv& c) { c.outputs = 91, c.f32_out = true; }));
+  EXPECT_TRUE(declined([](SeparableConv& c) { c.stride = 2, c.f32_out = true; }));
   const SeparableSource map{.height = 8, .width = 8};
   EXPECT_TRUE(declined([&](SeparableConv& c) { c.sources = {map, map}, c.stride = 2; }));
   EXPECT_TRUE(declined([&](SeparableConv& c) { c.sources = {map, map, map, map}; }));
