@@ -87,19 +87,14 @@ __device__ void add(float (&sum)[8], const Pack8& x, float share) {
   }
 }
 
-// Sums the pixels under a tile, as ops/weighted_sum.h has it. What is read as it lies, a thread reads before
-// it uses any of it; pooled packs wait in shared memory, where their sums will be.
+// Sums the pixels under a tile, as ops/weighted_sum.h has it. Of small tiles, which are those of small grids,
+// a thread reads all that it sums before it uses any of it; otherwise other blocks have work while one waits,
+// if they find registers. Pooled packs wait in shared memory, where their sums will be.
 template <int kPixels>
 __device__ void sum_pixels(const Problem& p, const Sum& sum, const Tile& tile, int chunk, T* to) {
   using Shape = TileShape<kPixels, 1>;
-  constexpr int kItems = Shape::kUnder * kPacks, kRounds = (kItems + kThreads - 1) / kThreads;
-  auto* const packs = reinterpret_cast<Pack8*>(to) + threadIdx.x;
-  const auto under = [&](int round) {
-    const int item = static_cast<int>(threadIdx.x) + round * kThreads;
-    Under out = Under::at<kPixels, 1>(p, tile, chunk, item);
-    out.there = out.there && item < kItems;
-    return out;
-  };
+  constexpr int kItems = Shape::kUnder * kPacks, kRounds = (kItems + kThreads - 1) / kThreads,
+                kAtOnce = kPixels == 64 ? 1 : kRounds;
   const auto store = [&](T* map, const Under& u, const Pack8& pack) {
     // Pixels of the tile itself are stored by its block alone.
     if (map && static_cast<unsigned>(u.row - tile.row) < Shape::kRows &&
@@ -107,37 +102,48 @@ __device__ void sum_pixels(const Problem& p, const Sum& sum, const Tile& tile, i
       *const_cast<Pack8*>(pack_at(map, p.height, p.width, p.channels, tile.n, u.row, u.column, u.channel)) =
           pack;
   };
-  Pack8 x[kRounds][kMostSources];
-#pragma unroll
-  for (int r = 0; r < kRounds; ++r)
-#pragma unroll
-    for (int s = 0; s < kMostSources; ++s)
-      if (s < sum.plain && under(r).there) x[r][s] = summand(sum.sources[s], under(r), tile.n, p.channels);
-  if (sum.pooled) {
 #pragma unroll 1
-    for (int r = 0; r < kRounds; ++r)
-      if (const Under u = under(r); u.there) {
-        const Pack8 largest = largest_under(sum.last, u, tile.n, p.channels);
-        packs[r * kThreads] = largest;
-        store(sum.pooled_map, u, largest);
-      }
-  }
+  for (int first = 0; first < kRounds; first += kAtOnce) {
+    const int first_item = static_cast<int>(threadIdx.x) + first * kThreads;
+    auto* const packs = reinterpret_cast<Pack8*>(to) + first_item;
+    const auto is_item = [&](int i) { return first_item + i * kThreads < kItems; };
+    const auto under = [&](int i) {
+      Under out = Under::at<kPixels, 1>(p, tile, chunk, first_item + i * kThreads);
+      out.there = out.there && is_item(i);
+      return out;
+    };
+    Pack8 x[kAtOnce][kMostSources];
 #pragma unroll
-  for (int r = 0; r < kRounds; ++r) {
-    const Under u = under(r);
-    Pack8 out{};
-    if (u.there) {
-      float v[8] = {};
+    for (int i = 0; i < kAtOnce; ++i)
 #pragma unroll
       for (int s = 0; s < kMostSources; ++s)
-        if (s < sum.plain) add(v, x[r][s], sum.sources[s].share);
-      if (sum.pooled) add(v, packs[r * kThreads], sum.last.share);
-      activate_all<T>(sum.activation, v);
-      out = {cuda::packed<T>(v[0], v[1]), cuda::packed<T>(v[2], v[3]), cuda::packed<T>(v[4], v[5]),
-             cuda::packed<T>(v[6], v[7])};
-      store(sum.stored, u, out);
+        if (s < sum.plain && under(i).there) x[i][s] = summand(sum.sources[s], under(i), tile.n, p.channels);
+    if (sum.pooled) {
+#pragma unroll 1
+      for (int i = 0; i < kAtOnce; ++i)
+        if (const Under u = under(i); u.there) {
+          const Pack8 largest = largest_under(sum.last, u, tile.n, p.channels);
+          packs[i * kThreads] = largest;
+          store(sum.pooled_map, u, largest);
+        }
     }
-    if (static_cast<int>(threadIdx.x) + r * kThreads < kItems) packs[r * kThreads] = out;
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const Under u = under(i);
+      Pack8 out{};
+      if (u.there) {
+        float v[8] = {};
+#pragma unroll
+        for (int s = 0; s < kMostSources; ++s)
+          if (s < sum.plain) add(v, x[i][s], sum.sources[s].share);
+        if (sum.pooled) add(v, packs[i * kThreads], sum.last.share);
+        activate_all<T>(sum.activation, v);
+        out = {cuda::packed<T>(v[0], v[1]), cuda::packed<T>(v[2], v[3]), cuda::packed<T>(v[4], v[5]),
+               cuda::packed<T>(v[6], v[7])};
+        store(sum.stored, u, out);
+      }
+      if (is_item(i)) packs[i * kThreads] = out;
+    }
   }
 }
 
@@ -200,17 +206,23 @@ struct Product {
           for (int k = 0; k < 4; ++k) v[k] += r[k];
         }
         activate_all<T>(p.activation, v);
-        Pack4 out;
-#pragma unroll
-        for (int k = 0; k < 4; ++k) out.values[k] = narrow<T>(v[k]);
-        *reinterpret_cast<Pack4*>(p.y + at) = out;
+        *reinterpret_cast<uint2*>(p.y + at) = narrowed(v);
       }
     }
   }
 };
 
+// Of a multiprocessor at least: large tiles are those of large grids, whose blocks wait for each other's
+// sake.
+template <int kPixels, int kUnits, bool kSummed>
+constexpr int blocks_at_once() {
+  if (kPixels < 64 || kUnits > 2) return 1;
+  return kSummed ? 2 : 3;
+}
+
 template <int kStride, int kPixels, int kUnits, bool kSummed>
-__global__ void __launch_bounds__(kThreads) separable(const __grid_constant__ Job<kSummed> job) {
+__global__ void __launch_bounds__(kThreads, blocks_at_once<kPixels, kUnits, kSummed>())
+    separable(const __grid_constant__ Job<kSummed> job) {
   using Shape = TileShape<kPixels, kStride>;
   constexpr int kMatrixBytes = kPixels * kPitch * static_cast<int>(sizeof(T));
   extern __shared__ uint4 memory[];
@@ -229,7 +241,9 @@ __global__ void __launch_bounds__(kThreads) separable(const __grid_constant__ Jo
   const auto taps = [&](int chunk) { return pixels(chunk) + Shape::kUnder * kChunk; };
 
   Product<kPixels, kUnits> product;
-  if constexpr (!kSummed) product.load(p, 0);
+  // A sum takes many registers, and so do many blocks.
+  constexpr bool kLate = kSummed || kPixels == 64;
+  if constexpr (!kLate) product.load(p, 0);
   copy_taps(p, 0, taps(0));
   await_launch_before();
   if constexpr (!kSummed) copy_pixels<kPixels, kStride>(p, tile, 0, pixels(0));
@@ -240,7 +254,6 @@ __global__ void __launch_bounds__(kThreads) separable(const __grid_constant__ Jo
       if (chunk > 0) copy_taps(p, chunk, taps(chunk));
       cuda::commit_copies();
       sum_pixels<kPixels>(p, job.sum, tile, chunk, pixels(chunk));
-      product.load(p, chunk);  // not before: a sum takes many registers
       cuda::await_copies<0>();
     } else {
       if (chunk + 1 < chunks) {
@@ -252,9 +265,10 @@ __global__ void __launch_bounds__(kThreads) separable(const __grid_constant__ Jo
     }
     __syncthreads();
     convolve<kPixels, kStride>(p, tile, chunk, pixels(chunk), taps(chunk), matrix, kPitch);
+    if constexpr (kLate) product.load(p, chunk);
     __syncthreads();
     product.add(p, chunk, matrix);
-    if (!kSummed && chunk + 1 < chunks) product.load(p, chunk + 1);
+    if (!kLate && chunk + 1 < chunks) product.load(p, chunk + 1);
   }
   product.template store<kStride>(p, tile);
 }

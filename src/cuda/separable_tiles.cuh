@@ -108,6 +108,10 @@ __device__ inline void load(float (&to)[4], const T* from) {
   for (int k = 0; k < 4; ++k) to[k] = widen(pack.values[k]);
 }
 
+__device__ inline uint2 narrowed(const float (&v)[4]) {
+  return {cuda::packed<T>(v[0], v[1]), cuda::packed<T>(v[2], v[3])};
+}
+
 // The tile's rows of the matrix, `pitch` apart: four channels of a few neighbouring pixels by each thread.
 // Sums are f32, in the order of the window, as in cuda/depthwise_conv.cu.
 template <int kPixels, int kStride>
@@ -144,13 +148,11 @@ __device__ void convolve(const Problem& p, const Tile& tile, int chunk, const T*
 #pragma unroll
   for (int c = 0; c < kEach; ++c) {
     activate_all<T>(p.between_activation, sums[c]);
-    Pack4 out;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) out.values[k] = narrow<T>(sums[c][k]);
-    *reinterpret_cast<Pack4*>(matrix + (pixel + c) * pitch + quad * 4) = out;
+    const uint2 out = narrowed(sums[c]);
+    *reinterpret_cast<uint2*>(matrix + (pixel + c) * pitch + quad * 4) = out;
     const int y = tile.row + row, x = tile.column + column + c;
     if (p.between && channel < p.channels && y < p.out_height && x < p.out_width)
-      *reinterpret_cast<Pack4*>(
+      *reinterpret_cast<uint2*>(
           p.between +
           ((static_cast<std::int64_t>(tile.n) * p.out_height + y) * p.out_width + x) * p.channels + channel) =
           out;
