@@ -119,7 +119,7 @@ __device__ void sum_pixels(const Problem& p, const Sum& sum, const Tile& tile, i
       for (int s = 0; s < kMostSources; ++s)
         if (s < sum.plain && under(i).there) x[i][s] = summand(sum.sources[s], under(i), tile.n, p.channels);
     if (sum.pooled) {
-#pragma unroll 1
+#pragma unroll
       for (int i = 0; i < kAtOnce; ++i)
         if (const Under u = under(i); u.there) {
           const Pack8 largest = largest_under(sum.last, u, tile.n, p.channels);
@@ -153,10 +153,19 @@ struct Product {
   static constexpr int kDown = kPixels / kUnit;
   float sums[kUnits][2][4] = {};
   uint4 weights[kUnits][2][2];  // of 32 channels each; of two times 8 outputs
+  float4 start[kUnits];         // what the lane's sums begin with
 
   static __device__ int unit(int i) { return static_cast<int>(threadIdx.x) / 32 + i * kWarps; }
   static __device__ int first_output(int i) { return unit(i) / kDown * kUnit; }
   static __device__ int first_pixel(int i) { return unit(i) % kDown * kUnit; }
+
+  __device__ void load_bias(const Problem& p) {
+#pragma unroll
+    for (int i = 0; i < kUnits; ++i) {
+      const int output = first_output(i) + static_cast<int>(threadIdx.x) % 4 * 4;
+      start[i] = p.bias && output < p.outputs ? *reinterpret_cast<const float4*>(p.bias + output) : float4{};
+    }
+  }
 
   __device__ void load(const Problem& p, int chunk) {
 #pragma unroll
@@ -187,8 +196,6 @@ struct Product {
     for (int i = 0; i < kUnits; ++i) {
       const int output = first_output(i) + t * 4;
       if (output >= p.outputs) break;
-      float4 start{};
-      if (p.bias) start = *reinterpret_cast<const float4*>(p.bias + output);
 #pragma unroll
       for (int below = 0; below < 2; ++below) {
         const int pixel = first_pixel(i) + g + below * 8, row = pixel / Shape::kColumns;
@@ -198,7 +205,8 @@ struct Product {
             ((static_cast<std::int64_t>(tile.n) * p.out_height + y) * p.out_width + x) * p.outputs + output;
         const float* const first = sums[i][0] + below * 2;
         const float* const second = sums[i][1] + below * 2;
-        float v[4] = {first[0] + start.x, first[1] + start.y, second[0] + start.z, second[1] + start.w};
+        float v[4] = {first[0] + start[i].x, first[1] + start[i].y, second[0] + start[i].z,
+                      second[1] + start[i].w};
         if (p.residual) {
           float r[4];
           separable::load(r, p.residual + at);
@@ -242,8 +250,8 @@ __global__ void __launch_bounds__(kThreads, blocks_at_once<kPixels, kUnits, kSum
 
   Product<kPixels, kUnits> product;
   // A sum takes many registers, and so do many blocks.
-  constexpr bool kLate = kSummed || kPixels == 64;
-  if constexpr (!kLate) product.load(p, 0);
+  constexpr bool kLate = kPixels == 64 || (kSummed && kUnits > 2);
+  if constexpr (!kLate) product.load(p, 0), product.load_bias(p);
   copy_taps(p, 0, taps(0));
   await_launch_before();
   if constexpr (!kSummed) copy_pixels<kPixels, kStride>(p, tile, 0, pixels(0));
@@ -270,6 +278,7 @@ __global__ void __launch_bounds__(kThreads, blocks_at_once<kPixels, kUnits, kSum
     product.add(p, chunk, matrix);
     if (!kLate && chunk + 1 < chunks) product.load(p, chunk + 1);
   }
+  if constexpr (kLate) product.load_bias(p);
   product.template store<kStride>(p, tile);
 }
 

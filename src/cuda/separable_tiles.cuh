@@ -51,9 +51,11 @@ struct Tile {
 template <int kPixels, int kStride>
 __device__ Tile tile_of(const Problem& p, unsigned i) {
   using Shape = TileShape<kPixels, kStride>;
-  const int across = static_cast<int>(i) / p.tiles_across, n = across / p.tiles_down;
-  return {n, (across - n * p.tiles_down) * Shape::kRows,
-          (static_cast<int>(i) - across * p.tiles_across) * Shape::kColumns};
+  const auto all_across = static_cast<unsigned>(p.tiles_across),
+             all_down = static_cast<unsigned>(p.tiles_down);
+  const unsigned line = i / all_across, n = line / all_down;
+  return {static_cast<int>(n), static_cast<int>(line - n * all_down) * Shape::kRows,
+          static_cast<int>(i - line * all_across) * Shape::kColumns};
 }
 
 __device__ inline const Pack8* pack_at(const T* map, int height, int width, int channels, int n, int row,
