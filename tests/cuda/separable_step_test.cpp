@@ -16,8 +16,8 @@ namespace {
 
 constexpr std::int64_t kChannels = 16;
 
-// A pyramid's node (pooling, sum, separable convolution), a head on two levels, an inverted residual, and a
-// depthwise convolution that two convolutions read.
+// A pyramid's node (pooling, sum, separable convolution), a head on two levels, an inverted residual, scores,
+// and a depthwise convolution that two convolutions read.
 class Network {
  public:
   Network() {
@@ -30,7 +30,12 @@ class Network {
     for (const auto& [level, x] : {std::pair("0", fine), std::pair("1", node)})
       output(pointwise(depthwise(x, taps, std::string("head.dw") + level), points,
                        std::string("head.pw") + level, {}));
-    output(pair(node, "residual", node));
+    const ValueId residual = pair(node, "residual", node);
+    output(residual);
+    output(add(Conv{.f32_out = true},
+               {depthwise(residual, weight("scores.taps", 1, 3), "scores.dw"),
+                weight("scores.points", kChannels, 1)},
+               "scores.pw"));
     const ValueId shared = depthwise(coarse, weight("shared.taps", 1, 3), "shared.dw");
     for (const char* name : {"left", "right"})
       output(pointwise(shared, weight(name, kChannels, 1), name, {}));
@@ -83,6 +88,7 @@ TEST(CudaSeparableStep, WhatAPlanJoins) {
   EXPECT_TRUE(has("head.dw0+head.dw1+residual.dw+head.pw0+head.pw1+residual.pw") ||
               (has("head.dw0+head.dw1+head.pw0+head.pw1") && has("residual.dw+residual.pw")))
       << fmt::format("{}", fmt::join(joined, " | "));
+  EXPECT_TRUE(has("scores.dw+scores.pw"));
   EXPECT_TRUE(has("left"));
   EXPECT_TRUE(has("right"));
 }
