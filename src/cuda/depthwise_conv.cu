@@ -1,10 +1,13 @@
 // Sums are f32, in the order of the window, so that they depend on neither the photos nor the convolutions of
 // the same launch (cuda/depthwise_tiles.cuh has the division of the work).
+#include "cuda/depthwise_conv.h"
+
 #include <algorithm>
 
 #include "cuda/activations.cuh"
-#include "cuda/depthwise_conv.h"
+#include "cuda/channel_sums.cuh"
 #include "cuda/depthwise_tiles.cuh"
+#include "cuda/early_launch.cuh"
 #include "cuda/packed_weights.h"
 #include "ops/conv.h"
 
@@ -32,6 +35,8 @@ struct Problem {
   T* y;
   const int* live;
   unsigned first_block;
+  long long* sums;     // summed_depthwise_step()
+  float largest_part;  // of a sum
 };
 
 template <class T>
@@ -42,7 +47,24 @@ struct Group {
   int shared_bytes = 0;
 };
 
-template <class T, int kSize, int kStride>
+// What the threads of a block have of a tile's channels is added to the sums of the photo. With barriers.
+__device__ void add_sums(const Maps& maps, const Tile& tile, const Share& share,
+                         const long long (&of_thread)[kLanes], long long* shared, long long* sums) {
+  __syncthreads();
+  if (share.any(tile))
+#pragma unroll
+    for (int k = 0; k < kLanes; ++k)
+      shared[(share.first * maps.packs + share.pack) * kLanes + k] = of_thread[k];
+  __syncthreads();
+  const int c = static_cast<int>(threadIdx.x);
+  if (c >= tile.packs * kLanes) return;
+  long long sum = 0;
+  for (int s = 0; s < share.step; ++s) sum += shared[s * maps.packs * kLanes + c];
+  const std::int64_t at = static_cast<std::int64_t>(tile.n) * maps.channels + tile.pack * kLanes + c;
+  atomicAdd(reinterpret_cast<unsigned long long*>(sums) + at, static_cast<unsigned long long>(sum));
+}
+
+template <class T, int kSize, int kStride, bool kSums>
 __global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Group<T> group) {
   constexpr int kIn = (kColumns - 1) * kStride + kSize;  // columns of x under a thread's
   extern __shared__ uint4 memory[];
@@ -66,15 +88,18 @@ __global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Gro
     weights[tap * maps.packs + lanes] = *reinterpret_cast<const Lanes<T>*>(
         problem.weights + tap * maps.channels + (tile.pack + lanes) * kLanes);
   await_copies<0>();
+  if constexpr (kSums) begin_next_launch();
   __syncthreads();
-  if (!share.any(tile)) return;
+  if (!kSums && !share.any(tile)) return;
 
   const int channel = (tile.pack + lanes) * kLanes;
   float start[kLanes] = {};
-  if (problem.bias) load(start, problem.bias + channel);
+  long long totals[kLanes] = {};
+  if (problem.bias && share.any(tile)) load(start, problem.bias + channel);
   T* const y = problem.y +
                static_cast<std::int64_t>(tile.n) * maps.out_height * maps.out_width * maps.channels + channel;
-  for (int i = share.first; i < maps.tile_rows * maps.tile_strips; i += share.step) {
+  const int strips = share.any(tile) ? maps.tile_rows * maps.tile_strips : 0;
+  for (int i = share.first; i < strips; i += share.step) {
     const int row = i / maps.tile_strips, column = (i - row * maps.tile_strips) * kColumns;
     if (tile.row + row >= maps.out_height || tile.column + column >= maps.out_width) continue;
     float sums[kColumns][kLanes];
@@ -98,6 +123,7 @@ __global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Gro
           for (int k = 0; k < kLanes; ++k) sums[c][k] = __fmaf_rn(v[c * kStride + b][k], w[k], sums[c][k]);
       }
     }
+    float parts[kLanes] = {};
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
       if (tile.column + column + c >= maps.out_width) break;
@@ -108,14 +134,22 @@ __global__ void __launch_bounds__(kThreads) convolve(const __grid_constant__ Gro
       *reinterpret_cast<Lanes<T>*>(
           y + (static_cast<std::int64_t>(tile.row + row) * maps.out_width + tile.column + column + c) *
                   maps.channels) = out;
+      if constexpr (kSums)
+#pragma unroll
+        for (int k = 0; k < kLanes; ++k) parts[k] += sums[c][k];
     }
+    if constexpr (kSums)
+#pragma unroll
+      for (int k = 0; k < kLanes; ++k) totals[k] += channel_sums::units_of(parts[k], problem.largest_part);
   }
+  if constexpr (kSums)
+    add_sums(maps, tile, share, totals, reinterpret_cast<long long*>(memory), problem.sums);
 }
 
 // A convolution of a step.
 class Member {
  public:
-  explicit Member(CudaPrepare& p) {
+  explicit Member(CudaPrepare& p, long long* sums = nullptr) : sums_(sums) {
     const Conv& op = p.op<Conv>();
     const Shape &x = p.input(0).dims, &y = p.output(0).dims, &weight = p.input(1).dims;
     maps_ = maps_of(op, x, y, weight);
@@ -129,6 +163,9 @@ class Member {
                             .pixel_pack_bytes = kLanes * bytes};
     blocks_ = divide(maps_, y[0], division, p.device().multiprocessors);
     shared_bytes_ = shared_bytes(maps_, division);
+    if (sums) shared_bytes_ = std::max<int>(shared_bytes_, kThreads * kLanes * sizeof(long long));
+    const std::int64_t strips = (y[3] + kColumns - 1) / kColumns;
+    largest_part_ = channel_sums::largest_part(std::max<std::int64_t>(y[2] * strips, 1));
     flops_ = 2.0 * static_cast<double>(weight[2] * weight[3]) * static_cast<double>(element_count(y));
     const DType type = p.input(0).dtype;
     weights_ = packed_weight(p, 1, fmt::format("taps first {}", name_of(type)), [&](const Tensor& f32) {
@@ -148,12 +185,17 @@ class Member {
                                      .bias = bias_ ? bias_->template as<float>() : nullptr,
                                      .y = y.as<T>(),
                                      .live = y.rows,
-                                     .first_block = group.blocks};
+                                     .first_block = group.blocks,
+                                     .sums = sums_,
+                                     .largest_part = largest_part_};
     group.blocks += blocks_;
   }
   double flops() const { return flops_; }
+  bool sums() const { return sums_ != nullptr; }
 
  private:
+  long long* sums_;
+  float largest_part_ = 0;
   Maps maps_;
   Activation activation_;
   unsigned blocks_ = 0;
@@ -174,6 +216,10 @@ class DepthwiseConvStep final : public CudaStep {
       inputs += p->node().inputs.size();
       members_.emplace_back(*p);
     }
+  }
+  DepthwiseConvStep(CudaPrepare& p, long long* sums)
+      : kernel_(static_cast<int>(p.input(1).dims[2])), stride_(p.op<Conv>().stride[0]), first_inputs_{0} {
+    members_.emplace_back(p, sums);
   }
 
   void launch(CudaRun& run) override {
@@ -200,8 +246,9 @@ class DepthwiseConvStep final : public CudaStep {
     for (std::size_t i = 0; i < members_.size(); ++i)
       members_[i].add_to(group, run.in(first_inputs_[i]), run.out(i));
     if (group.count == 0) return;
-    convolve<T, kSize, kStride>
-        <<<group.blocks, kThreads, static_cast<std::size_t>(group.shared_bytes), run.stream()>>>(group);
+    const auto kernel =
+        members_.front().sums() ? convolve<T, kSize, kStride, true> : convolve<T, kSize, kStride, false>;
+    kernel<<<group.blocks, kThreads, static_cast<std::size_t>(group.shared_bytes), run.stream()>>>(group);
   }
 
   const int kernel_, stride_;
@@ -217,6 +264,10 @@ bool is_depthwise_step(const Conv& op, const Shape& weight, std::int64_t channel
 
 std::unique_ptr<CudaStep> depthwise_conv_step(std::span<CudaPrepare* const> members) {
   return std::make_unique<DepthwiseConvStep>(members);
+}
+
+std::unique_ptr<CudaStep> summed_depthwise_step(CudaPrepare& p, long long* sums) {
+  return std::make_unique<DepthwiseConvStep>(p, sums);
 }
 
 std::unique_ptr<CudaStep> depthwise_conv_step(CudaPrepare& p) {

@@ -1,5 +1,6 @@
 #include "cuda/gemm.h"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <mutex>
@@ -188,7 +189,7 @@ struct Problem {
   explicit Problem(const Gemm& of)
       : gemm(of),
         operation(of),
-        a(of.type, of.outputs, of.inputs, of.products, 0),
+        a(of.type, of.outputs, of.inputs, of.products, of.own_weights ? of.outputs * of.inputs : 0),
         b(of.type, of.rows / of.products, of.inputs, of.products, of.rows / of.products * of.inputs),
         d(of.out_type, of.rows / of.products, of.outputs, of.products, of.rows / of.products * of.outputs) {
     operation.set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
@@ -224,8 +225,9 @@ class GemmCall final : public MatrixCall {
   std::string name() const override { return name_; }
 
   // Null where the algorithm takes one product alone.
-  std::unique_ptr<GemmCall> repeated(std::int64_t products) const {
+  std::unique_ptr<GemmCall> repeated(std::int64_t products, bool own_weights) const {
     Gemm gemm = problem_.gemm;
+    gemm.own_weights = own_weights;
     gemm.rows *= products;
     gemm.products *= products;
     const Problem problem(gemm);
@@ -246,9 +248,9 @@ class GemmCall final : public MatrixCall {
 }  // namespace
 
 std::string Gemm::key() const {
-  return fmt::format("gemm {}>{} {}x{}x{}{}{}{} {}", osprey::name_of(type), osprey::name_of(out_type), rows,
+  return fmt::format("gemm {}>{} {}x{}x{}{}{}{}{} {}", osprey::name_of(type), osprey::name_of(out_type), rows,
                      inputs, outputs, bias ? " bias" : "", residual ? " residual" : "",
-                     tf32 && type == DType::kF32 ? " tf32" : "",
+                     tf32 && type == DType::kF32 ? " tf32" : "", own_weights ? " own weights" : "",
                      kActivationNames[static_cast<std::size_t>(activation)]);
 }
 
@@ -276,31 +278,42 @@ std::vector<MatrixWay> gemm_ways(const Gemm& gemm) {
   return out;
 }
 
-std::unique_ptr<MatrixCall> gemm_for_photos(const MatrixCall& one, std::int64_t photos) {
+std::unique_ptr<MatrixCall> gemm_for_photos(const MatrixCall& one, std::int64_t photos, bool own_weights) {
   const auto* const call = dynamic_cast<const GemmCall*>(&one);
-  return call ? call->repeated(photos) : nullptr;
+  return call ? call->repeated(photos, own_weights) : nullptr;
 }
 
 std::unique_ptr<MatrixCall> fastest_gemm(CudaPrepare& p, const Gemm& gemm, const void* weight) {
-  const auto search = [&](const Gemm& g) {
+  const std::int64_t photos = gemm.own_weights ? gemm.products : photos_of(p);
+  const auto search = [&](const Gemm& g, const void* weights) {
     return MatrixSearch{.key = g.key(),
                         .ways = [g] { return gemm_ways(g); },
                         .type = g.type,
                         .out_type = g.out_type,
                         .x_count = g.rows * g.inputs,
                         .y_count = g.rows * g.outputs,
-                        .constants = {.weight = weight},
+                        .constants = {.weight = weights},
                         .residual = g.residual};
   };
-  const std::int64_t photos = photos_of(p);
-  MatrixSearch all = search(gemm);
+  DeviceBuffer own;  // to measure with
+  if (gemm.own_weights && photos > 1) {
+    const std::int64_t count = photos * gemm.inputs * gemm.outputs;
+    own = DeviceBuffer(static_cast<std::size_t>(count) * size_of(gemm.type));
+    fill_random(own.data(), gemm.type, count, p.stream());
+  }
+  MatrixSearch all = search(gemm, own.size() > 0 ? own.data() : weight);
   all.photos = photos;
+  all.weight_step = own.size() / static_cast<std::size_t>(std::max<std::int64_t>(photos, 1));
   all.alone = [&] {
     Gemm alone = gemm;
     alone.rows /= photos;
-    return search(alone);
+    alone.products = 1;
+    alone.own_weights = false;
+    return search(alone, weight);
   };
-  all.together = [photos](const MatrixCall& one) { return gemm_for_photos(one, photos); };
+  all.together = [&gemm, photos](const MatrixCall& one) {
+    return gemm_for_photos(one, photos, gemm.own_weights);
+  };
   if (photos > 1) all.key += fmt::format(" for {} photos", photos);
   auto call = fastest_call(p, all);
   if (!call) fail(ErrorCode::kDevice, "{}: cuBLASLt has nothing for {}", p.node().name, gemm.key());

@@ -16,6 +16,7 @@ struct Gemm {
   Activation activation = Activation::kNone;
   std::shared_ptr<const DeviceBuffer> bias = nullptr;  // of out_type; none: null
   std::int64_t products = 1;  // that the rows are equal parts of, each summed as it is alone
+  bool own_weights = false;   // each product has its own weight, one after the other
 
   std::string key() const;
   double flops() const { return 2.0 * static_cast<double>(rows * inputs) * static_cast<double>(outputs); }
@@ -27,9 +28,11 @@ std::vector<MatrixWay> gemm_ways(const Gemm& gemm);
 
 // `photos` times the product that `one` is a call for, one of gemm_ways, by the same algorithm in one launch;
 // null where `one` is another call, or the algorithm takes one product alone.
-std::unique_ptr<MatrixCall> gemm_for_photos(const MatrixCall& one, std::int64_t photos);
+std::unique_ptr<MatrixCall> gemm_for_photos(const MatrixCall& one, std::int64_t photos,
+                                            bool own_weights = false);
 
-// As fastest_call, of gemm_ways; fails when there is none.
+// As fastest_call, of gemm_ways; fails when there is none. With own weights the products are the photos, and
+// `weight` is that of one of them.
 std::unique_ptr<MatrixCall> fastest_gemm(CudaPrepare& p, const Gemm& gemm, const void* weight);
 
 // For the tuner's cache: 0 where the library is missing.

@@ -128,6 +128,7 @@ class EachPhotoCall final : public MatrixCall {
   EachPhotoCall(std::unique_ptr<MatrixCall> alone, const MatrixSearch& search)
       : alone_(std::move(alone)),
         photos_(search.photos),
+        weight_step_(search.weight_step),
         x_bytes_(static_cast<std::size_t>(search.x_count / search.photos) * size_of(search.type)),
         y_bytes_(static_cast<std::size_t>(search.y_count / search.photos) * size_of(search.out_type)) {}
 
@@ -149,12 +150,13 @@ class EachPhotoCall final : public MatrixCall {
     for (std::int64_t i = 0; i < photos_; ++i) {
       std::byte* const y = static_cast<std::byte*>(o.y) + static_cast<std::size_t>(i) * y_bytes_;
       const bool aside = y_bytes_ % kOperandAlignment != 0;
-      alone_->run({.x = input(o.x, x_bytes_, i, x_copy),
-                   .weight = o.weight,
-                   .bias = o.bias,
-                   .residual = input(o.residual, y_bytes_, i, residual_copy),
-                   .y = aside ? y_copy : y},
-                  workspace, stream);
+      alone_->run(
+          {.x = input(o.x, x_bytes_, i, x_copy),
+           .weight = static_cast<const std::byte*>(o.weight) + static_cast<std::size_t>(i) * weight_step_,
+           .bias = o.bias,
+           .residual = input(o.residual, y_bytes_, i, residual_copy),
+           .y = aside ? y_copy : y},
+          workspace, stream);
       if (aside) copy(y, y_copy, y_bytes_);
     }
   }
@@ -166,7 +168,7 @@ class EachPhotoCall final : public MatrixCall {
  private:
   std::unique_ptr<MatrixCall> alone_;
   std::int64_t photos_;
-  std::size_t x_bytes_, y_bytes_;
+  std::size_t weight_step_, x_bytes_, y_bytes_;
 };
 
 // How much of the graph comes before the node that is being prepared.

@@ -47,6 +47,7 @@ struct MatrixSearch {
   // Of how many photos x, residual and y are equal parts, one after the other, and the search for one part:
   // what a photo gives must not depend on those beside it.
   std::int64_t photos = 1;
+  std::size_t weight_step = 0;  // bytes from a photo's weight to the next one's
   std::function<MatrixSearch()> alone = {};
   // What a call for one photo does, for all of them in one launch; null where it cannot. May be left out.
   std::function<std::unique_ptr<MatrixCall>(const MatrixCall& one)> together = {};

@@ -19,6 +19,17 @@ Tensor as_type(const Tensor& f32, DType type) {
   return out;
 }
 
+Tensor transposed(const Tensor& f32) {
+  const std::int64_t rows = f32.dim(0), columns = f32.dim(1);
+  Tensor out = Tensor::zeros(DType::kF32, {columns, rows});
+  const auto from = f32.values<float>();
+  const auto to = out.mutable_values<float>();
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c)
+      to[static_cast<std::size_t>(c * rows + r)] = from[static_cast<std::size_t>(r * columns + c)];
+  return out;
+}
+
 Tensor permuted(const Tensor& f32, const std::array<std::size_t, 4>& axes) {
   const Shape& dims = f32.shape();
   const std::array<std::int64_t, 4> strides{dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3], 1};

@@ -9,6 +9,9 @@ namespace osprey {
 // f32 values as `type`.
 Tensor as_type(const Tensor& f32, DType type);
 
+// [outputs, inputs] as [inputs, outputs].
+Tensor transposed(const Tensor& f32);
+
 // The axes of a tensor of four in another order: permuted(w, {0, 2, 3, 1}) puts axis 1 last.
 Tensor permuted(const Tensor& f32, const std::array<std::size_t, 4>& axes);
 

@@ -13,6 +13,7 @@
 #include "cuda/conversions.h"
 #include "cuda/schedule.h"
 #include "cuda/separable_step.h"
+#include "cuda/squeezed_conv_step.h"
 #include "ops/dequantize.h"
 #include "ops/normalize_image.h"
 #include "ops/paste_masks.h"
@@ -85,6 +86,7 @@ class Planner {
     std::vector<std::vector<const Node*>> groups = scheduled(graph_, key, kMostConvsOfAStep);
     join_predictors(graph_, shared_.device(), groups);
     if (!shared_.options().keep_values) join_separable(graph_, groups);
+    join_squeezed_convs(graph_, shared_.options().tf32, groups);
     for (const std::vector<const Node*>& nodes : groups)
       if (!joined_.contains(nodes.front())) plan_.steps.push_back(step_of(nodes));
     set_phases();
@@ -354,7 +356,10 @@ class Planner {
       for (const PrepareContext& context : contexts) most = std::max(most, context.scratch());
       return most;
     };
-    step.step = in_context(step.name(), [&] { return conv_group_step(prepares, each, scratch); });
+    step.step = in_context(step.name(), [&] {
+      return is_squeezed_conv(step.nodes) ? squeezed_conv_step(prepares)
+                                          : conv_group_step(prepares, each, scratch);
+    });
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, scratch());
   }
 

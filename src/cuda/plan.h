@@ -75,7 +75,7 @@ struct CudaPlaced {
 
 enum class CudaPhase : std::uint8_t { kPreprocess, kNetwork, kPostprocess };
 
-// One node, or several convolutions together (cuda/conv_group_step.h).
+// One node, or several convolutions together (cuda/conv_group_step.h, cuda/squeezed_conv_step.h).
 struct CudaPlannedStep {
   const Node* node = nullptr;  // the first
   std::unique_ptr<CudaStep> step;

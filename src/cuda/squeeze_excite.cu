@@ -212,18 +212,6 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-// [outputs, inputs] as [inputs, outputs].
-Tensor transposed(const Tensor& f32) {
-  const std::int64_t rows = f32.dim(0), columns = f32.dim(1);
-  Tensor out = Tensor::zeros(DType::kF32, {columns, rows});
-  const auto from = f32.values<float>();
-  const auto to = out.mutable_values<float>();
-  for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t c = 0; c < columns; ++c)
-      to[static_cast<std::size_t>(c * rows + r)] = from[static_cast<std::size_t>(r * columns + c)];
-  return out;
-}
-
 class SqueezeExciteStep final : public CudaStep {
  public:
   explicit SqueezeExciteStep(CudaPrepare& p)
