@@ -9,12 +9,13 @@
 //           slowly but exactly.
 //
 // Score maps are channels last, so that a column's place in memory is level, y, x, anchor, column.
+#include "ops/detect_anchors.h"
+
 #include <limits>
 
 #include "cuda/greedy.cuh"
 #include "cuda/numbers.cuh"
 #include "cuda/score_scan.cuh"
-#include "ops/detect_anchors.h"
 
 namespace osprey {
 namespace {
@@ -23,6 +24,7 @@ using namespace cuda;
 
 constexpr int kMostLevels = 8;
 constexpr int kSampleThreads = 1024, kGatherThreads = 256;
+constexpr int kAsked = 512;
 constexpr unsigned kSampled = 32768;        // logits that are read of an image, about
 constexpr std::int64_t kLeastChunk = 2048;  // logits a block of gather() reads
 constexpr int kBins = 2048;
@@ -96,8 +98,17 @@ struct Logits {
 
   // Whether column i counts, before its score is known; a softmax's logit is its distance to the
   // background's.
-  __device__ bool counts(unsigned i) const { return i % job.columns >= job.first_column; }
-  __device__ float logit(unsigned i) const { return job.is_softmax ? values[i] - values[i - 1] : values[i]; }
+  __device__ bool counts(unsigned i) const {
+    return job.first_column == 0 || i % job.columns >= job.first_column;
+  }
+  // From i on, a multiple of four; 0 beyond the last.
+  __device__ float4 four_at(unsigned i) const {
+    const float* const from = values + i;
+    if (reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && i + 4 <= level.count)
+      return __ldg(reinterpret_cast<const float4*>(from));
+    const auto at = [&](unsigned k) { return i + k < level.count ? from[k] : 0.0f; };
+    return {at(0), at(1), at(2), at(3)};
+  }
   __device__ float score(unsigned i, float raw) const {
     return job.is_softmax ? softmax_of_two(values[i - 1], values[i]) : sigmoid_rounded(raw);
   }
@@ -109,20 +120,28 @@ struct Logits {
     }
     return true;
   }
+  // The same by a warp.
+  __device__ bool is_best_by_warp(unsigned i, float raw) const {
+    const unsigned column = i % job.columns, first = i - column;
+    bool better = false;
+    for (unsigned k = job.first_column + static_cast<unsigned>(lane_of_thread()); k < job.columns; k += 32) {
+      const float other = __ldg(values + first + k);
+      better = better || other > raw || (other == raw && k < column);
+    }
+    return !__any_sync(kAll, better);
+  }
   __device__ Rank rank(unsigned i, float score) const {
     const unsigned row = level.first_row + i / job.columns,
                    classification = i % job.columns - job.first_column;
     return rank_of(score,
                    job.agnostic ? row * job.classes + classification : classification * job.rows + row);
   }
-  // Offers column i, whose logit is at least the floor: f(rank) if its score is above the threshold and it
-  // passes(score).
-  template <class Passes, class F>
-  __device__ void offer(unsigned i, float raw, float threshold, Passes&& passes, F&& f) const {
+  // Offers column i, whose logit is at least the floor: f(rank) if its score is above the threshold.
+  template <class F>
+  __device__ void offer(unsigned i, float raw, float threshold, F&& f) const {
     if (!counts(i)) return;
     const float s = score(i, raw);
-    if (!(s > threshold) || !passes(s)) return;
-    if (job.best_class_only && !is_best(i, raw)) return;
+    if (!(s > threshold) || (job.best_class_only && !is_best(i, raw))) return;
     f(rank(i, s));
   }
 
@@ -155,12 +174,16 @@ __global__ void __launch_bounds__(kSampleThreads) sample(const __grid_constant__
   for (int l = 0; l < job.level_count; ++l) {
     const Logits logits(job, l, image);
     for (unsigned i = 4 * job.sample_step * threadIdx.x; i < logits.level.count;
-         i += 4 * job.sample_step * kSampleThreads)
-      for (unsigned k = i; k < min(i + 4, logits.level.count); ++k) {
-        if (!logits.counts(k)) continue;
-        const float raw = logits.logit(k);
+         i += 4 * job.sample_step * kSampleThreads) {
+      const float4 v = logits.four_at(i);  // a sector for each lane: as few loads as may be
+      const float four[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+      for (unsigned k = 0; k < 4; ++k) {
+        if (i + k >= logits.level.count || !logits.counts(i + k)) continue;
+        const float raw = job.is_softmax ? four[k] - four[k > 0 ? k - 1 : 0] : four[k];
         if (raw >= floor) atomicAdd(histogram + bin_of(raw), 1);
       }
+    }
   }
   __syncthreads();
   const int wanted = max(kPortion / static_cast<int>(job.sample_step), 1);
@@ -177,7 +200,15 @@ __device__ GreedyMemory memory_of(const Job& job, int image) {
   return greedy_memory(job.memory + image * job.image_bytes, job.sizes);
 }
 
+// Whether a candidate is its anchor's best is asked of many other logits: of the first kAsked candidates of a
+// block by whole warps, behind the scan, since their lanes would wait for each other in it.
 __global__ void __launch_bounds__(kGatherThreads) gather(const __grid_constant__ Job job) {
+  struct Candidate {
+    unsigned index;
+    float raw, score;
+  };
+  __shared__ Candidate asked[kAsked];
+  __shared__ int asking;
   const unsigned block = blockIdx.x;
   const int image = static_cast<int>(blockIdx.y);
   int l = 0;
@@ -187,14 +218,32 @@ __global__ void __launch_bounds__(kGatherThreads) gather(const __grid_constant__
   const unsigned end = min(logits.level.count, begin + logits.level.chunk);
   const float least = job.floors[image], threshold = job.score_threshold();
   Rank* const listed = memory_of(job, image).listed;
+  const auto list = [&](Rank rank) {
+    const int at = atomicAdd(job.gathered + image, 1);
+    if (at < kListed) listed[at] = rank;
+  };
+  if (threadIdx.x == 0) asking = 0;
+  __syncthreads();
   logits.each(begin, end, logit_floor(fmaxf(least, threshold)), [&](unsigned i, float raw) {
-    logits.offer(
-        i, raw, threshold, [least](float s) { return s >= least; },
-        [&](Rank rank) {
-          const int at = atomicAdd(job.gathered + image, 1);
-          if (at < kListed) listed[at] = rank;
-        });
+    if (!logits.counts(i)) return;
+    const float score = logits.score(i, raw);
+    if (!(score > threshold) || !(score >= least)) return;
+    if (job.best_class_only) {
+      const int at = atomicAdd(&asking, 1);
+      if (at < kAsked) {
+        asked[at] = {i, raw, score};
+        return;
+      }
+      if (!logits.is_best(i, raw)) return;
+    }
+    list(logits.rank(i, score));
   });
+  __syncthreads();
+  const int count = min(asking, kAsked);
+  for (int k = warp_of_thread(); k < count; k += kGatherThreads / 32) {
+    const Candidate& c = asked[k];
+    if (logits.is_best_by_warp(c.index, c.raw) && lane_of_thread() == 0) list(logits.rank(c.index, c.score));
+  }
 }
 
 // Candidates as cuda/greedy.cuh takes them.
@@ -208,11 +257,9 @@ struct Source {
     for (int l = 0; l < job.level_count; ++l) {
       const Logits logits(job, l, image);
       logits.each(0, logits.level.count, logit_floor(threshold), [&](unsigned i, float raw) {
-        logits.offer(
-            i, raw, threshold, [](float) { return true; },
-            [&](Rank rank) {
-              if (rank < below) f(rank);
-            });
+        logits.offer(i, raw, threshold, [&](Rank rank) {
+          if (rank < below) f(rank);
+        });
       });
     }
   }
@@ -251,7 +298,8 @@ struct Source {
 };
 
 template <bool kSoft>
-__global__ void __launch_bounds__(kGreedyThreads) finish(const __grid_constant__ Job job) {
+__global__ void __launch_bounds__(kSoft ? kSoftThreads : kGreedyThreads, 1)
+    finish(const __grid_constant__ Job job) {
   __shared__ int histogram[kDigits];
   const int image = static_cast<int>(blockIdx.x);
   const GeometryRow g = job.geometry[image];
@@ -268,7 +316,8 @@ __global__ void __launch_bounds__(kGreedyThreads) finish(const __grid_constant__
                           .width = g.clip_width};
   const GreedyMemory memory = memory_of(job, image);
   const Source source{job, image};
-  Greedy<Source, kSoft> greedy(source, rules, memory, job.agnostic ? 1 : static_cast<int>(job.classes), histogram);
+  Greedy<Source, kSoft> greedy(source, rules, memory, job.agnostic ? 1 : static_cast<int>(job.classes),
+                               histogram);
   if (const int gathered = job.gathered[image]; gathered <= kListed) {
     const float least = job.floors[image];
     const bool all = !(least > rules.threshold);
@@ -276,7 +325,7 @@ __global__ void __launch_bounds__(kGreedyThreads) finish(const __grid_constant__
   }
   const int found = greedy.run();
   const int before = rows_before(job.published, image, found);
-  for (int i = static_cast<int>(threadIdx.x); i < found; i += kGreedyThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < found; i += static_cast<int>(blockDim.x)) {
     const Rank rank = memory.found_ranks[i];
     job.boxes[before + i] = {static_cast<float>(image), memory.found[i]};
     job.scores[before + i] = score_of(rank);
@@ -325,7 +374,10 @@ class DetectAnchorsStep final : public CudaStep {
     const auto images = static_cast<unsigned>(images_);
     sample<<<images, kSampleThreads, 0, run.stream()>>>(job);
     if (chunks_ > 0) gather<<<dim3(chunks_, images), kGatherThreads, 0, run.stream()>>>(job);
-    (op_.soft_sigma > 0 ? finish<true> : finish<false>)<<<images, kGreedyThreads, 0, run.stream()>>>(job);
+    if (op_.soft_sigma > 0)
+      finish<true><<<images, kSoftThreads, 0, run.stream()>>>(job);
+    else
+      finish<false><<<images, kGreedyThreads, 0, run.stream()>>>(job);
     cuda_check_launch("detect_anchors");
   }
 

@@ -21,14 +21,15 @@
 
 namespace osprey::cuda {
 
-inline constexpr int kGreedyThreads = 1024, kGreedyWarps = kGreedyThreads / 32;
-inline constexpr int kHeldEach = 4, kHeld = kHeldEach * kGreedyThreads;  // candidates of a portion at most
-inline constexpr int kPortion = 3072;  // that a list has at least, if there are as many
-inline constexpr int kTaken = 1024;    // candidates that the first portion takes at most
+inline constexpr int kGreedyThreads = 1024;
+inline constexpr int kHeld = 4 * kGreedyThreads;  // candidates of a portion at most
+inline constexpr int kPortion = 3072;             // that a list has at least, if there are as many
+inline constexpr int kTaken = 1024;               // candidates that the first portion takes at most
 inline constexpr int kSettled = 128, kSettledWords = kSettled / 32;  // sorted candidates settled together
 inline constexpr int kListed = 16384;                                // of a list at most
-inline constexpr int kFewThreads = 512;                              // that go through a small portion
-inline constexpr int kCounted = 256;  // groups that are counted in shared memory
+inline constexpr int kFewThreads = 256;                              // that go through a small portion
+inline constexpr int kSoftThreads = 512;  // of a block where scores decay: they need many registers
+inline constexpr int kCounted = 256;      // groups that are counted in shared memory
 
 // What a run asks for.
 struct GreedyRules {
@@ -106,21 +107,73 @@ __device__ inline Rank warp_max(Rank v) {
   return Rank{most} << 32 | rest;
 }
 
+// Of items side by side: each step is taken for all of them before the next, so that they are under way
+// together, as the compiler would not have them.
+template <int N>
+struct SideBySide {
+  float values[N];
+
+  template <class F>
+  __device__ void each(F&& f) {
+#pragma unroll
+    for (int k = 0; k < N; ++k) f(k, values[k]);
+  }
+};
+
+// common / all for 0 < common <= all, rounded as a division is, where neither is extreme: by the steps that
+// the compiler's own takes, without its branch to those for extremes.
+__device__ inline bool is_extreme(float common, float all) { return !(common > 1e-20f && all < 1e20f); }
+template <int N>
+__device__ void usual_quotients(SideBySide<N>& out, SideBySide<N>& common, SideBySide<N>& all) {
+  SideBySide<N> inverse, rest;
+  inverse.each([&](int k, float& v) { v = __fdividef(1.0f, all.values[k]); });
+  rest.each([&](int k, float& v) { v = __fmaf_rn(-all.values[k], inverse.values[k], 1.0f); });
+  inverse.each([&](int k, float& v) { v = __fmaf_rn(rest.values[k], v, v); });
+  out.each([&](int k, float& v) { v = common.values[k] * inverse.values[k]; });
+#pragma unroll
+  for (int time = 0; time < 2; ++time) {
+    rest.each([&](int k, float& v) { v = __fmaf_rn(-all.values[k], out.values[k], common.values[k]); });
+    out.each([&](int k, float& v) { v = __fmaf_rn(rest.values[k], inverse.values[k], v); });
+  }
+}
+
+// exp_rounded(v) for v <= 0, without branches.
+template <int N>
+__device__ void exponentials(SideBySide<N>& values) {
+  constexpr double kShift = 6755399441055744.0;  // 1.5 * 2^52: what is added to it is rounded to an integer
+  constexpr double kTerms[] = {1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120,
+                               1.0 / 24,     1.0 / 6,     1.0 / 2,    1.0,       1.0};
+  double x[N], shifted[N], sum[N];
+  values.each([&](int k, float v) { x[k] = fmaxf(v, -150.0f); });
+  values.each([&](int k, float) { shifted[k] = __fma_rn(x[k], 1.4426950408889634, kShift); });
+  values.each([&](int k, float) { sum[k] = shifted[k] - kShift; });
+  values.each([&](int k, float) { x[k] = __fma_rn(sum[k], -0.6931471805599453, x[k]); });
+  values.each([&](int k, float) { sum[k] = 1.0 / 3628800; });
+#pragma unroll
+  for (const double term : kTerms) values.each([&](int k, float) { sum[k] = __fma_rn(sum[k], x[k], term); });
+  values.each([&](int k, float& v) {
+    const int high = __double2hiint(sum[k]) + __double2loint(shifted[k]) * (1 << 20);
+    v = static_cast<float>(__hiloint2double(high, __double2loint(sum[k])));
+  });
+}
+
 // Source: the candidates of an image.
 //   each(below, f)     calls f(rank) for those whose rank is below `below`, from all threads together
 //   box(rank, corners) false for a candidate that does not count
 //   group(rank)        within which it is suppressed
-// All threads of a block of kGreedyThreads call everything here.
+// All threads of a block of kBlockThreads call everything here.
 // kSoft: whether scores decay.
 template <class Source, bool kSoft>
 class Greedy {
  public:
+  static constexpr int kBlockThreads = kSoft ? kSoftThreads : kGreedyThreads;
+
   __device__ Greedy(const Source& source, const GreedyRules& rules, const GreedyMemory& memory, int groups,
                     int* histogram)
       : source_(source), rules_(rules), memory_(memory), histogram_(histogram) {
     __shared__ int counts[kCounted];
     if (groups <= kCounted) memory_.of_group = counts;
-    for (int g = thread(); g < groups; g += kGreedyThreads) memory_.of_group[g] = 0;
+    for (int g = thread(); g < groups; g += kBlockThreads) memory_.of_group[g] = 0;
     __syncthreads();
   }
 
@@ -165,7 +218,7 @@ class Greedy {
 
   // The items where memory holds them.
   struct StoredItems {
-    static constexpr int kThreads = kGreedyThreads;
+    static constexpr int kThreads = kBlockThreads;
     const GreedyMemory& memory;
     int count;
 
@@ -173,7 +226,7 @@ class Greedy {
     __device__ Winner best_left(const Greedy& greedy, const Winner& last) {
       Rank best = 0;
       int place = 0;
-      for (int i = thread(); i < count; i += kGreedyThreads) {
+      for (int i = thread(); i < count; i += kBlockThreads) {
         const Rank before = memory.ranks[i];
         const Rank rank = greedy.left_of(before, memory.groups[i], last, [&] { return memory.boxes[i]; });
         if (rank != before) memory.ranks[i] = rank;
@@ -206,13 +259,44 @@ class Greedy {
       }
     }
     __device__ Winner best_left(const Greedy& greedy, const Winner& last) {
+      if (last.rank != 0) decay(greedy, last);
       Winner best{};
 #pragma unroll
-      for (int k = 0; k < kEach; ++k) {
-        ranks[k] = greedy.left_of(ranks[k], groups[k], last, [&] { return boxes[k]; });
+      for (int k = 0; k < kEach; ++k)
         if (ranks[k] > best.rank) best = {ranks[k], boxes[k], groups[k]};
-      }
       return best;
+    }
+    __device__ void decay_one_by_one(const Greedy& greedy, const Winner& last) {
+#pragma unroll
+      for (int k = 0; k < kEach; ++k)
+        ranks[k] = greedy.left_of(ranks[k], groups[k], last, [&] { return boxes[k]; });
+    }
+    // The same, without branches but where that would round otherwise.
+    __device__ void decay(const Greedy& greedy, const Winner& last) {
+      const GreedyRules& rules = greedy.rules_;
+      SideBySide<kEach> common, all, iou, decay;
+      bool is_met[kEach], usual = !greedy.last_is_full_;
+      common.each([&](int k, float& v) {
+        const float w = fminf(last.box.x1, boxes[k].x1) - fmaxf(last.box.x0, boxes[k].x0);
+        const float h = fminf(last.box.y1, boxes[k].y1) - fmaxf(last.box.y0, boxes[k].y0);
+        v = w * h;
+        is_met[k] = w > 0 && h > 0 && v > 0 && (rules.one_group || groups[k] == last.group);
+      });
+      all.each([&](int k, float& v) {
+        v = last.box.area() + boxes[k].area() - common.values[k];
+        usual = usual && !(is_met[k] && is_extreme(common.values[k], v));
+      });
+      if (!usual) return decay_one_by_one(greedy, last);
+      usual_quotients(iou, common, all);
+      decay.each([&](int k, float& v) { v = rules.decay * iou.values[k] * iou.values[k]; });
+      exponentials(decay);
+#pragma unroll
+      for (int k = 0; k < kEach; ++k) {
+        const float score = score_of(ranks[k]) * decay.values[k];
+        const bool goes = iou.values[k] > rules.iou || !(score > rules.threshold);
+        const Rank decayed = goes ? 0 : rank_of(score, index_of(ranks[k]));
+        ranks[k] = ranks[k] == last.rank ? 0 : is_met[k] ? decayed : ranks[k];
+      }
     }
     __device__ void store() {
 #pragma unroll
@@ -227,7 +311,7 @@ class Greedy {
       return keep_sorted(found);
     } else {
       if (items_ <= kTaken) return keep_items<HeldItems<kFewThreads, kTaken / kFewThreads>>(found);
-      if (items_ <= kHeld) return keep_items<HeldItems<kGreedyThreads, kHeldEach>>(found);
+      if (items_ <= kHeld) return keep_items<HeldItems<kBlockThreads, kHeld / kBlockThreads>>(found);
       return keep_items<StoredItems>(found);
     }
   }
@@ -242,7 +326,7 @@ class Greedy {
 
   // Of items in the order of their ranks.
   __device__ bool keep_sorted(int& found) {
-    for (int first = 0; first < items_; first += kGreedyThreads)
+    for (int first = 0; first < items_; first += kBlockThreads)
       if (!keep_of_each_thread(first, found)) return false;
     return floor_ != 0;
   }
@@ -291,7 +375,7 @@ class Greedy {
   // A warp a word, a bit a lane.
   __device__ void compare_with_each_other(int count, Batch& batch) const {
 #pragma unroll 4
-    for (int word = warp_of_thread(); word < kSettledWords * kSettled; word += kGreedyWarps) {
+    for (int word = warp_of_thread(); word < kSettledWords * kSettled; word += kBlockThreads / 32) {
       const int w = word / kSettled, j = word % kSettled;
       if (w > j / 32 || j >= count) continue;
       const int i = w * 32 + lane_of_thread();
@@ -449,7 +533,7 @@ class Greedy {
     __syncthreads();
     if (thread() == 0) next = items_;
     __syncthreads();
-    for (int i = thread(); i < listed_; i += kGreedyThreads) {
+    for (int i = thread(); i < listed_; i += kBlockThreads) {
       Rank rank = memory_.listed[i];
       if (rank < floor_ || rank >= below) continue;
       Corners box{};
@@ -471,15 +555,15 @@ class Greedy {
   __device__ void load_sorted(Rank below) {
     __shared__ Rank sorted[kHeld];
     const auto candidates = [&](auto&& f) {
-      for (int i = thread(); i < listed_; i += kGreedyThreads)
+      for (int i = thread(); i < listed_; i += kBlockThreads)
         if (const Rank rank = memory_.listed[i]; rank < below) f(rank);
     };
     items_ = collect(candidates, floor_, sorted, kHeld);
     const int size = items_ <= kTaken ? kTaken : kHeld;
-    for (int i = items_ + thread(); i < size; i += kGreedyThreads) sorted[i] = 0;
+    for (int i = items_ + thread(); i < size; i += kBlockThreads) sorted[i] = 0;
     __syncthreads();
     sort_descending(sorted, size);
-    for (int i = thread(); i < items_; i += kGreedyThreads) {
+    for (int i = thread(); i < items_; i += kBlockThreads) {
       Corners box{};
       const bool counts = source_.box(sorted[i], &box);
       memory_.ranks[i] = counts ? sorted[i] : 0;
@@ -494,7 +578,7 @@ class Greedy {
     const Rank below = floor_;
     if (below <= listed_floor_) list(below);
     const auto candidates = [&](auto&& f) {
-      for (int i = thread(); i < listed_; i += kGreedyThreads)
+      for (int i = thread(); i < listed_; i += kBlockThreads)
         if (const Rank rank = memory_.listed[i]; rank < below) f(rank);
     };
     floor_ = listed_floor_;
