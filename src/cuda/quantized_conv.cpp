@@ -23,7 +23,7 @@ std::string key_of(const CudaPrepare& p) {
   const auto& op = p.op<QuantizedConv>();
   const Shape& weight = p.input(kWeight).dims;
   return fmt::format("{} {} {} > {} {} {}x{} stride {}x{} dilation {}x{}{}",
-                     is_quantized_1x1(p) ? "quantized 1x1" : "quantized_conv", name_of(p.input(kX).dtype),
+                     is_quantized_1x1(p) ? "int8 1x1" : "int8 conv", name_of(p.input(kX).dtype),
                      to_string(p.input(kX).dims), to_string(p.output(0).dims), name_of(p.output(0).dtype),
                      weight[2], weight[3], op.stride[0], op.stride[1], op.dilation[0], op.dilation[1],
                      p.has_input(kResidual) ? fmt::format(" + 1/{}", op.residual_upsampling) : "");

@@ -112,12 +112,15 @@ class HopperStep final : public CudaStep {
       members_.push_back(member_of(*members[i], convs[i], ins));
       ins += members[i]->node().inputs.size();
     }
+    std::vector<QuantizedGroupedConv> all;
+    for (const Member& m : members_) all.push_back(m.conv);
+    ways_ = quantized_group_ways(all);
     way_ = fastest(members);
   }
 
   void launch(CudaRun& run) override { launch(run, way_); }
   std::string detail() const override {
-    return fmt::format("own int8, tiles of {}{}", quantized_group_ways()[way_],
+    return fmt::format("own int8, tiles of {}{}", ways_[way_],
                        members_.size() == 1 ? "" : fmt::format(", {} in one launch", members_.size()));
   }
   double flops() const override {
@@ -141,7 +144,7 @@ class HopperStep final : public CudaStep {
   }
 
   std::string key() const {
-    std::string out = fmt::format("int8 {}", name_of(type_));
+    std::string out = fmt::format("int8 {} of {} ways", name_of(type_), ways_.size());
     for (const Member& m : members_) out += ", " + text_of(m.conv, m.residual);
     return out;
   }
@@ -149,14 +152,12 @@ class HopperStep final : public CudaStep {
   // Measured on random bytes: the sums are exact, so that the tiles do not change the result.
   std::size_t fastest(std::span<CudaPrepare* const> members) const {
     CudaPrepare& first = *members.front();
-    const auto ways = quantized_group_ways();
-    const std::vector<std::string> names(ways.begin(), ways.end());
     if (const auto known = first.tuner().find(key()))
-      if (const auto it = std::ranges::find(names, known->name); it != names.end())
-        return static_cast<std::size_t>(it - names.begin());
+      if (const auto it = std::ranges::find(ways_, known->name); it != ways_.end())
+        return static_cast<std::size_t>(it - ways_.begin());
     if (first.tuner().seconds_left() == 0) return 0;
     BenchRun run(members, 0);
-    return first.tuner().choose(key(), names, [&](std::size_t way) {
+    return first.tuner().choose(key(), ways_, [&](std::size_t way) {
       return measure_launches(run.stream(), [&] { launch(run, way); });
     });
   }
@@ -164,6 +165,7 @@ class HopperStep final : public CudaStep {
   int multiprocessors_;
   DType type_;
   std::vector<Member> members_;
+  std::vector<std::string> ways_;
   std::size_t way_ = 0;
 };
 

@@ -50,6 +50,19 @@ const std::vector<Launch>& launches() {
       {i8, {{2, 12, 20, 96, 320, 1, 1, kU8, kRelu, i8}}},
       {u8, {{2, 12, 20, 512, 256, 1, 1, kI8, kNone, i8, 2}}},
       {i8, {{1, 9, 11, 64, 48, 3, 1, kI8, Activation::kRelu6, u8}}},
+      // weights that stay in shared memory: windows at all borders, tiles that a map does not fill
+      {u8, {{1, 8, 8, 64, 64, 3, 1, kU8, kRelu}}},
+      {u8, {{2, 30, 41, 64, 64, 3, 1, kU8, kRelu}}},
+      {i8, {{2, 23, 18, 128, 128, 3, 1, kI8, kNone, u8}}},
+      {u8, {{1, 1, 3, 96, 80, 3, 1, kU8, kRelu}}},
+      {u8, {{3, 23, 19, 192, 512, 1, 2, kU8, kRelu, i8}}},
+      {u8, {{1, 12, 10, 512, 1024, 1, 1, kU8, kRelu, u8}}},
+      {u8, {{3, 26, 38, 256, 256, 1, 1, kI8, kNone, i8, 2}}},
+      {i8, {{1, 10, 6, 64, 80, 3, 1, kU8, kRelu, u8, 2}}},
+      // of them, more tiles than stages, with fewer stages than warpgroups would fill
+      {u8, {{2, 60, 168, 512, 128, 1, 1, kU8, kRelu}}},
+      {u8, {{2, 60, 168, 128, 128, 3, 1, kU8, kRelu}}},
+      {i8, {{2, 100, 168, 256, 64, 1, 1, kU8, kRelu}}},
       // every second pixel
       {u8, {{1, 23, 19, 256, 512, 1, 2, kI8}}},
       {u8, {{2, 23, 18, 128, 128, 3, 2, kU8, kRelu}}},
@@ -163,6 +176,8 @@ class Placed {
     cuda_check(cudaMemset(y_.data(), kGarbage, y_.size()), "garbage");
   }
 
+  // Without pointers.
+  const QuantizedGroupedConv& described() const { return conv_; }
   QuantizedGroupedConv conv() const {
     QuantizedGroupedConv out = conv_;
     out.x = x_.data();
@@ -224,7 +239,13 @@ TEST(CudaQuantizedConvGroup, AsOnTheCpuWhateverTheTiles) {
       cases.push_back(kernel_case(c, launch.x, seed += 5));
       want.push_back(run_oracle(cases.back()).front());
     }
-    for (std::size_t way = 0; way < quantized_group_ways().size(); ++way) {
+    const std::vector<std::string> ways = [&] {
+      std::vector<QuantizedGroupedConv> convs;
+      for (std::size_t i = 0; i < cases.size(); ++i)
+        convs.push_back(Placed(launch.convs[i], cases[i]).described());
+      return quantized_group_ways(convs);
+    }();
+    for (std::size_t way = 0; way < ways.size(); ++way) {
       std::vector<Placed> placed;
       std::vector<QuantizedGroupedConv> convs;
       for (std::size_t i = 0; i < cases.size(); ++i) placed.emplace_back(launch.convs[i], cases[i]);
@@ -236,8 +257,7 @@ TEST(CudaQuantizedConvGroup, AsOnTheCpuWhateverTheTiles) {
         const GroupCase& c = launch.convs[i];
         const std::int64_t live = c.live >= 0 ? c.live : c.images;
         const Tensor got = first_images(placed[i].result(), live), wanted = first_images(want[i], live);
-        const std::string what =
-            fmt::format("{}, tiles of {}", text_of(c, launch.x), quantized_group_ways()[way]);
+        const std::string what = fmt::format("{}, tiles of {}", text_of(c, launch.x), ways[way]);
         if (is_integer(c.to))
           expect_almost_all_equal(got, wanted, what);
         else

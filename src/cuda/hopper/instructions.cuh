@@ -47,6 +47,11 @@ __device__ inline void arrive_at(std::uint64_t* barrier, unsigned rank) {
       : "memory");
 }
 
+// Of this block.
+__device__ inline void arrive(std::uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+
 // Until the phase of that parity has ended.
 __device__ inline void await(std::uint64_t* barrier, unsigned parity) {
   asm volatile(
@@ -100,6 +105,40 @@ __device__ inline void copy_box(void* to, const CUtensorMap* map, std::uint64_t*
       : "memory");
 }
 
+// Boxes of tensors, to this block alone.
+__device__ inline void copy_block(void* to, const CUtensorMap* map, std::uint64_t* barrier, int x, int y,
+                                  int z) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(shared_address(to)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
+      : "memory");
+}
+__device__ inline void copy_block(void* to, const CUtensorMap* map, std::uint64_t* barrier, int channel,
+                                  int x, int y, int n) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(to)),
+      "l"(map), "r"(shared_address(barrier)), "r"(channel), "r"(x), "r"(y), "r"(n)
+      : "memory");
+}
+
+// A box back into its tensor. What threads wrote into it they publish first.
+__device__ inline void publish_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+__device__ inline void store_block(const CUtensorMap* map, const void* from, int channel, int x, int y,
+                                   int n) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
+      "r"(shared_address(from)), "r"(channel), "r"(x), "r"(y), "r"(n)
+      : "memory");
+}
+__device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Until all but so many of the thread's groups have been read.
+template <int kPending>
+__device__ void await_stores() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+
 __device__ inline void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -107,12 +146,12 @@ __device__ inline void prefetch_map(const CUtensorMap* map) {
 // --- Products of warpgroups
 // ----------------------------------------------------------------------------------
 
-// Of rows of 128 bytes that the tensor memory engine has swizzled by 128 bytes, at a multiple of 1024: the
-// start and, from one group of 8 rows to the next, 1024 bytes, both in units of 16; in the top bits the
-// swizzle.
-__device__ inline std::uint64_t matrix_descriptor(const void* rows) {
-  return (std::uint64_t{1} << 62) | (std::uint64_t{1024 >> 4} << 32) | (std::uint64_t{1} << 16) |
-         ((shared_address(rows) & 0x3ffffu) >> 4);
+// Of rows of 128 bytes that the tensor memory engine has swizzled by 128 bytes, beginning at a multiple of
+// 1024: the start and the bytes from one group of 8 rows to the next, both in units of 16; in the top bits
+// the swizzle.
+__device__ inline std::uint64_t matrix_descriptor(const void* rows, int group_bytes = 1024) {
+  return (std::uint64_t{1} << 62) | (static_cast<std::uint64_t>(group_bytes >> 4) << 32) |
+         (std::uint64_t{1} << 16) | ((shared_address(rows) & 0x3ffffu) >> 4);
 }
 inline constexpr int kProductBytes = 32;  // of a row, a product's depth
 inline constexpr std::uint64_t kDescriptorStep = kProductBytes >> 4;

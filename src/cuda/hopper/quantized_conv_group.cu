@@ -1,6 +1,10 @@
+#include <fmt/format.h>
+
 #include "cuda/activations.cuh"
 #include "cuda/hopper/conv_tiles.cuh"
 #include "cuda/hopper/quantized_conv_group.h"
+#include "cuda/hopper/quantized_resident.h"
+#include "cuda/hopper/quantized_results.cuh"
 #include "cuda/numbers.cuh"
 
 namespace osprey {
@@ -13,42 +17,7 @@ static_assert(kMostQuantizedGrouped <= kMostProblems);
 constexpr std::array<Tiles, 3> kTiles{Tiles{256, 1}, Tiles{128, 2}, Tiles{128, 1}};
 constexpr std::array<std::string_view, kTiles.size()> kTileNames{"256", "2x128", "128"};
 
-// Outputs whose order the packed weight changes together, so that a lane has 16 neighbouring bytes.
-int packed_group(StoredType to) { return 64 / static_cast<int>(size_of(dtype_of(to))); }
 constexpr int kPackedTerms = 256;  // what terms are padded to: the widest tile reads its own
-constexpr int kQuad = 4;           // bytes of a word
-
-// An integer is kept as its place in a range of 256 from `low` on, so that an addition saturates it.
-constexpr float kRange = 256;
-
-struct QuantizedResult {
-  void* y;
-  const float4* terms;  // of two columns each: factor, addend, factor, addend
-  const void* residual;
-  int upsampling;
-  // Of integers. The residual's bytes b are those of numbers b ^ flip - zero, where b lies in the last places
-  // of 2^23; `high` is the greatest place, and `rounder` makes integers of places.
-  std::uint32_t residual_flip;
-  float residual_zero, residual_factor, high, rounder;
-  Activation activation;             // of floats, and of integers where it is no bound
-  float place_factor, place_addend;  // of what such an activation gives
-};
-
-// --- 8-bit integers in words
-// -----------------------------------------------------------------------------------
-
-__device__ inline float widened(std::uint32_t word, int byte, float zero) {
-  constexpr std::uint32_t kExponent = 0x4b000000;  // of 2^23
-  return __uint_as_float(__byte_perm(word, kExponent, 0x7440 + byte)) - zero;
-}
-
-// The last bytes of four floats.
-__device__ inline std::uint32_t packed_bytes(const float (&v)[kQuad]) {
-  std::uint32_t bits[kQuad];
-#pragma unroll
-  for (int k = 0; k < kQuad; ++k) bits[k] = __float_as_uint(v[k]);
-  return __byte_perm(__byte_perm(bits[0], bits[1], 0x0040), __byte_perm(bits[2], bits[3], 0x0040), 0x5410);
-}
 
 // --- Results
 // ---------------------------------------------------------------------------------------------------
@@ -91,8 +60,9 @@ __device__ void store_neighbours(T* to, const T (&from)[kCount], int there, bool
     if (k < there) to[k] = from[k];
 }
 
-// Integers, signed or not, are stored as Out = std::uint8_t.
-template <class T, class Out>
+// Integers, signed or not, are stored as Out = std::uint8_t. kSmooth: they may have activations that are no
+// bounds, whose instructions others would fetch again for every tile: p2's 1x1 took a fifth longer.
+template <class T, class Out, bool kSmooth>
 struct QuantizedKind {
   using Operand = T;
   using Sum = int;
@@ -121,12 +91,9 @@ struct QuantizedKind {
 
     __device__ void store(const int (&sums)[kOutputs / 2]) const {
       if constexpr (kIntegers) {
-        if (problem_.result.activation != Activation::kNone)
-          store_integers<false, true>(sums);
-        else if (problem_.result.residual)
-          store_integers<true, false>(sums);
-        else
-          store_integers<false, false>(sums);
+        if constexpr (kSmooth)
+          if (problem_.result.activation != Activation::kNone) return store_integers<false, true>(sums);
+        problem_.result.residual ? store_integers<true, false>(sums) : store_integers<false, false>(sums);
       } else {
         const bool plain = problem_.result.activation == Activation::kNone && !problem_.result.residual;
         plain ? store_floats<true>(sums) : store_floats<false>(sums);
@@ -167,7 +134,7 @@ struct QuantizedKind {
       }
     }
 
-    template <bool kResidual, bool kSmooth>
+    template <bool kResidual, bool kActivated>
     __device__ void store_integers(const int (&sums)[kOutputs / 2]) const {
       const Result r = problem_.result;
       const float4* const terms = r.terms + column_;
@@ -194,25 +161,15 @@ struct QuantizedKind {
           }
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            if constexpr (kResidual) {
-              const std::uint32_t of[]{residual[half].x, residual[half].y, residual[half].z,
-                                       residual[half].w};
-              const std::uint32_t word = of[q] ^ r.residual_flip;
-#pragma unroll
-              for (int k = 0; k < kQuad; ++k)
-                v[half][k] = __fmaf_rn(widened(word, k, r.residual_zero), r.residual_factor, v[half][k]);
-            }
-            if constexpr (kSmooth) {
+            if constexpr (kResidual) add_residual(r, word_of(residual[half], q), v[half]);
+            if constexpr (kActivated) {
 #pragma unroll
               for (int k = 0; k < kQuad; ++k) {
                 const float s = sigmoid_as<__half>(v[half][k]);
                 v[half][k] = __fmaf_rn(swish ? s * v[half][k] : s, r.place_factor, r.place_addend);
               }
             }
-#pragma unroll
-            for (int k = 0; k < kQuad; ++k)
-              v[half][k] = __fmaf_rn(fminf(__saturatef(v[half][k]), r.high), kRange, r.rounder);
-            words[half][q] = packed_bytes(v[half]);
+            words[half][q] = integers_of(r, v[half]);
           }
         }
 #pragma unroll
@@ -266,49 +223,15 @@ struct QuantizedKind {
 // --- Host
 // -----------------------------------------------------------------------------------------------------
 
-// With activations that are bounds an integer's scale goes into the terms.
-bool is_bound(Activation activation) {
-  return activation == Activation::kNone || activation == Activation::kRelu ||
-         activation == Activation::kRelu6;
-}
-float inverse_of(const QuantizedGroupedConv& c) { return 1 / c.y_scale; }
-// The least integer of the result.
-float low_of(const QuantizedGroupedConv& c) {
-  const bool bounded = c.activation == Activation::kRelu || c.activation == Activation::kRelu6;
-  return c.to == StoredType::kI8 && !bounded ? -128.f : 0.f;
-}
-
-QuantizedResult result_of(const QuantizedGroupedConv& c) {
-  QuantizedResult out{.y = c.y,
-                      .terms = static_cast<const float4*>(c.terms),
-                      .residual = c.residual_data,
-                      .upsampling = c.residual.upsampling,
-                      .activation = c.activation};
-  if (!is_integer(c.to)) return out;
-  if (is_bound(c.activation)) out.activation = Activation::kNone;
-  out.place_factor = inverse_of(c) / kRange;
-  out.place_addend = -low_of(c) / kRange;
-  constexpr float kTwo23 = 8388608, kRounder = 1.5f * kTwo23;  // has an integer in its last places
-  const bool is_signed = c.residual.type == DType::kI8;
-  out.residual_flip = is_signed ? 0x80808080u : 0;  // b + 128
-  out.residual_zero = is_signed ? kTwo23 + 128 : kTwo23;
-  out.residual_factor = c.residual.scale * inverse_of(c) / kRange;
-  float high = c.to == StoredType::kI8 ? 127.f : 255.f;
-  if (c.activation == Activation::kRelu6) high = std::min(high, 6 * inverse_of(c));
-  out.high = (high - low_of(c)) / kRange;
-  out.rounder = kRounder + low_of(c);
-  return out;
-}
-
 // What a result takes, in bytes an output of plain stores that take as long.
 double stored_of(const QuantizedGroupedConv& c) {
   return static_cast<double>(size_of(dtype_of(c.to))) + (c.residual_data ? 3 : 2);
 }
 
-template <class T, class Out>
+template <class T, class Out, bool kSmooth = false>
 void launch_as(std::span<const QuantizedGroupedConv> convs, DType type, std::size_t way, int multiprocessors,
                cudaStream_t stream) {
-  using Kind = QuantizedKind<T, Out>;
+  using Kind = QuantizedKind<T, Out, kSmooth>;
   std::vector<Member<QuantizedResult>> members;
   for (const QuantizedGroupedConv& c : convs)
     members.push_back({.shape = c.shape,
@@ -361,7 +284,13 @@ Tensor quantized_grouped_terms(const QuantizedGroupedConv& c, const Tensor& scal
   return out;
 }
 
-std::span<const std::string_view> quantized_group_ways() { return kTileNames; }
+// Of one convolution, also those whose weight stays in shared memory.
+std::vector<std::string> quantized_group_ways(std::span<const QuantizedGroupedConv> convs) {
+  std::vector<std::string> out(kTileNames.begin(), kTileNames.end());
+  if (convs.size() == 1)
+    for (const int width : resident_widths(convs.front())) out.push_back(fmt::format("64x{}", width));
+  return out;
+}
 
 void launch_quantized_conv_group(std::span<const QuantizedGroupedConv> convs, DType type, std::size_t way,
                                  int multiprocessors, cudaStream_t stream) {
@@ -371,8 +300,15 @@ void launch_quantized_conv_group(std::span<const QuantizedGroupedConv> convs, DT
             convs.begin(), convs.end(),
             [&](const QuantizedGroupedConv& c) { return is_integer(to) ? is_integer(c.to) : c.to == to; }),
         "a group of several types");
+  if (way >= kTiles.size())
+    return launch_quantized_resident(
+        convs.front(), type, resident_widths(convs.front()).at(way - kTiles.size()), multiprocessors, stream);
   const auto launch_from = [&]<class T>(T) {
-    if (is_integer(to)) return launch_as<T, std::uint8_t>(convs, type, way, multiprocessors, stream);
+    if (is_integer(to)) {
+      const bool bounds = std::ranges::all_of(convs, [](const auto& c) { return is_bound(c.activation); });
+      const auto launch = bounds ? launch_as<T, std::uint8_t> : launch_as<T, std::uint8_t, true>;
+      return launch(convs, type, way, multiprocessors, stream);
+    }
     if (to == StoredType::kF16) return launch_as<T, __half>(convs, type, way, multiprocessors, stream);
     launch_as<T, float>(convs, type, way, multiprocessors, stream);
   };

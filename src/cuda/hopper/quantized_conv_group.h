@@ -4,6 +4,8 @@
 #pragma once
 
 #include <span>
+#include <string>
+#include <vector>
 
 #include <cuda_runtime_api.h>
 
@@ -45,10 +47,12 @@ Tensor quantized_grouped_weight(const Tensor& weight, StoredType to);
 Tensor quantized_grouped_terms(const QuantizedGroupedConv& conv, const Tensor& scale, const Tensor& bias,
                                float x_scale);
 
-// How the work may be cut into tiles; which is fastest is for measurements to tell. The results are the same.
-std::span<const std::string_view> quantized_group_ways();
+// How the work may be cut into tiles, by name; which is fastest is for measurements to tell. The results are
+// the same.
+std::vector<std::string> quantized_group_ways(std::span<const QuantizedGroupedConv> convs);
 
-// All of x are of `type`, i8 or u8. `way`: of quantized_group_ways(). `multiprocessors` are the device's.
+// All of x are of `type`, i8 or u8. `way`: of quantized_group_ways(convs), by number. `multiprocessors` are
+// the device's.
 void launch_quantized_conv_group(std::span<const QuantizedGroupedConv> convs, DType type, std::size_t way,
                                  int multiprocessors, cudaStream_t stream);
 
