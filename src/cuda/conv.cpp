@@ -80,7 +80,7 @@ bool may_lay_out_windows(const CudaPrepare& p) {
          y[0] / photos_of(p) * y[2] * y[3] <= kMostWindows;
 }
 
-constexpr std::size_t kMostProductsOfWindows = 8;  // that are measured
+constexpr std::size_t kMostProductsOfWindows = 8, kMostConvsOfProducts = 3;  // that are measured
 
 class WindowsCall final : public MatrixCall {
  public:
@@ -231,6 +231,10 @@ class ConvStep final : public CudaStep {
     const bool all_count = tuner.seconds_left() > 0 || parts < photos_of(p) || tuner.has_guess(conv.key());
     std::vector<MatrixWay> out, own = all_count || is_product(p) ? products(p, conv, parts) : out;
     if (all_count || own.empty()) out = cudnn_ways(conv);
+    // A product is mostly fastest as one, or else as what cuDNN puts first. (Of several photos that of a
+    // certain name is wanted.)
+    if (!own.empty() && is_product(p) && parts == photos_of(p))
+      out.resize(std::min(out.size(), kMostConvsOfProducts));
     // Taken in turns, each list's most promising first; our own begin only where that is what one expects.
     if (!is_product(p)) std::swap(own, out);
     std::vector<MatrixWay> all;

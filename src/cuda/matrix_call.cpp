@@ -17,7 +17,7 @@ constexpr const char* kEachPhoto = "each photo";
 constexpr const char* kTogether = "photos together";
 // Ways come with the most promising first: after so many that were slower than the best one, none is expected
 // to be faster.
-constexpr int kMostMeasured = 24, kMostMeasuredForPhotos = 8, kMostSlower = 8;
+constexpr int kMostMeasured = 24, kMostMeasuredForPhotos = 8, kMostSlower = 6;
 constexpr std::size_t kAlignment = 256,
                       kOperandAlignment = 16;  // of workspaces; what libraries ask of operands
 

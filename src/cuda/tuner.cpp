@@ -162,8 +162,8 @@ std::size_t CudaTuner::choose(const std::string& key, const std::vector<std::str
   double least = std::numeric_limits<double>::infinity();
   const double began = now();
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (budget_ - (now() - began) <= 0) {
-      budget_ = 0;
+    if (seconds_left() - (now() - began) <= 0) {
+      if (pauses_ == 0) budget_ = 0;
       const std::string settled = settled_.emplace(key, names[best]).first->second;
       const auto it = std::find(names.begin(), names.end(), settled);
       return it == names.end() ? best : static_cast<std::size_t>(it - names.begin());

@@ -6,6 +6,7 @@
 // Thread-safe; processes that share the file add to each other's choices.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -51,7 +52,19 @@ class CudaTuner {
   void save(const std::string& key, const TunedChoice& choice);  // beside a choice that is remembered
 
   const std::filesystem::path& file() const { return file_; }
-  double seconds_left() const { return budget_; }
+  double seconds_left() const { return pauses_ > 0 ? 0 : budget_; }
+
+  // While it lives choose() guesses, as if the budget were spent.
+  class Pause {
+   public:
+    explicit Pause(CudaTuner& tuner) : tuner_(tuner) { ++tuner_.pauses_; }
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+    ~Pause() { --tuner_.pauses_; }
+
+   private:
+    CudaTuner& tuner_;
+  };
 
  private:
   struct Entry {
@@ -67,6 +80,7 @@ class CudaTuner {
 
   std::string machine_;
   double budget_;
+  std::atomic<int> pauses_ = 0;
   std::filesystem::path file_;
   Progress progress_;
   std::mutex mutex_;
