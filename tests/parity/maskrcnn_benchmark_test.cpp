@@ -4,6 +4,7 @@
 // but their own rounding.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <gmock/gmock.h>
 
@@ -16,18 +17,48 @@
 namespace osprey {
 namespace {
 
+using testing::Ge;
 using testing::SizeIs;
 
-// "of the largest magnitude" of each tensor where nothing else is said.
-constexpr double kMaps = 3e-5;      // feature maps, dense heads, heads on the golden boxes
-constexpr double kCudaMaps = 2e-4;  // a GPU sums in another order
-constexpr double kRows = 1e-3;      // what follows the boxes' shifts
-constexpr double kMaskProbability = 5e-3;
-constexpr double kProposalPixels = 0.03, kMatchedProposals = 0.995;
-constexpr double kDetectionPixels = 0.1;  // of the network's detections, whose masks are compared
-constexpr double kBoxPixels = 0.05, kScore = 1e-3;
-constexpr double kMaskIou = 0.995;
-constexpr std::int64_t kMaskPixels = 8;
+// What a run may differ by; "of the largest magnitude" of each tensor where nothing else is said.
+struct Bounds {
+  double input = 0;
+  double maps = 3e-5;  // feature maps, dense heads, heads on the golden boxes
+  double rows = 1e-3;  // what follows the boxes' shifts
+  double mask_probability = 5e-3;
+  double proposal_pixels = 0.03;  // within which a proposal counts as the same
+  double matched_proposals = 0.995;
+  double detection_pixels = 0.1;  // likewise of the network's detections, whose masks are compared
+  double matched_rows = 1;        // of them
+  double match_iou = 0.99;        // from which a detection counts as the same
+  double matched = 1;             // of the golden detections, and of ours
+  double box_pixels = 0.05, score = 1e-3;
+  double mask_iou = 0.995;       // of a pasted mask, or
+  std::int64_t mask_pixels = 8;  // at most so many pixels that differ
+  double moved_keypoints = 0.01, keypoint_logit = 1e-3;
+};
+
+constexpr double kKeypointPixels = 0.1;  // beyond which a keypoint has moved
+constexpr double kAny = std::numeric_limits<double>::infinity();
+// A GPU sums in another order.
+constexpr Bounds kCudaFp32{.maps = 2e-4};
+// What follows a box is compared where the box is the same: features of one that moved are others. Random
+// weights make much of rounding, in the framework's own fp16 as well (docs/roadmap.md): of the detections 74
+// to 77 % stay at an IoU of 0.95 on an H200, and half must.
+constexpr Bounds kCudaFp16{.input = 1e-3,
+                           .maps = 0.01,
+                           .rows = 0.01,
+                           .mask_probability = 0.02,
+                           .matched_proposals = 0.01,
+                           .detection_pixels = 0.03,
+                           .matched_rows = 0,
+                           .match_iou = 0.95,
+                           .matched = 0.5,
+                           .box_pixels = kAny,
+                           .score = kAny,
+                           .mask_iou = 0,
+                           .moved_keypoints = 1,
+                           .keypoint_logit = kAny};
 
 bool starts_with_any(const std::string& name, std::initializer_list<const char*> prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(), [&](const char* p) { return name.starts_with(p); });
@@ -79,11 +110,13 @@ std::shared_ptr<const Graph> given_boxes(const Graph& engine, bool of_box_head) 
 
 struct DeviceCase {
   ModelCase model;
-  std::string device;
+  std::string device = "cpu";
+  Precision precision = Precision::kFp32;
+  Bounds bounds = {};
 };
 
 std::ostream& operator<<(std::ostream& out, const DeviceCase& c) {
-  return out << c.model.name << " on " << c.device;
+  return out << c.model.name << " on " << c.device << " in " << name_of(c.precision);
 }
 
 class MaskrcnnBenchmark : public testing::TestWithParam<DeviceCase> {
@@ -105,7 +138,7 @@ class MaskrcnnBenchmark : public testing::TestWithParam<DeviceCase> {
   void expect_heads(bool of_box_head) const;
 
   static const ModelCase& model() { return GetParam().model; }
-  static double maps_bound() { return GetParam().device == "cpu" ? kMaps : kCudaMaps; }
+  static const Bounds& bounds() { return GetParam().bounds; }
   const Tensor& stage(const std::string& name) const { return run_.stages.at(name); }
 
   std::unique_ptr<GoldenArrays> golden_;
@@ -117,7 +150,8 @@ class MaskrcnnBenchmark : public testing::TestWithParam<DeviceCase> {
 
 void MaskrcnnBenchmark::load() {
   golden_ = std::make_unique<GoldenArrays>(fixture("mrcnn_benchmark") / model().name / "golden.npz");
-  case_engine_ = std::make_unique<CaseEngine>(model(), BuildOptions{.device = GetParam().device});
+  case_engine_ = std::make_unique<CaseEngine>(
+      model(), BuildOptions{.device = GetParam().device, .precision = GetParam().precision});
   engine_ = LoadedEngine::open(case_engine_->file(), {.tuning = quick_tuning()});
   std::vector<std::string> wanted{"proposal_boxes", "det_boxes_net"};
   for (const std::string& name : golden_->stage_names()) {
@@ -158,7 +192,7 @@ void MaskrcnnBenchmark::expect_maps() const {
     ASSERT_EQ(stage(name).shape(), golden.shape) << name;
     const double worst = map_difference(golden, stage(name));
     std::printf("  %-22s %.1e of the largest magnitude\n", name.c_str(), worst);
-    EXPECT_LE(worst, name == "input" ? 0 : maps_bound()) << name;
+    EXPECT_LE(worst, name == "input" ? bounds().input : bounds().maps) << name;
   }
 }
 
@@ -173,15 +207,16 @@ void MaskrcnnBenchmark::expect_rows(const std::string& name,
 void MaskrcnnBenchmark::expect_proposals() const {
   const auto golden = corners_of(golden_->tensor("proposal_boxes")),
              got = corners_of(stage("proposal_boxes"));
-  ASSERT_EQ(got.size(), golden.size());
-  const auto rows = match_boxes(golden, got, kProposalPixels);
+  EXPECT_NEAR(static_cast<double>(got.size()), static_cast<double>(golden.size()),
+              (1 - bounds().matched) * static_cast<double>(golden.size()));
+  const auto rows = match_boxes(golden, got, bounds().proposal_pixels);
   const auto matched =
       std::count_if(rows.begin(), rows.end(), [](const auto& row) { return row.has_value(); });
   std::printf("  proposals              %ld of %zu within %.2f px\n", matched, golden.size(),
-              kProposalPixels);
-  EXPECT_GE(static_cast<double>(matched), kMatchedProposals * static_cast<double>(golden.size()));
+              bounds().proposal_pixels);
+  EXPECT_GE(static_cast<double>(matched), bounds().matched_proposals * static_cast<double>(golden.size()));
   for (const std::string& name : names_)
-    if (follows_proposals(name)) expect_rows(name, rows, kRows);
+    if (follows_proposals(name)) expect_rows(name, rows, bounds().rows);
 }
 
 void MaskrcnnBenchmark::expect_detections() const {
@@ -191,7 +226,7 @@ void MaskrcnnBenchmark::expect_detections() const {
   for (std::size_t i = 0; i < boxes.size(); ++i)
     golden.push_back({boxes[i], static_cast<int>(labels[i]) - 1, scores[i]});
   const auto got = classed_boxes(run_.detections);
-  const auto pairs = match_detections(with_last_pixel(golden), with_last_pixel(got), 0.99);
+  const auto pairs = match_detections(with_last_pixel(golden), with_last_pixel(got), bounds().match_iou);
   double box = 0, score = 0;
   for (const auto& [g, k] : pairs) {
     for (std::size_t c = 0; c < 4; ++c) box = std::max(box, std::abs(golden[g].box[c] - got[k].box[c]));
@@ -200,18 +235,22 @@ void MaskrcnnBenchmark::expect_detections() const {
   std::printf(
       "  detections             %zu of %zu matched, %zu found; boxes within %.4f px, scores within %.1e\n",
       pairs.size(), golden.size(), got.size(), box, score);
-  EXPECT_THAT(pairs, SizeIs(golden.size())) << "missing detections";
-  EXPECT_THAT(got, SizeIs(golden.size())) << "extra detections";
-  EXPECT_LE(box, kBoxPixels);
-  EXPECT_LE(score, kScore);
+  const auto enough = [](std::size_t all) {
+    return static_cast<std::size_t>(std::ceil(bounds().matched * static_cast<double>(all)));
+  };
+  EXPECT_THAT(pairs, SizeIs(Ge(enough(golden.size())))) << "missing detections";
+  EXPECT_THAT(pairs, SizeIs(Ge(enough(got.size())))) << "extra detections";
+  EXPECT_LE(box, bounds().box_pixels);
+  EXPECT_LE(score, bounds().score);
 
   // Stages have a row for each detection of the network, in its own order: paired by its own boxes.
   const auto net = match_boxes(corners_of(golden_->tensor("det_boxes_net")),
-                               corners_of(stage("det_boxes_net")), kDetectionPixels);
-  EXPECT_THAT(net, testing::Each(testing::Ne(std::nullopt)));
+                               corners_of(stage("det_boxes_net")), bounds().detection_pixels);
+  const auto same = std::count_if(net.begin(), net.end(), [](const auto& row) { return row.has_value(); });
+  EXPECT_GE(static_cast<double>(same), bounds().matched_rows * static_cast<double>(net.size()));
   for (const std::string& name : names_)
     if (follows_detections(name) && !is_held_on_golden_boxes_alone(name))
-      expect_rows(name, net, name == "mask_probs" ? kMaskProbability : kRows);
+      expect_rows(name, net, name == "mask_probs" ? bounds().mask_probability : bounds().rows);
   if (golden_->has("mask_probs")) expect_masks(pairs);
   if (golden_->has("keypoints")) expect_keypoints(pairs);
 }
@@ -219,7 +258,6 @@ void MaskrcnnBenchmark::expect_detections() const {
 void MaskrcnnBenchmark::expect_masks(const std::vector<std::pair<std::size_t, std::size_t>>& pairs) const {
   const auto texts = golden_->strings("mask_rle");
   const auto size = golden_->doubles("mask_rle_size");
-  ASSERT_EQ(texts.size(), pairs.size());
   MaskDifference worst;
   for (const auto& [g, k] : pairs) {
     const auto& mask = run_.detections.items[k].mask;
@@ -227,7 +265,7 @@ void MaskrcnnBenchmark::expect_masks(const std::vector<std::pair<std::size_t, st
     const MaskDifference d = mask_difference(
         decompress_rle(texts[g], static_cast<int>(size[0]), static_cast<int>(size[1])), *mask);
     worst = {std::min(worst.iou, d.iou), std::max(worst.pixels, d.pixels)};
-    EXPECT_TRUE(d.iou >= kMaskIou || d.pixels <= kMaskPixels)
+    EXPECT_TRUE(d.iou >= bounds().mask_iou || d.pixels <= bounds().mask_pixels)
         << "mask " << g << ": IoU " << d.iou << ", " << d.pixels << " pixels differ";
   }
   std::printf("  masks                  IoU at least %.5f, at most %ld pixels differ\n", worst.iou,
@@ -250,7 +288,7 @@ void MaskrcnnBenchmark::expect_keypoints(
       worst_logit = std::max(worst_logit, std::abs(ours[i].score - logits.values[at]));
       const double distance =
           std::hypot(ours[i].x - points.values[3 * at], ours[i].y - points.values[3 * at + 1]);
-      if (distance > 2 * kBoxPixels) {
+      if (distance > kKeypointPixels) {
         ++moved;
       } else {
         worst_position = std::max(worst_position, distance);
@@ -259,8 +297,8 @@ void MaskrcnnBenchmark::expect_keypoints(
   }
   std::printf("  keypoints              within %.4f px but %zu of %zu, logits within %.1e of the largest\n",
               worst_position, moved, pairs.size() * count, worst_logit / logits.magnitude());
-  EXPECT_LE(moved, pairs.size() * count / 100);
-  EXPECT_LE(worst_logit, kRows * logits.magnitude());
+  EXPECT_LE(static_cast<double>(moved), bounds().moved_keypoints * static_cast<double>(pairs.size() * count));
+  EXPECT_LE(worst_logit, bounds().keypoint_logit * logits.magnitude());
 }
 
 void MaskrcnnBenchmark::expect_heads(bool of_box_head) const {
@@ -271,14 +309,19 @@ void MaskrcnnBenchmark::expect_heads(bool of_box_head) const {
         name != "mask_probs")
       names.push_back(name);
   if (names.empty()) return;
-  const auto executor = make_executor(given_boxes(engine_->graph(), of_box_head), engine_->device(), "fp32",
-                                      {.tuning = quick_tuning()});
+  if (stage(of_box_head ? "proposal_boxes" : "det_boxes_net").dim(0) != boxes.dim(0)) {
+    std::printf("  not as many boxes as golden ones: no heads on those\n");
+    ASSERT_LT(bounds().matched, 1);
+    return;
+  }
+  const auto executor = make_executor(given_boxes(engine_->graph(), of_box_head), engine_->device(),
+                                      std::string(name_of(GetParam().precision)), {.tuning = quick_tuning()});
   RunOptions options{.inputs = {{"given", rois_of(boxes)}}};
   for (const std::string& name : names)
     if (stage_of(name) == name) options.wanted.push_back(name);
   std::map<std::string, Tensor> stages;
   options.observe = [&](const std::string& name, const Tensor& value) {
-    stages.emplace(name, value.copied());
+    stages.emplace(name, value.dtype() == DType::kF16 ? value.to_f32() : value.copied());
   };
   const Image photo = read_image(fixture("images") / model().photo);
   const ImageView view = photo;
@@ -289,7 +332,7 @@ void MaskrcnnBenchmark::expect_heads(bool of_box_head) const {
   for (const std::string& name : names) {
     const double worst = row_difference(golden_stage(*golden_, name), stages.at(stage_of(name)), rows);
     std::printf("  %-22s %.1e of the largest magnitude, on the golden boxes\n", name.c_str(), worst);
-    EXPECT_LE(worst, maps_bound()) << name;
+    EXPECT_LE(worst, bounds().maps) << name;
   }
 }
 
@@ -300,7 +343,7 @@ TEST_P(MaskrcnnBenchmark, EveryStageAndDetection) {
   expect_maps();
   expect_proposals();
   expect_detections();
-  if (HasFailure()) return;  // as many proposals and detections as there are golden ones
+  if (HasFatalFailure()) return;
   for (const bool of_box_head : {true, false}) expect_heads(of_box_head);
 }
 
@@ -324,9 +367,9 @@ const ModelCase kCases[] = {{.name = "e2e_mask_rcnn_narrow",
                              .config = "configs/caffe2/e2e_mask_rcnn_R_50_FPN_1x_caffe2.yaml",
                              .family = kFamily}};
 
-std::vector<DeviceCase> on(const std::string& device) {
+std::vector<DeviceCase> on(const std::string& device, Precision precision, const Bounds& bounds) {
   std::vector<DeviceCase> out;
-  for (const ModelCase& model : kCases) out.push_back({model, device});
+  for (const ModelCase& model : kCases) out.push_back({model, device, precision, bounds});
   return out;
 }
 
@@ -336,8 +379,12 @@ std::string case_name(const testing::TestParamInfo<DeviceCase>& c) {
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, MaskrcnnBenchmark, testing::ValuesIn(on("cpu")), case_name);
-INSTANTIATE_TEST_SUITE_P(CudaFp32, MaskrcnnBenchmark, testing::ValuesIn(on("cuda")), case_name);
+INSTANTIATE_TEST_SUITE_P(Cases, MaskrcnnBenchmark, testing::ValuesIn(on("cpu", Precision::kFp32, {})),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(CudaFp32, MaskrcnnBenchmark,
+                         testing::ValuesIn(on("cuda", Precision::kFp32, kCudaFp32)), case_name);
+INSTANTIATE_TEST_SUITE_P(CudaFp16, MaskrcnnBenchmark,
+                         testing::ValuesIn(on("cuda", Precision::kFp16, kCudaFp16)), case_name);
 
 }  // namespace
 }  // namespace osprey
