@@ -461,10 +461,12 @@ class Greedy {
       int found, kept;
       bool more;
     } after;
-    if (thread() < Items::kThreads) {
-      const bool more = keep_best<Items>(found);
-      if (thread() == 0) after = {found, kept_, more};
-    }
+    bool more = false;
+    if (thread() < Items::kThreads) more = keep_best<Items>(found);
+    // Those who waited meet those who worked before anything is told: with one barrier, racecheck takes the
+    // steps' own barriers for it.
+    __syncthreads();
+    if (thread() == 0) after = {found, kept_, more};
     __syncthreads();
     found = after.found, kept_ = after.kept;
     return after.more;

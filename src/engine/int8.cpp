@@ -156,6 +156,11 @@ class Planner {
     if (decision.photos > 0 && decision.layers == in_int8)
       out_.metadata["int8 beside fp32"] = verdict(decision);
     for (const auto& [key, value] : out_.metadata) out_.remarks.push_back(fmt::format("{}: {}", key, value));
+    if (const auto& bound = options_.accuracy.max_ap_drop; bound && decision.ap_error > *bound)
+      out_.remarks.push_back(
+          fmt::format("warning: a drop of AP of {} on so few photos may be chance (standard error {:.4f}): "
+                      "give more of them, or --max-detection-change 0.05 as well",
+                      *bound, decision.ap_error));
   }
 
   static std::string verdict(const Int8Decision& decision) {

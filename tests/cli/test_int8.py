@@ -79,6 +79,15 @@ class Int8(CommandTest):
         self.build("--calib-cache", "m.calib", "--max-detection-change", "0.005", name="again.osprey")
         self.assertEqual((self.folder / "again.osprey").read_bytes(), (self.folder / "m.osprey").read_bytes())
 
+    def test_a_bound_on_ap_holds_on_the_annotated_photos(self):
+        told = self.build("--calib-input", SCENES, "--calib-cache", "m.calib", "--calib-annotations", SCENES / "instances.json",
+                          "--max-ap-drop", "0.0005").err
+        decision = json.loads((self.folder / "m.calib").read_text())["decision"]
+        self.assertLessEqual(decision["ap_drop"], 0.0005)
+        self.assertGreater(decision["ap_error"], 0.0005)
+        self.assertIn("int8 kept fp32: for AP drop <= 0.0005: ", told)
+        self.assertIn("a drop of AP of 0.0005 on so few photos may be chance (standard error 0.0", told)
+
     def test_what_cannot_be_calibrated_is_refused(self):
         photos = self.photos(1)
         (self.folder / "bad").mkdir()
