@@ -94,6 +94,7 @@ memcheck() { checked memcheck "${1:-*-CudaConv.*:CudaConvTranspose.*:CudaLinear.
 racecheck() {
   local races='*Attention.*:*ConvGroup.*:*DecodeKeypoints.*:*DetectQueries.*:*MaskBoxes.*:*MaskLogits.*:*Nms.*:*Image.*:*PasteMasks.*:*RescaleBoxes.*:*ResizeMasks.*:*RoiAlign.*:*Select*.*:*StemConv.*'
   races+=':*DetectAnchors.*:*Attention.*:*LayerNorm.*:*DetectQueries.*:*SelectQueries.*:CudaConversions.*:CudaQuantizedDepthwise.*'
+  races+=':CudaSeparableConv.*:CudaGatedWeights.*:CudaGroupNorm.*:CudaQuantizedConv.*:CudaQuantizedConvGroup.*'
   OSPREY_SHORT_CASES=1 checked racecheck "${1:-$races}"
 }
 sanitize() {

@@ -77,6 +77,10 @@ struct ProposalCase {
   std::size_t most = 0;  // proposals the config keeps, where these are more than the golden ones
 };
 
+std::ostream& operator<<(std::ostream& out, const ProposalCase& c) {
+  return out << c.model.name << " on " << c.device;
+}
+
 class ProposalNetwork : public testing::TestWithParam<ProposalCase> {};
 
 TEST_P(ProposalNetwork, GivesTheGoldenProposals) {
