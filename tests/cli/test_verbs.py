@@ -276,7 +276,7 @@ class Others(CommandTest):
         self.assertTrue(all(row["cpu"] for row in rows), "an op without a CPU kernel")
         if self.has_cuda():
             # For a GPU these layers stay in fp16 (src/engine/int8_speed.h).
-        self.assertEqual([row["op"] for row in rows if not row["cuda"]], ["quantized_conv_transpose"])
+            self.assertEqual([row["op"] for row in rows if not row["cuda"]], ["quantized_conv_transpose"])
         self.assertIn("roi_align", self.run_osprey("ops").out)
         self.assertTrue(self.run_osprey("ops", "--passes", "--json").json())
 
