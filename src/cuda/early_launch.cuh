@@ -1,11 +1,13 @@
-// Launches whose blocks begin while the kernel before them in the stream still runs, on devices that know
-// such (compute capability 9). Such a kernel reads nothing that another one writes, and writes nothing,
-// before await_launch_before(), which every block of it calls.
+// Launches whose blocks begin while the kernel before them in the stream still runs, where
+// may_launch_early(). Such a kernel reads nothing that another one writes, and writes nothing, before
+// await_launch_before(), which every block of it calls: then its end is also the end of all before it, for
+// the next one.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "cuda/check.h"
+#include "cuda/early_launch.h"
 
 namespace osprey {
 
@@ -26,8 +28,8 @@ __device__ inline void begin_next_launch() {
 
 struct EarlyLaunch {
   unsigned blocks = 0;
-  int threads = 0, shared_bytes = 0;
-  bool early = false;
+  int threads = 0, shared_bytes = 0;  // of a block
+  bool early = false;                 // else as any other launch
   cudaStream_t stream = nullptr;
 };
 

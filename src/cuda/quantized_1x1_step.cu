@@ -267,7 +267,7 @@ class Quantized1x1Step final : public CudaStep {
     product_.weight = weight_->as<const std::int8_t>();
     product_.scale = scale_->as<const float>();
     product_.bias = bias_->as<const float>();
-    early_ = p.device().major >= 9;
+    early_ = may_launch_early(p.device());
     const DType x = p.input(kX).dtype, y = p.output(0).dtype;
     const bool whole_chunks = product_.channels % kChunk == 0;
     launch_ = x == DType::kI8

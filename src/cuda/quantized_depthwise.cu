@@ -252,7 +252,7 @@ class Member {
 class QuantizedDepthwiseStep final : public CudaStep {
  public:
   explicit QuantizedDepthwiseStep(std::span<CudaPrepare* const> members)
-      : early_(members.front()->device().major >= 9),
+      : early_(may_launch_early(members.front()->device())),
         kernel_(static_cast<int>(members.front()->input(1).dims[2])),
         stride_(members.front()->op<QuantizedConv>().stride[0]) {
     check(members.size() <= kMostDepthwise, "{} depthwise convolutions in a launch", members.size());

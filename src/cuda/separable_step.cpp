@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "cuda/early_launch.h"
 #include "cuda/joined_steps.h"
 #include "cuda/matrix_call.h"
 #include "cuda/packed_weights.h"
@@ -189,7 +190,7 @@ class OwnStep final : public CudaStep {
  public:
   explicit OwnStep(const Parts& parts)
       : multiprocessors_(parts.depthwise.front()->device().multiprocessors),
-        early_(parts.depthwise.front()->device().major >= 9),
+        early_(may_launch_early(parts.depthwise.front()->device())),
         befores_(parts.before.size()) {
     const std::vector<SeparableConv> convs = described(parts);
     for (std::size_t i = 0; i < convs.size(); ++i) {

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "cuda/depthwise_conv.h"
+#include "cuda/early_launch.h"
 #include "cuda/gated_weights.h"
 #include "cuda/gemm.h"
 #include "cuda/packed_weights.h"
@@ -150,7 +151,7 @@ class SqueezedConvStep final : public CudaStep {
             .hidden = static_cast<int>(hidden[0]),
             .outputs = static_cast<int>(y[1]),
             .activation = members[1]->op<SqueezeExcite>().activation,
-            .early = members[1]->device().major >= 9};
+            .early = may_launch_early(members[1]->device())};
   }
   static DeviceBuffer zeros(const CudaPrepare& p, std::size_t bytes) {
     DeviceBuffer out(bytes);

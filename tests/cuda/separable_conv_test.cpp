@@ -10,6 +10,7 @@
 #include "cuda/check.h"
 #include "cuda/cuda_harness.h"
 #include "cuda/device_buffer.h"
+#include "cuda/early_launch.h"
 #include "cuda/executor.h"
 #include "cuda/packed_weights.h"
 #include "ops/conv.h"
@@ -192,7 +193,8 @@ class Separable {
 
 void launch(const std::vector<SeparableConv>& convs) {
   const CudaDevice device = cuda_devices().front();
-  launch_separable_convs(convs, {.multiprocessors = device.multiprocessors, .early = device.major >= 9});
+  launch_separable_convs(convs,
+                         {.multiprocessors = device.multiprocessors, .early = may_launch_early(device)});
   cuda_check(cudaDeviceSynchronize(), "separable convolutions");
 }
 
