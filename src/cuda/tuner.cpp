@@ -162,12 +162,7 @@ std::size_t CudaTuner::choose(const std::string& key, const std::vector<std::str
   double least = std::numeric_limits<double>::infinity();
   const double began = now();
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (seconds_left() - (now() - began) <= 0) {
-      if (pauses_ == 0) budget_ = 0;
-      const std::string settled = settled_.emplace(key, names[best]).first->second;
-      const auto it = std::find(names.begin(), names.end(), settled);
-      return it == names.end() ? best : static_cast<std::size_t>(it - names.begin());
-    }
+    if (seconds_left() - (now() - began) <= 0) return guess(key, names, best);
     report(fmt::format("{}: {}", layer_.empty() ? key : layer_, names[i]));
     const std::optional<double> seconds = measure(i);
     if (!seconds || *seconds >= least) continue;
@@ -184,6 +179,19 @@ std::size_t CudaTuner::choose(const std::string& key, const std::vector<std::str
   if (kept != names.end()) return static_cast<std::size_t>(kept - names.begin());
   entries_[key] = entry;
   return best;
+}
+
+// What was guessed once, where that is among them; else the best so far.
+std::size_t CudaTuner::guess(const std::string& key, const std::vector<std::string>& names,
+                             std::size_t best) {
+  if (paused_ != this) {
+    budget_ = 0;
+    settled_.emplace(key, names[best]);
+  }
+  const auto known = settled_.find(key);
+  if (known == settled_.end()) return best;
+  const auto it = std::find(names.begin(), names.end(), known->second);
+  return it == names.end() ? best : static_cast<std::size_t>(it - names.begin());
 }
 
 bool CudaTuner::has_guess(const std::string& key) {

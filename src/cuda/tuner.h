@@ -6,13 +6,13 @@
 // Thread-safe; processes that share the file add to each other's choices.
 #pragma once
 
-#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/kernel.h"
@@ -52,18 +52,19 @@ class CudaTuner {
   void save(const std::string& key, const TunedChoice& choice);  // beside a choice that is remembered
 
   const std::filesystem::path& file() const { return file_; }
-  double seconds_left() const { return pauses_ > 0 ? 0 : budget_; }
+  double seconds_left() const { return paused_ == this ? 0 : budget_; }
 
-  // While it lives choose() guesses, as if the budget were spent.
+  // While it lives choose() guesses on this thread, as if the budget were spent, and keeps no guess: the
+  // layers are chosen for again.
   class Pause {
    public:
-    explicit Pause(CudaTuner& tuner) : tuner_(tuner) { ++tuner_.pauses_; }
+    explicit Pause(const CudaTuner& tuner) : before_(std::exchange(paused_, &tuner)) {}
     Pause(const Pause&) = delete;
     Pause& operator=(const Pause&) = delete;
-    ~Pause() { --tuner_.pauses_; }
+    ~Pause() { paused_ = before_; }
 
    private:
-    CudaTuner& tuner_;
+    const CudaTuner* before_;
   };
 
  private:
@@ -77,10 +78,12 @@ class CudaTuner {
   void write(const std::string& key, const Entry* entry);
   std::filesystem::path saved_file(const std::string& key) const;
   void report(const std::string& what) const;
+  std::size_t guess(const std::string& key, const std::vector<std::string>& names, std::size_t best);
+
+  static inline thread_local const CudaTuner* paused_ = nullptr;  // since others may measure meanwhile
 
   std::string machine_;
   double budget_;
-  std::atomic<int> pauses_ = 0;
   std::filesystem::path file_;
   Progress progress_;
   std::mutex mutex_;

@@ -81,6 +81,22 @@ TEST_F(Tuner, KnowsWhatItGuessed) {
   EXPECT_TRUE(none.has_guess("conv"));
 }
 
+TEST_F(Tuner, APauseIsOneThreadsAndLeavesNoGuess) {
+  CudaTuner t = tuner();
+  Fake fake;
+  {
+    const CudaTuner::Pause pause(t);
+    EXPECT_EQ(t.seconds_left(), 0);
+    EXPECT_EQ(t.choose("conv", kNames, fake.measure()), 0u);
+    EXPECT_EQ(fake.measured, 0);
+    EXPECT_FALSE(t.has_guess("conv"));
+    std::thread([&] { EXPECT_EQ(t.choose("other", kNames, fake.measure()), 2u); }).join();
+  }
+  EXPECT_GT(t.seconds_left(), 0);
+  EXPECT_EQ(t.choose("conv", kNames, fake.measure()), 2u);
+  EXPECT_EQ(t.find("conv")->name, "fast");
+}
+
 TEST_F(Tuner, WithoutBudgetNothingIsMeasuredOrWritten) {
   Fake fake;
   CudaTuner none = tuner(0);
