@@ -295,12 +295,6 @@ std::string key_of(std::span<CudaPrepare* const> members) {
   return out;
 }
 
-Shape weight_dims(const Graph& graph, const Node& node) {
-  Shape out;
-  for (const Dim& d : graph.value(node.inputs[1]).type.dims) out.push_back(d.constant());
-  return out;
-}
-
 std::string quantized_depthwise_key(const Graph& graph, const Node& node) {
   const QuantizedConv& op = *node.op.as<QuantizedConv>();
   const TensorType& x = graph.value(node.inputs[0]).type;

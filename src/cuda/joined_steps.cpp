@@ -1,10 +1,34 @@
 #include "cuda/joined_steps.h"
 
+#include <algorithm>
+
 #include "cuda/bench_run.h"
 #include "cuda/measure.h"
 #include "cuda/tuner.h"
+#include "ops/conv.h"
 
 namespace osprey {
+
+const Node* sole_reader(const Graph& graph, ValueId value) {
+  const std::vector<const Node*> users = graph.users(value);
+  const bool once = users.size() == 1 && std::ranges::count(users.front()->inputs, value) == 1;
+  return once && !graph.is_output(value) ? users.front() : nullptr;
+}
+
+Shape weight_dims(const Graph& graph, const Node& node) {
+  Shape out;
+  for (const Dim& d : graph.value(node.inputs[1]).type.dims) out.push_back(d.constant());
+  return out;
+}
+
+bool is_pointwise(const Graph& graph, const Node& node) {
+  const Conv* op = node.op.as<Conv>();
+  if (!op || op->groups != 1 || op->stride != std::vector<int>{1, 1} || op->residual_scale != 1 ||
+      (op->padding != Padding::kSame && op->pads != std::vector<int>(4, 0)))
+    return false;
+  const Shape weight = weight_dims(graph, node);
+  return weight[2] == 1 && weight[3] == 1;
+}
 
 std::size_t inputs_of(std::span<CudaPrepare* const> members) {
   std::size_t out = 0;

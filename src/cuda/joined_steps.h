@@ -1,4 +1,5 @@
-// Steps of several nodes, whose inputs and outputs are those of all members, one after the other.
+// Steps of several nodes, whose inputs and outputs are those of all members, one after the other; and what
+// tells of nodes whether they may be one.
 #pragma once
 
 #include <functional>
@@ -29,6 +30,15 @@ class MemberRun final : public CudaRun {
   std::size_t first_in_, first_out_;
 };
 
+// The node that alone reads a value, and once; null where there is none, or the value is an output.
+const Node* sole_reader(const Graph& graph, ValueId value);
+
+// Of input 1, a weight.
+Shape weight_dims(const Graph& graph, const Node& node);
+
+// Whether a convolution is a product of each pixel's channels: 1x1 with stride 1, a residual of y's size.
+bool is_pointwise(const Graph& graph, const Node& node);
+
 // How many inputs members have together.
 std::size_t inputs_of(std::span<CudaPrepare* const> members);
 
@@ -54,7 +64,7 @@ class InTurnStep final : public CudaStep {
 using MakeStep = std::function<std::unique_ptr<CudaStep>()>;
 
 // The faster of two ways to make members, which are measured once for each key; `own` where there is no time
-// to.
+// to. `scratch`: bytes, the largest request so far.
 std::unique_ptr<CudaStep> faster(std::span<CudaPrepare* const> members, const std::string& key,
                                  const MakeStep& own, const MakeStep& each,
                                  const std::function<std::size_t()>& scratch);

@@ -84,8 +84,9 @@ class Planner {
     const auto key = [&](const Node& node) { return conv_group_key(graph_, node, shared_.device()); };
     if (!shared_.options().keep_values) join_conversions();
     std::vector<std::vector<const Node*>> groups = scheduled(graph_, key, kMostConvsOfAStep);
-    join_predictors(graph_, shared_.device(), groups);
+    // First, so that no group of maps and predictors loses some of its maps.
     if (!shared_.options().keep_values) join_separable(graph_, groups);
+    join_predictors(graph_, shared_.device(), groups);
     join_squeezed_convs(graph_, shared_.options().tf32, groups);
     for (const std::vector<const Node*>& nodes : groups)
       if (!joined_.contains(nodes.front())) plan_.steps.push_back(step_of(nodes));

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "cuda/conv_group_step.h"
 #include "cuda/early_launch.h"
 #include "cuda/joined_steps.h"
 #include "cuda/matrix_call.h"
@@ -20,6 +21,8 @@ namespace osprey {
 namespace {
 
 using Group = std::vector<const Node*>;
+
+static_assert(kMostConvsOfAStep <= kMostSeparable);
 
 std::int64_t extent(const Graph& graph, ValueId id, std::size_t axis) {
   return graph.value(id).type.dims[axis].constant();
@@ -41,14 +44,12 @@ bool is_depthwise(const Graph& graph, const Node& node) {
          op->stride[0] == op->stride[1] && op->stride[0] <= 2 && op->dilation == std::vector<int>{1, 1};
 }
 
-bool is_pointwise(const Graph& graph, const Node& node) {
-  const Conv* op = node.op.as<Conv>();
-  const std::vector<int> one{1, 1};
-  const bool scores = op && op->f32_out && node.inputs.size() <= 3 && is_half(graph, node.inputs[0]);
-  return op && node.inputs.size() <= 4 && (scores || reads_and_makes_halves(graph, node)) &&
-         op->groups == 1 && extent(graph, node.inputs[1], 2) == 1 && extent(graph, node.inputs[1], 3) == 1 &&
-         op->stride == one && (op->padding == Padding::kSame || op->pads == std::vector<int>(4, 0)) &&
-         op->residual_scale == 1 && extent(graph, node.inputs[1], 0) % (scores ? 2 : 8) == 0;
+bool is_second(const Graph& graph, const Node& node) {
+  if (!is_pointwise(graph, node) || node.inputs.size() > 4) return false;
+  const bool scores =
+      node.op.as<Conv>()->f32_out && node.inputs.size() <= 3 && is_half(graph, node.inputs[0]);
+  return (scores || reads_and_makes_halves(graph, node)) &&
+         extent(graph, node.inputs[1], 0) % (scores ? 2 : 8) == 0;
 }
 
 bool is_sum(const Graph& graph, const Node& node) {
@@ -62,12 +63,10 @@ bool is_pooling(const Graph& graph, const Node& node) {
          op->stride == std::vector<int>{2, 2};
 }
 
-// Who reads what, and which group makes it.
+// Which group makes what.
 class Joining {
  public:
   Joining(const Graph& graph, const std::vector<Group>& groups) : graph_(graph), groups_(groups) {
-    for (const Node& node : graph.nodes())
-      for (const ValueId in : node.inputs) readers_[in].push_back(&node);
     for (std::size_t i = 0; i < groups.size(); ++i)
       for (const Node* node : groups[i])
         for (const ValueId out : node->outputs) made_in_[out] = i;
@@ -80,8 +79,8 @@ class Joining {
       return depthwise;
     Group pointwise;
     for (const Node* node : depthwise) {
-      const Node* reader = only_reader(node->outputs[0]);
-      if (!reader || !is_pointwise(graph_, *reader) || !others_are_ready(*reader, i)) return depthwise;
+      const Node* reader = sole_reader(graph_, node->outputs[0]);
+      if (!reader || !is_second(graph_, *reader) || !others_are_ready(*reader, i)) return depthwise;
       pointwise.push_back(reader);
     }
     Group out = depthwise.size() == 1 ? before(*depthwise.front()) : Group{};
@@ -91,14 +90,8 @@ class Joining {
   }
 
  private:
-  // Null where there are several, or the caller of the graph is one.
-  const Node* only_reader(ValueId id) const {
-    const auto it = readers_.find(id);
-    return it != readers_.end() && it->second.size() == 1 && !graph_.is_output(id) ? it->second.front()
-                                                                                   : nullptr;
-  }
-
-  // Whether a 1x1 convolution of a group's maps can run with that group.
+  // Whether a 1x1 convolution of a group's maps can run with that group: it reads them as x alone, and what
+  // else it reads is made before.
   bool others_are_ready(const Node& pointwise, std::size_t group) const {
     return std::ranges::all_of(std::span(pointwise.inputs).subspan(1), [&](ValueId id) {
       const auto it = made_in_.find(id);
@@ -110,18 +103,18 @@ class Joining {
   Group before(const Node& depthwise) const {
     const Node* sum = graph_.producer(depthwise.inputs[0]);
     const Conv& op = *depthwise.op.as<Conv>();
-    if (!sum || !is_sum(graph_, *sum) || !only_reader(sum->outputs[0]) || op.stride[0] != 1) return {};
+    if (!sum || !is_sum(graph_, *sum) || !sole_reader(graph_, sum->outputs[0]) || op.stride[0] != 1)
+      return {};
     Group out{sum};
     const std::size_t last = sum->op.as<WeightedSum>()->maps(sum->inputs.size()) - 1;
     const Node* pooling = graph_.producer(sum->inputs[last]);
-    if (pooling && is_pooling(graph_, *pooling) && only_reader(pooling->outputs[0]))
+    if (pooling && is_pooling(graph_, *pooling) && sole_reader(graph_, pooling->outputs[0]))
       out.insert(out.begin(), pooling);
     return out;
   }
 
   const Graph& graph_;
   const std::vector<Group>& groups_;
-  std::map<ValueId, std::vector<const Node*>> readers_;
   std::map<ValueId, std::size_t> made_in_;
 };
 
@@ -307,6 +300,18 @@ bool is_separable(std::span<CudaPrepare* const> members) {
   return first.op.as<Conv>()->groups > 1 && last.op.as<Conv>()->groups == 1;
 }
 
+namespace {
+
+// Whether convolutions may be a group of their own (cuda/conv_group_step.h).
+bool may_group(std::span<CudaPrepare* const> convs) {
+  const auto key = [](const CudaPrepare* p) { return conv_group_key(p->graph(), p->node(), p->device()); };
+  const std::string first = key(convs.front());
+  return convs.size() > 1 && !first.empty() &&
+         std::ranges::all_of(convs, [&](const CudaPrepare* p) { return key(p) == first; });
+}
+
+}  // namespace
+
 std::unique_ptr<CudaStep> separable_step(
     std::span<CudaPrepare* const> members,
     const std::function<std::unique_ptr<CudaStep>(std::span<CudaPrepare* const>)>& in_turn,
@@ -315,10 +320,13 @@ std::unique_ptr<CudaStep> separable_step(
   const Parts parts(members);
   const MakeStep apart = [&] {
     auto out = std::make_unique<InTurnStep>();
-    for (std::size_t i = 0; i < parts.before.size(); ++i)
-      out->add(each(*parts.before[i]), parts.before.subspan(i, 1));
+    const auto add_each = [&](std::span<CudaPrepare* const> some) {
+      for (std::size_t i = 0; i < some.size(); ++i) out->add(each(*some[i]), some.subspan(i, 1));
+    };
+    add_each(parts.before);
+    // The 1x1 ones need not be of one kind, nor of one that this device groups.
     for (const auto& convs : {parts.depthwise, parts.pointwise})
-      out->add(convs.size() > 1 ? in_turn(convs) : each(*convs.front()), convs);
+      may_group(convs) ? out->add(in_turn(convs), convs) : add_each(convs);
     return out;
   };
   const std::vector<SeparableConv> convs = described(parts);

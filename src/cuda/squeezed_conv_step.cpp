@@ -9,6 +9,7 @@
 #include "cuda/early_launch.h"
 #include "cuda/gated_weights.h"
 #include "cuda/gemm.h"
+#include "cuda/joined_steps.h"
 #include "cuda/packed_weights.h"
 #include "ops/conv.h"
 #include "ops/squeeze_excite.h"
@@ -24,39 +25,25 @@ bool has_input(const Node& node, std::size_t i) {
   return i < node.inputs.size() && node.inputs[i] != kNoValue;
 }
 
-Shape weight_shape(const Graph& graph, const Node& node) {
-  Shape out;
-  for (const Dim& d : graph.value(node.inputs[1]).type.dims) out.push_back(d.constant());
-  return out;
-}
-
 bool is_projection(const Graph& graph, const Node& node) {
   const auto* op = node.op.as<Conv>();
-  if (!op || !graph.weight(node.inputs[1])) return false;
-  const Shape weight = weight_shape(graph, node);
-  const bool one_pixel = weight[2] == 1 && weight[3] == 1 && op->stride == std::vector<int>{1, 1} &&
-                         (op->padding == Padding::kSame || op->pads == std::vector<int>{0, 0, 0, 0});
-  return one_pixel && op->groups == 1 && op->activation == Activation::kNone && op->residual_scale == 1 &&
-         !op->f32_out && !has_input(node, 4);
+  return op && graph.weight(node.inputs[1]) && is_pointwise(graph, node) &&
+         op->activation == Activation::kNone && !op->f32_out && !has_input(node, 4);
 }
 
 bool is_depthwise(const Graph& graph, const Node& node) {
   const auto* op = node.op.as<Conv>();
-  return op && graph.value(node.inputs[0]).type.dims[0].is_exact() && !has_input(node, 3) &&
-         !has_input(node, 4) && graph.weight(node.inputs[1]) &&
-         is_depthwise_step(*op, weight_shape(graph, node), weight_shape(graph, node)[0]);
+  if (!op) return false;
+  const std::vector<Dim>& x = graph.value(node.inputs[0]).type.dims;
+  return x[0].is_exact() && !has_input(node, 3) && !has_input(node, 4) && graph.weight(node.inputs[1]) &&
+         is_depthwise_step(*op, weight_dims(graph, node), x[1].constant());
 }
 
-// The only one that reads a value; null where there are others, or it is an output.
-const Node* sole_reader(const Graph& graph, ValueId value) {
-  const Node* out = nullptr;
-  for (const Node& node : graph.nodes())
-    for (const ValueId in : node.inputs) {
-      if (in != value) continue;
-      if (out) return nullptr;
-      out = &node;
-    }
-  return graph.is_output(value) ? nullptr : out;
+// As far as its layers tell.
+bool takes_gates(const Graph& graph, const Node& squeeze) {
+  const Shape layer = weight_dims(graph, squeeze);
+  return gates_weights(
+      {.pixels = 1, .channels = static_cast<int>(layer[1]), .hidden = static_cast<int>(layer[0])});
 }
 
 // The three nodes around a squeeze_excite; empty where they are not what a step takes.
@@ -65,7 +52,7 @@ std::vector<const Node*> members_around(const Graph& graph, bool tf32, const Nod
   const Node* const projection = sole_reader(graph, squeeze.outputs[0]);
   if (!depthwise || !projection || sole_reader(graph, squeeze.inputs[0]) != &squeeze) return {};
   if (!is_depthwise(graph, *depthwise) || !is_projection(graph, *projection) ||
-      projection->inputs[0] != squeeze.outputs[0])
+      projection->inputs[0] != squeeze.outputs[0] || !takes_gates(graph, squeeze))
     return {};
   const auto type_of = [&](ValueId id) { return graph.value(id).type.dtype; };
   const DType type = type_of(squeeze.inputs[0]);

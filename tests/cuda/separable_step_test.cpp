@@ -16,34 +16,10 @@ namespace {
 
 constexpr std::int64_t kChannels = 16;
 
-// A pyramid's node (pooling, sum, separable convolution), a head on two levels, an inverted residual, scores,
-// and a depthwise convolution that two convolutions read.
-class Network {
+class Builder {
  public:
-  Network() {
-    const ValueId fine = map("fine", 16), coarse = map("coarse", 8);
-    const ValueId pooled = add(MaxPool{.padding = Padding::kSame}, {fine}, "pool");
-    const ValueId sum =
-        add(WeightedSum{.normalize = false, .activation = Activation::kSwish}, {coarse, pooled}, "sum");
-    const ValueId node = pair(sum, "node", {});
-    const ValueId taps = weight("head.taps", 1, 3), points = weight("head.points", kChannels, 1);
-    for (const auto& [level, x] : {std::pair("0", fine), std::pair("1", node)})
-      output(pointwise(depthwise(x, taps, std::string("head.dw") + level), points,
-                       std::string("head.pw") + level, {}));
-    const ValueId residual = pair(node, "residual", node);
-    output(residual);
-    output(add(Conv{.f32_out = true},
-               {depthwise(residual, weight("scores.taps", 1, 3), "scores.dw"),
-                weight("scores.points", kChannels, 1)},
-               "scores.pw"));
-    const ValueId shared = depthwise(coarse, weight("shared.taps", 1, 3), "shared.dw");
-    for (const char* name : {"left", "right"})
-      output(pointwise(shared, weight(name, kChannels, 1), name, {}));
-  }
-
   Graph graph{"separable"};
 
- private:
   ValueId map(const char* name, std::int64_t side) {
     return graph.add_input(name, {DType::kF16, {Dim(1), Dim(kChannels), Dim(side), Dim(side)}});
   }
@@ -66,36 +42,83 @@ class Network {
     return pointwise(depthwise(x, weight(name + ".taps", 1, 3), name + ".dw"),
                      weight(name + ".points", kChannels, 1), name + ".pw", residual);
   }
+  ValueId scores(ValueId x, const std::string& name) {
+    return add(
+        Conv{.f32_out = true},
+        {depthwise(x, weight(name + ".taps", 1, 3), name + ".dw"), weight(name + ".points", kChannels, 1)},
+        name + ".pw");
+  }
   void output(ValueId id) { graph.add_output(id); }
 
+ private:
   std::uint32_t seed_ = 0;
 };
 
-TEST(CudaSeparableStep, WhatAPlanJoins) {
-  const Network network;
+// A pyramid's node (pooling, sum, separable convolution), a head on two levels, an inverted residual, scores,
+// and a depthwise convolution that two convolutions read.
+Graph network() {
+  Builder b;
+  const ValueId fine = b.map("fine", 16), coarse = b.map("coarse", 8);
+  const ValueId pooled = b.add(MaxPool{.padding = Padding::kSame}, {fine}, "pool");
+  const ValueId sum =
+      b.add(WeightedSum{.normalize = false, .activation = Activation::kSwish}, {coarse, pooled}, "sum");
+  const ValueId node = b.pair(sum, "node", {});
+  const ValueId taps = b.weight("head.taps", 1, 3), points = b.weight("head.points", kChannels, 1);
+  for (const auto& [level, x] : {std::pair("0", fine), std::pair("1", node)})
+    b.output(b.pointwise(b.depthwise(x, taps, std::string("head.dw") + level), points,
+                         std::string("head.pw") + level, {}));
+  const ValueId residual = b.pair(node, "residual", node);
+  b.output(residual);
+  b.output(b.scores(residual, "scores"));
+  const ValueId shared = b.depthwise(coarse, b.weight("shared.taps", 1, 3), "shared.dw");
+  for (const char* name : {"left", "right"})
+    b.output(b.pointwise(shared, b.weight(name, kChannels, 1), name, {}));
+  return std::move(b.graph);
+}
+
+// A block's convolutions and scores at the same depth, whose depthwise convolutions are one group, but whose
+// 1x1 ones cannot be one launch.
+Graph of_several_types() {
+  Builder b;
+  const ValueId fine = b.map("fine", 16), coarse = b.map("coarse", 8);
+  b.output(b.pair(fine, "block", {}));
+  b.output(b.pair(coarse, "residual", coarse));
+  b.output(b.scores(fine, "scores"));
+  return std::move(b.graph);
+}
+
+std::vector<std::string> joined(const Graph& graph) {
   auto groups = scheduled(
-      network.graph, [&](const Node& node) { return conv_group_key(network.graph, node, {}); },
-      kMostConvsOfAStep);
-  join_separable(network.graph, groups);
-  std::vector<std::string> joined;
+      graph, [&](const Node& node) { return conv_group_key(graph, node, {}); }, kMostConvsOfAStep);
+  join_separable(graph, groups);
+  std::vector<std::string> out;
   for (const auto& group : groups) {
-    std::string text;
+    std::string& text = out.emplace_back();
     for (const Node* node : group) text += (text.empty() ? "" : "+") + node->name;
-    joined.push_back(text);
   }
-  const auto has = [&](const char* text) { return std::ranges::count(joined, text) == 1; };
+  return out;
+}
+
+TEST(CudaSeparableStep, WhatAPlanJoins) {
+  const std::vector<std::string> groups = joined(network());
+  const auto has = [&](const char* text) { return std::ranges::count(groups, text) == 1; };
   EXPECT_TRUE(has("pool+sum+node.dw+node.pw"));
   EXPECT_TRUE(has("head.dw0+head.dw1+residual.dw+head.pw0+head.pw1+residual.pw") ||
               (has("head.dw0+head.dw1+head.pw0+head.pw1") && has("residual.dw+residual.pw")))
-      << fmt::format("{}", fmt::join(joined, " | "));
+      << fmt::format("{}", fmt::join(groups, " | "));
   EXPECT_TRUE(has("scores.dw+scores.pw"));
   EXPECT_TRUE(has("left"));
   EXPECT_TRUE(has("right"));
 }
 
-TEST(CudaSeparableStep, InAPlan) {
-  SKIP_WITHOUT_GPU();
-  const auto graph = std::make_shared<const Graph>(std::move(Network().graph));
+TEST(CudaSeparableStep, OfSeveralTypes) {
+  EXPECT_EQ(joined(of_several_types()),
+            std::vector<std::string>{"block.dw+residual.dw+scores.dw+block.pw+residual.pw+scores.pw"});
+}
+
+// `between`: what lies between can be looked at all the same.
+void expect_as_apart(Graph of, const std::vector<std::string>& between) {
+  const auto graph = std::make_shared<const Graph>(std::move(of));
   const auto input = [](std::int64_t side) {
     return rounded_to(random_tensor({1, kChannels, side, side}, -2, 2, static_cast<std::uint32_t>(side)),
                       DType::kF16);
@@ -103,14 +126,12 @@ TEST(CudaSeparableStep, InAPlan) {
   const std::map<std::string, Tensor> inputs{{"fine", input(16)}, {"coarse", input(8)}};
   const auto joined = make_cuda_executor(graph, {.tuning_budget = 0})->cuda_session(),
              apart = make_cuda_executor(graph, {.keep_values = true, .tuning_budget = 0})->cuda_session();
-  // What lies between can be looked at all the same.
-  RunOptions options{.wanted = {"pool", "sum", "node.dw"}};
-  std::map<std::string, Tensor> between;
-  options.observe = [&](const std::string& name, const Tensor& value) { between[name] = value.copied(); };
+  RunOptions options{.wanted = between};
+  std::map<std::string, Tensor> seen;
+  options.observe = [&](const std::string& name, const Tensor& value) { seen[name] = value.copied(); };
   joined->run_tensors(inputs, options);
   apart->run_tensors(inputs, {});
-  for (const std::string& name : options.wanted)
-    expect_close({between.at(name)}, {apart->value(name)}, 0x1p-10, name);
+  for (const std::string& name : between) expect_close({seen.at(name)}, {apart->value(name)}, 0x1p-10, name);
   for (const ValueId id : graph->outputs()) {
     const std::string& name = graph->value(id).name;
     const Tensor eager = joined->value(name).copied();
@@ -118,6 +139,12 @@ TEST(CudaSeparableStep, InAPlan) {
     joined->replay(1);
     EXPECT_TRUE(std::ranges::equal(joined->value(name).bytes(), eager.bytes())) << name << " in a graph";
   }
+}
+
+TEST(CudaSeparableStep, InAPlan) {
+  SKIP_WITHOUT_GPU();
+  expect_as_apart(network(), {"pool", "sum", "node.dw"});
+  expect_as_apart(of_several_types(), {"block.dw", "scores.dw"});
 }
 
 }  // namespace

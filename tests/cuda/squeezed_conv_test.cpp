@@ -7,6 +7,8 @@
 
 #include "cuda/cuda_harness.h"
 #include "cuda/executor.h"
+#include "cuda/schedule.h"
+#include "cuda/squeezed_conv_step.h"
 #include "ops/conv.h"
 #include "ops/squeeze_excite.h"
 
@@ -131,6 +133,28 @@ class Session {
   std::unique_ptr<CudaExecutor> executor_;
   std::unique_ptr<CudaSession> session_;
 };
+
+std::size_t steps(const Block& b, const Operands& o, DType type, bool tf32) {
+  const Graph graph = network_of(b, o, type).graph;
+  auto groups = scheduled(
+      graph, [](const Node&) { return ""; }, 1);
+  join_squeezed_convs(graph, tf32, groups);
+  return groups.size();
+}
+
+TEST(CudaSqueezedConv, WhatAPlanJoins) {
+  const Block block{1, 16, 4, 8, 5, 7, 3, 1, true};
+  const Operands operands = operands_of(block, DType::kF16);
+  EXPECT_EQ(steps(block, operands, DType::kF16, false), 1u);
+  EXPECT_EQ(steps(block, operands_of(block, DType::kF32), DType::kF32, true), 1u);
+  EXPECT_EQ(steps(block, operands_of(block, DType::kF32), DType::kF32, false), 3u);
+  const Block wide{1, 8192, 4, 8, 2, 2, 3, 1, false};  // more than its gates' kernel takes
+  EXPECT_EQ(steps(wide, operands_of(wide, DType::kF16), DType::kF16, true), 3u);
+  Operands pairs = operands;  // as many groups as outputs, of two channels each
+  pairs.x = rounded_to(random_tensor({1, 32, 5, 7}, -2, 2, 1), DType::kF16);
+  pairs.depthwise = rounded_to(random_tensor({16, 2, 3, 3}, -1, 1, 2), DType::kF16);
+  EXPECT_EQ(steps(block, pairs, DType::kF16, true), 3u);
+}
 
 TEST(CudaSqueezedConv, AsOnTheCpu) {
   SKIP_WITHOUT_GPU();
