@@ -29,7 +29,7 @@ constexpr int kStage = (kPixels + kOutputs) * kRow;        // bytes
 constexpr int kEach = 4;                                   // outputs that a thread finishes
 constexpr int kSumRow = kOutputs + 8;                      // of a part's sums: rows fall into different banks
 constexpr int kSumBytes = kParts * kPixels * kSumRow * 4;  // of all parts
-constexpr int kMostShared = 200 << 10;
+constexpr int kMostShared = 200 << 10;                     // on devices that have it
 
 static_assert(kThreads == (kPixels + kOutputs) * kRowChunks);  // a row for every four threads
 static_assert(kThreads == kPixels * kOutputs / kEach && kThreads == 32 * kParts * (kPixels / 16));
@@ -214,6 +214,10 @@ Product described(const CudaPrepare& p) {
   return out;
 }
 
+int most_shared(const CudaPrepare& p) {
+  return static_cast<int>(std::min<std::size_t>(kMostShared, p.device().shared_bytes_optin));
+}
+
 std::int64_t blocks_of(const Product& p) {
   return (std::int64_t{p.images} * p.pixels + kPixels - 1) / kPixels * p.output_tiles;
 }
@@ -312,7 +316,7 @@ bool is_quantized_1x1(const CudaPrepare& p) {
   return op.groups == 1 && weight[2] == 1 && weight[3] == 1 && y[2] == x[2] && y[3] == x[3] &&
          op.stride == std::vector<int>{1, 1} &&
          op.window(1, 1).pads_of(x[2], x[3]) == std::array{0, 0, 0, 0} && right_residual && x[1] % 8 == 0 &&
-         op.to != StoredType::kBF16 && shared_bytes(described(p)) <= kMostShared &&
+         op.to != StoredType::kBF16 && shared_bytes(described(p)) <= most_shared(p) &&
          x[0] * x[2] * x[3] < (std::int64_t{1} << 31) - kPixels &&
          blocks_of(described(p)) < (std::int64_t{1} << 31);
 }

@@ -375,9 +375,12 @@ bool can_separate(const SeparableConv& c) {
                      c.height * c.width < kMost && c.outputs * c.channels < kMost;
   if (!sizes || (c.stride != 1 && c.stride != 2) || c.sources.empty()) return sizes && c.stride <= 2;
   const auto takes = [&](const SeparableSource& s) {
-    return std::has_single_bit(static_cast<unsigned>(s.scale)) && (!s.pooled || &s == &c.sources.back());
+    return s.pooled ? s.scale == 1 && &s == &c.sources.back()
+                    : std::has_single_bit(static_cast<unsigned>(s.scale));
   };
-  return c.stride == 1 && c.top == 1 && c.left == 1 && c.sources.size() <= kMostSeparableSources &&
+  const bool same_size = c.out_height == c.height && c.out_width == c.width;
+  return c.stride == 1 && c.top == 1 && c.left == 1 && same_size &&
+         c.sources.size() <= kMostSeparableSources &&
          std::ranges::all_of(c.sources, takes);
 }
 

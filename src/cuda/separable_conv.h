@@ -51,12 +51,13 @@ struct SeparableConv {
   bool f32_out = false;  // y is f32: scores and boxes, of any even number of outputs
 };
 
-// Whether launch_separable_convs() takes it, whatever its pointers.
+// Whether launch_separable_convs() takes it, whatever its pointers, on any device.
 bool can_separate(const SeparableConv& conv);
 
 struct SeparableLaunch {
   int multiprocessors = 0;
-  bool early = false;  // begins beside the kernel before it (cuda/early_launch.cuh)
+  int shared_bytes = 0;  // that a block may have, the most
+  bool early = false;    // begins beside the kernel before it (cuda/early_launch.cuh)
   cudaStream_t stream = nullptr;
 };
 

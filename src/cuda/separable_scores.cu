@@ -13,7 +13,8 @@ namespace {
 using namespace separable;
 
 constexpr int kAtOnce = 2;  // units of outputs whose weights a warp reads at once
-constexpr int kMostShared = 227 << 10, kSharedByDefault = 48 << 10;
+constexpr int kSharedByDefault = 48 << 10;
+constexpr int kSharedAnywhere = 99 << 10;  // what a block may have on every device of 8.0 and later
 
 struct Job {
   Problem problems[kMostSeparable];
@@ -143,7 +144,8 @@ void launch(std::span<const SeparableConv> convs, const SeparableLaunch& how) {
 bool can_score(const SeparableConv& c) {
   constexpr std::int64_t kMostChannels = 512, kMostOutputs = 2048, kMost = std::int64_t{1} << 30;
   return c.stride == 1 && c.sources.empty() && !c.residual && c.channels % 8 == 0 && c.outputs % 2 == 0 &&
-         c.channels <= kMostChannels && c.outputs <= kMostOutputs && c.height * c.width < kMost;
+         c.channels <= kMostChannels && c.outputs <= kMostOutputs && shared_bytes<16>(c) <= kSharedAnywhere &&
+         c.height * c.width < kMost;
 }
 
 void launch_separable_scores(std::span<const SeparableConv> convs, const SeparableLaunch& how) {
@@ -151,8 +153,9 @@ void launch_separable_scores(std::span<const SeparableConv> convs, const Separab
   int shared = 0;
   for (const SeparableConv& c : convs)
     tiles += tiles_of<1, 32>(c), shared = std::max(shared, shared_bytes<32>(c));
-  tiles >= 2 * how.multiprocessors&& shared <= kMostShared / 2 ? launch<32>(convs, how)
-                                                               : launch<16>(convs, how);
+  // Two blocks of a multiprocessor at least.
+  const bool large = tiles >= 2 * how.multiprocessors && shared <= how.shared_bytes / 2;
+  large ? launch<32>(convs, how) : launch<16>(convs, how);
 }
 
 }  // namespace osprey

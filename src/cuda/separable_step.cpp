@@ -183,6 +183,7 @@ class OwnStep final : public CudaStep {
  public:
   explicit OwnStep(const Parts& parts)
       : multiprocessors_(parts.depthwise.front()->device().multiprocessors),
+        shared_bytes_(static_cast<int>(parts.depthwise.front()->device().shared_bytes_optin)),
         early_(may_launch_early(parts.depthwise.front()->device())),
         befores_(parts.before.size()) {
     const std::vector<SeparableConv> convs = described(parts);
@@ -211,8 +212,10 @@ class OwnStep final : public CudaStep {
     const bool kept = capture != cudaStreamCaptureStatusActive;
     std::vector<SeparableConv> convs;
     for (const Member& m : members_) convs.push_back(placed(m, run, kept));
-    launch_separable_convs(convs,
-                           {.multiprocessors = multiprocessors_, .early = early_, .stream = run.stream()});
+    launch_separable_convs(convs, {.multiprocessors = multiprocessors_,
+                                   .shared_bytes = shared_bytes_,
+                                   .early = early_,
+                                   .stream = run.stream()});
   }
   std::string detail() const override {
     return fmt::format("own separable{}, {} in one launch", befores_ > 0 ? " of a sum" : "", members_.size());
@@ -255,7 +258,7 @@ class OwnStep final : public CudaStep {
     return out;
   }
 
-  int multiprocessors_;
+  int multiprocessors_, shared_bytes_;
   bool early_;
   std::size_t befores_, sum_in_ = 0;
   std::vector<Member> members_;

@@ -193,8 +193,9 @@ class Separable {
 
 void launch(const std::vector<SeparableConv>& convs) {
   const CudaDevice device = cuda_devices().front();
-  launch_separable_convs(convs,
-                         {.multiprocessors = device.multiprocessors, .early = may_launch_early(device)});
+  launch_separable_convs(convs, {.multiprocessors = device.multiprocessors,
+                                 .shared_bytes = static_cast<int>(device.shared_bytes_optin),
+                                 .early = may_launch_early(device)});
   cuda_check(cudaDeviceSynchronize(), "separable convolutions");
 }
 
@@ -233,12 +234,17 @@ TEST(CudaSeparableConv, DeclinesWhatItDoesNotTake) {
   EXPECT_TRUE(declined([](SeparableConv& c) { c.stride = 3; }));
   EXPECT_FALSE(declined([](SeparableConv& c) { c.outputs = 810, c.f32_out = true; }));
   EXPECT_TRUE(declined([](SeparableConv& c) { c.outputs = 91, c.f32_out = true; }));
+  EXPECT_TRUE(declined([](SeparableConv& c) { c.outputs = 2000, c.f32_out = true; }));  // shared memory
   EXPECT_TRUE(declined([](SeparableConv& c) { c.stride = 2, c.f32_out = true; }));
   const SeparableSource map{.height = 8, .width = 8};
   EXPECT_TRUE(declined([&](SeparableConv& c) { c.sources = {map, map}, c.stride = 2; }));
   EXPECT_TRUE(declined([&](SeparableConv& c) { c.sources = {map, map, map, map}; }));
   EXPECT_TRUE(declined([&](SeparableConv& c) { c.sources = {map, map}, c.sources[1].scale = 3; }));
   EXPECT_TRUE(declined([&](SeparableConv& c) { c.sources = {map, map}, c.sources[0].pooled = true; }));
+  const SeparableSource pooled{.height = 8, .width = 8, .pooled = true};
+  EXPECT_FALSE(declined([&](SeparableConv& c) { c.sources = {map, pooled}; }));
+  EXPECT_TRUE(declined([&](SeparableConv& c) { c.sources = {map, pooled}, c.sources[1].scale = 2; }));
+  EXPECT_TRUE(declined([&](SeparableConv& c) { c.sources = {map, map}, c.out_height = 7; }));
 }
 
 struct SummedCase {
