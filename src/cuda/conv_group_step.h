@@ -26,8 +26,8 @@ void join_predictors(const Graph& graph, const CudaDevice& device,
                      std::vector<std::vector<const Node*>>& groups);
 
 // The step's inputs and outputs are those of all members, one after the other; members that read what others
-// make come behind those. `each` makes a member ready by
-// itself, `scratch` is the largest request for scratch so far.
+// make come behind those. `each` makes a member ready by itself, `scratch` is the largest request for scratch
+// so far.
 std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
                                           const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each,
                                           const std::function<std::size_t()>& scratch);

@@ -345,5 +345,21 @@ TEST(CudaSeparableConv, APhotoGivesWhatItGivesAlone) {
   EXPECT_TRUE(same(alone.result(), beside.result()));
 }
 
+TEST(CudaSeparableConv, APhotoGivesInABatchWhatItGivesAlone) {
+  SKIP_WITHOUT_GPU();
+  for (const SeparableCase& one : {SeparableCase{1, 20, 24, 72, 40, 1, kRelu6, kSwish},
+                                   {1, 21, 24, 72, 40, 2, kRelu6, kNone, true, true},
+                                   {1, 20, 23, 72, 90, 1, kNone, kNone, true, false, true}}) {
+    SeparableCase batch = one;
+    batch.images = 24;  // enough for larger tiles
+    const Separable alone(one, 5), among(batch, 5);
+    launch({alone.conv(false)});
+    launch({among.conv(false)});
+    const Tensor first = alone.result(), all = among.result();
+    EXPECT_TRUE(std::ranges::equal(first.bytes(), all.bytes().first(first.bytes().size())))
+        << one.outputs << " outputs, stride " << one.stride;
+  }
+}
+
 }  // namespace
 }  // namespace osprey
