@@ -137,19 +137,18 @@ __device__ void usual_quotients(SideBySide<N>& out, SideBySide<N>& common, SideB
   }
 }
 
-// exp_rounded(v) for v <= 0, without branches. The series is 3e-13 off at most, so that about one result in a
-// million is rounded the other way.
+// exp_rounded(v) for v <= 0, without branches. The series ends where the next term is below a double's rounding.
 template <int N>
 __device__ void exponentials(SideBySide<N>& values) {
   constexpr double kShift = 6755399441055744.0;  // 1.5 * 2^52: what is added to it is rounded to an integer
-  constexpr double kTerms[] = {1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120,
-                               1.0 / 24,     1.0 / 6,     1.0 / 2,    1.0,       1.0};
+  constexpr double kTerms[] = {1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720,
+                               1.0 / 120,      1.0 / 24,      1.0 / 6,      1.0 / 2,     1.0,        1.0};
   double x[N], shifted[N], sum[N];
   values.each([&](int k, float v) { x[k] = fmaxf(v, -150.0f); });
   values.each([&](int k, float) { shifted[k] = __fma_rn(x[k], 1.4426950408889634, kShift); });
   values.each([&](int k, float) { sum[k] = shifted[k] - kShift; });
   values.each([&](int k, float) { x[k] = __fma_rn(sum[k], -0.6931471805599453, x[k]); });
-  values.each([&](int k, float) { sum[k] = 1.0 / 3628800; });
+  values.each([&](int k, float) { sum[k] = 1.0 / 479001600; });
 #pragma unroll
   for (const double term : kTerms) values.each([&](int k, float) { sum[k] = __fma_rn(sum[k], x[k], term); });
   values.each([&](int k, float& v) {

@@ -64,7 +64,8 @@ class AsConvolution final : public CudaPrepare {
   }
   std::shared_ptr<const DeviceBuffer> shared(const std::string& key,
                                              const std::function<DeviceBuffer()>& make) const override {
-    return layer_.shared(fmt::format("{}rows {}", maps_ ? "channels last " : "", key), make);
+    const std::string order = maps_ ? fmt::format("{} channels last ", maps_->dims[1].constant()) : "";
+    return layer_.shared(fmt::format("{}rows {}", order, key), make);
   }
   bool in_place(std::size_t i) const override { return layer_.in_place(i); }
   void request_scratch(std::size_t bytes) override { layer_.request_scratch(bytes); }
