@@ -138,10 +138,12 @@ std::vector<std::uint8_t> write_graph(const EngineData& engine, const std::vecto
   return {b.GetBufferPointer(), b.GetBufferPointer() + b.GetSize()};
 }
 
+// Kernels divide by the extents of their weights.
 std::uint64_t bytes_of(const TensorType& type, std::string_view name) {
   Shape shape;
   for (const Dim& d : type.dims) {
     require(d.is_constant(), "weight {} has a variable extent: {}", name, to_string(type));
+    require(d.constant() > 0, "weight {} is empty: {}", name, to_string(type));
     shape.push_back(d.constant());
   }
   return checked_mul(static_cast<std::uint64_t>(element_count(shape, name)), size_of(type.dtype), name);

@@ -98,6 +98,20 @@ TEST_F(EngineFile, MutationsBehindTheHashesNeverCrash) {
   }
 }
 
+TEST_F(EngineFile, EmptyWeightsAreRefused) {
+  write_engine(path_, data_);
+  std::string bytes = read_text(path_);
+  const std::string type = "f32[2]";
+  bytes.replace(bytes.find(type), type.size(), "f32[0]");
+  std::ofstream(path_, std::ios::binary) << bytes;
+  try {
+    read_engine(path_, HashCheck::kNone);
+    ADD_FAILURE() << "an empty weight was read";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("weight b is empty: f32[0]"), std::string::npos) << e.what();
+  }
+}
+
 // A detector in miniature that uses every op: the richest seed of fuzz/engine.cpp.
 constexpr const char* kEveryOp = R"(graph every_op
 input photos: u8[N,H,W,3]
