@@ -72,6 +72,7 @@ Json to_json(const Int8Decision& decision) {
   Json out = {{"bound", decision.bound}, {"kept", Json::array()}};
   for (const Int8Decision::Kept& kept : decision.kept)
     out["kept"].push_back({{"block", kept.block}, {"change", kept.change}});
+  if (decision.searched) out["searched"] = *decision.searched;
   out["photos"] = decision.photos;
   if (decision.layers) out["layers"] = *decision.layers;
   out["change"] = decision.change;
@@ -84,6 +85,7 @@ Int8Decision decision_from(const Json& json) {
                    .photos = whole<std::size_t>(json.at("photos")),
                    .change = json.at("change")};
   for (const Json& kept : json.at("kept")) out.kept.push_back({kept.at("block"), kept.at("change")});
+  if (json.contains("searched")) out.searched = whole<std::size_t>(json["searched"]);
   if (json.contains("layers")) out.layers = whole<std::size_t>(json["layers"]);
   if (json.contains("ap_drop")) {
     out.ap_drop = json["ap_drop"].get<double>();

@@ -45,9 +45,10 @@ struct Int8Decision {
     bool operator==(const Kept&) const = default;
   };
   std::vector<Kept> kept;
-  std::size_t photos = 0;             // that int8 was compared with fp32 on
-  std::optional<std::size_t> layers;  // that were in int8 then: a GPU leaves others in floats than a CPU
-  double change = 0;                  // of the detections on them
+  std::optional<std::size_t> searched;  // layers that were in int8 when the bound held; unset in older caches
+  std::size_t photos = 0;               // that int8 was compared with fp32 on
+  std::optional<std::size_t> layers;    // that were in int8 then: a GPU leaves others in floats than a CPU
+  double change = 0;                    // of the detections on them
   std::optional<double> ap_drop;
   double ap_error = 0;  // its standard error
   bool operator==(const Int8Decision&) const = default;

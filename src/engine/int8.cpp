@@ -73,19 +73,32 @@ class Planner {
     const AccuracyBound bound{options_.accuracy.max_detection_change, options_.accuracy.max_ap_drop,
                               options_.accuracy.search_seconds};
     Int8Decision out{.bound = bound.text()};
-    const bool known = cached && cached->bound == out.bound;
+    const bool known = cached && holds(*cached, out.bound, plan);
     if (known) out = *cached;
     if (!check_) {
       if (!known && !out.bound.empty())
         fail(ErrorCode::kUsage,
              "{}: is checked on photos: name them (--calib-input), or a cache that was made with the same "
-             "bound",
+             "bound, for this device and batch",
              out.bound);
       return out;
     }
-    if (!known && !out.bound.empty())
-      out = osprey::decide(model_.graph, plan, *check_, bound, options_.progress);
+    if (!known && !out.bound.empty()) out = searched(plan, bound);
     compare(without(plan, model_.graph, out.kept), out);
+    return out;
+  }
+
+  // A GPU leaves layers in floats for their speed, and the more the smaller its batch: where that alone held
+  // the bound, it need not hold with those layers in int8.
+  bool holds(const Int8Decision& cached, const std::string& bound, const Quantization& plan) const {
+    if (cached.bound != bound) return false;
+    return bound.empty() || !cached.searched ||
+           in_integers(without(plan, model_.graph, cached.kept)) <= *cached.searched;
+  }
+
+  Int8Decision searched(const Quantization& plan, const AccuracyBound& bound) const {
+    Int8Decision out = osprey::decide(model_.graph, plan, *check_, bound, options_.progress);
+    out.searched = in_integers(without(plan, model_.graph, out.kept));
     return out;
   }
 

@@ -78,6 +78,14 @@ class Int8(CommandTest):
         self.assertEqual(len(list((self.folder / "report").glob("*.jpg"))), 2)
         self.build("--calib-cache", "m.calib", "--max-detection-change", "0.005", name="again.osprey")
         self.assertEqual((self.folder / "again.osprey").read_bytes(), (self.folder / "m.osprey").read_bytes())
+        # As a build for a GPU leaves it, which has fewer layers in int8.
+        gpus = json.loads(json.dumps(cache))
+        gpus["decision"]["searched"] -= 1
+        (self.folder / "m.calib").write_text(json.dumps(gpus))
+        told = self.build("--calib-cache", "m.calib", "--max-detection-change", "0.005", name="other.osprey", expect=USAGE).err
+        self.assertIn("for this device and batch", told)
+        self.build(*options)
+        self.assertEqual(json.loads((self.folder / "m.calib").read_text()), cache)
 
     def test_a_bound_on_ap_holds_on_the_annotated_photos(self):
         told = self.build("--calib-input", SCENES, "--calib-cache", "m.calib", "--calib-annotations", SCENES / "instances.json",
