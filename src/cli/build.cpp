@@ -164,8 +164,10 @@ Verb build_verb() {
                 ->capture_default_str();
             app.add_option("--precision", o->precision, "fp32 | bf16 | int8; on cuda also tf32 | fp16")
                 ->capture_default_str();
-            app.add_option("--batch", o->batch,
-                           "N or MIN,OPT,MAX: what tuning prepares for (N, OPT); every batch runs");
+            app.add_option(
+                "--batch", o->batch,
+                "N or MIN,OPT,MAX: what tuning prepares for, and for which int8 on a GPU leaves small "
+                "layers in fp16 (N, OPT); every batch runs");
             app.add_option("--num-queries", o->num_queries,
                            "DETRs: queries that are selected and decoded; default, and most: the config's");
             o->tuning.declare(app);

@@ -14,7 +14,7 @@
 namespace osprey {
 namespace {
 
-// Multiplications of a convolution of `photos`; infinite where they depend on the photos' sizes.
+// Multiplications of a layer over `photos`; infinite where they depend on the photos' sizes.
 double work_of(const Graph& graph, const Node& node, int photos) {
   double out = 1;
   const auto times = [&](const Dim& d) {
@@ -23,7 +23,11 @@ double work_of(const Graph& graph, const Node& node, int photos) {
   };
   for (const Dim& d : graph.value(node.outputs[0]).type.dims) times(d);
   const auto& weight = graph.value(node.inputs[1]).type.dims;
-  for (std::size_t i = 1; i < weight.size(); ++i) times(weight[i]);
+  if (node.op.as<ConvTranspose>()) {  // [C,O,kh,kw], of windows that do not overlap
+    times(weight[0]);
+  } else {
+    for (std::size_t i = 1; i < weight.size(); ++i) times(weight[i]);
+  }
   return out;
 }
 

@@ -13,6 +13,31 @@ Quantization all_of(const Graph& graph) {
   return out;
 }
 
+TEST(SoonerInFloats, StemsTransposedConvolutionsWhatReadsThemAndSmallLayers) {
+  const Graph graph = parse_graph(R"(graph g
+input x: f32[N,3,16,16]
+input rows: f32[<=10*N,512]
+weight stem.w: f32[8,3,3,3]
+weight w: f32[8,8,1,1]
+weight k: f32[8,8,3,3]
+weight up.w: f32[8,8,2,2]
+weight small.w: f32[1023,512]
+weight large.w: f32[1024,512]
+stem = conv(x, stem.w)
+plain = conv(stem, w)
+up = conv_transpose(plain, up.w)
+after = conv(up, w)
+wide = conv(up, k)
+small = linear(rows, small.w)
+large = linear(rows, large.w)
+output after
+output wide
+output small
+output large
+)");
+  EXPECT_EQ(sooner_in_floats(graph), (Names{"stem", "up", "after", "small"}));
+}
+
 TEST(SoonerBesideFloats, BlocksAroundASqueezeAndWhatReadsThemAlone) {
   const Graph graph = parse_graph(R"(graph g
 input x: f32[N,8,16,16]
