@@ -92,14 +92,18 @@ TEST(Fbnet, TinyWidthsBecomeTheDivisorsSquare) {
 
 // A convolution has a norm, or nothing: never a bias.
 TEST(Fbnet, DepthwiseConvolutionsMayHaveNormAndRelu) {
-  const std::string norm = kBody + "xif1_0.dw.bn";
-  const auto norms = [&](const Overrides& overrides) {
-    const auto model = fbnet(overrides);
-    return std::count_if(model.graph.nodes().begin(), model.graph.nodes().end(),
-                         [&](const Node& node) { return node.name == norm; });
+  const std::string conv = kBody + "xif1_0.dw.conv", norm = kBody + "xif1_0.dw.bn", relu = conv + ".relu";
+  const auto layers = [&](const Overrides& overrides) {
+    const Model model = fbnet(overrides);
+    std::vector<std::string> out;
+    for (const Node& node : model.graph.nodes())
+      if (node.name == conv || node.name == norm || node.name == relu) out.push_back(node.name);
+    return out;
   };
-  EXPECT_EQ(norms({}), 0);
-  EXPECT_EQ(norms({{"MODEL.FBNET.DW_CONV_SKIP_BN", "False"}}), 1);
+  using testing::ElementsAre;
+  EXPECT_THAT(layers({}), ElementsAre(conv));
+  EXPECT_THAT(layers({{"MODEL.FBNET.DW_CONV_SKIP_BN", "False"}}), ElementsAre(conv, norm));
+  EXPECT_THAT(layers({{"MODEL.FBNET.DW_CONV_SKIP_RELU", "False"}}), ElementsAre(conv, relu));
 }
 
 const std::string kOwn =
@@ -157,6 +161,9 @@ TEST(Fbnet, WhatIsNotSupportedIsRefusedByName) {
   EXPECT_THAT(refusal({{"MODEL.FBNET.DET_HEAD_BLOCKS", "[9]"}}), HasSubstr("a head without blocks"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.WIDTH_DIVISOR", "65536"}}), HasSubstr("MODEL.FBNET.WIDTH_DIVISOR"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.SCALE_FACTOR", "1e9"}}), HasSubstr("MODEL.FBNET.SCALE_FACTOR"));
+  EXPECT_THAT(refusal({{"MODEL.FBNET.SCALE_FACTOR", "0.01"}, {"MODEL.FBNET.WIDTH_DIVISOR", "1"}}),
+              HasSubstr("to 0 channels"));
+  EXPECT_THAT(refusal(own(own_with("[1, 8, 1, 4]", "[0.01, 8, 1, 4]"))), HasSubstr("to 0 channels"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.ARCH", "mobilenet_v2"}}), HasSubstr("an RPN head that changes"));
 }
 
