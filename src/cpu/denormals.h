@@ -1,6 +1,6 @@
-// Denormal numbers, those below 1.2e-38, are zero while a graph runs: a processor takes a hundred times as
-// long over them, and activations that fade out (a swish of -100 is -4e-42) make whole maps of them.
-// TensorFlow does the same.
+// Denormal numbers, those below 1.2e-38, are zero while a graph runs on an x86-64 processor: it takes a
+// hundred times as long over them, and activations that fade out (a swish of -100 is -4e-42) make whole maps
+// of them. TensorFlow does the same. Other processors keep them.
 #pragma once
 
 #if defined(__x86_64__)

@@ -457,14 +457,17 @@ bool is_depthwise(const CpuPrepare& p) {
          (op.stride == std::vector{1, 1} || op.stride == std::vector{2, 2});
 }
 
-// Measured on two Xeon cores with 2 MB of L2 each, ms (oneDNN's two convolutions, this):
-//   swish   EfficientDet-D0     16 -> 96 channels, 256 x 256   3.54  2.23     192 -> 1152, 16 x 16   0.63
-//   0.59
-//                               64 -> 64, 64 x 64 (heads)      0.20  0.21
-//   ReLU6   SSD MobileNet 320   16 -> 96, 160 x 160            0.61  0.51     24 -> 144, 80 x 80     0.32
-//   0.30
-//                               96 -> 576, 20 x 20             0.21  0.24     128 -> 128, 40 x 40    0.18
-//                               0.25
+// Measured on two Xeon cores with 2 MB of L2 each, in ms:
+//                                              oneDNN's two   this
+//   swish (EfficientDet-D0)
+//     16 -> 96 channels, 256 x 256                     3.54   2.23
+//     192 -> 1152, 16 x 16                             0.63   0.59
+//     64 -> 64, 64 x 64 (heads)                        0.20   0.21
+//   ReLU6 (SSD MobileNet 320)
+//     16 -> 96, 160 x 160                              0.61   0.51
+//     24 -> 144, 80 x 80                               0.32   0.30
+//     96 -> 576, 20 x 20                               0.21   0.24
+//     128 -> 128, 40 x 40                              0.18   0.25
 // oneDNN's products are faster, so there must be swishes or a map that no cache holds. The rule does not look
 // at the number of images, for their results shall not depend on it.
 bool pays(const CpuPrepare& expand) {
