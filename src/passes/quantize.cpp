@@ -12,6 +12,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <tuple>
 
 #include "core/error.h"
 #include "ops/activate.h"
@@ -280,7 +281,7 @@ class Quantizer {
 
   // A weight's integers and scales, made once however many layers share it with its bias.
   std::pair<ValueId, ValueId> weights(ValueId id, ValueId bias, bool transposed) {
-    if (const auto done = weights_.find({id, bias}); done != weights_.end()) return done->second;
+    if (const auto done = weights_.find({id, bias, transposed}); done != weights_.end()) return done->second;
     const Value value = graph_.value(id);
     std::function<Tensor()> floats = widest(graph_.weight(id)->load);
     auto dims = value.type.dims;
@@ -297,7 +298,7 @@ class Quantizer {
     const ValueId weight = graph_.add_weight(value.name + "/i8", {DType::kI8, dims}, made(integers));
     const ValueId scales =
         graph_.add_weight(value.name + "/scale", {DType::kF32, {dims[0]}}, made(scale_tensor));
-    return weights_[{id, bias}] = {weight, scales};
+    return weights_[{id, bias, transposed}] = {weight, scales};
   }
 
   // The value in 8 bits, quantised where it is first needed.
@@ -329,7 +330,7 @@ class Quantizer {
   std::vector<Need> needs_;
   std::map<ValueId, ValueId> integers_, reals_;
   std::map<ValueId, float> least_x_scales_;  // of each weight
-  std::map<std::pair<ValueId, ValueId>, std::pair<ValueId, ValueId>> weights_;
+  std::map<std::tuple<ValueId, ValueId, bool>, std::pair<ValueId, ValueId>> weights_;
 };
 
 }  // namespace
