@@ -197,7 +197,8 @@ class Failures {
   void tell(std::size_t images) const {
     if (count_ == 0) return;
     if (images == 1) throw Error(first_->code(), first_->what());
-    const std::string more = count_ > 1 ? fmt::format("; {} more images failed", count_ - 1) : "";
+    const std::string more =
+        count_ > 1 ? fmt::format("; {} more image{} failed", count_ - 1, count_ > 2 ? "s" : "") : "";
     throw Error(first_->code(),
                 fmt::format("{}{}; {} of {} images are done", first_->what(), more, images - count_, images));
   }
