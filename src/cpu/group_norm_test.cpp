@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "cpu/kernel_harness.h"
+#include "cpu/testing.h"
 
 namespace osprey {
 namespace {
@@ -61,6 +62,23 @@ TEST(GroupNorm, OfEachGroupInDoubleInEveryLayout) {
             ASSERT_NEAR(got.values<float>()[i], want[i], 1e-5)
                 << to_string(shape) << " " << block << " " << i;
         }
+}
+
+// Sums are those of f32; what is stored is rounded once.
+TEST(GroupNorm, Bf16InEveryLayout) {
+  for (const auto& [shape, groups] : kMaps)
+    for (const int block : {1, 0, 8, 16}) {
+      if (shape.size() == 2 || shape[0] == 0) continue;
+      const GroupNorm op{.groups = groups, .activation = Activation::kRelu};
+      const Tensor x = random_tensor(shape, 3, 9, 1), scale = random_tensor({shape[1]}, 0.5, 2, 2),
+                   bias = random_tensor({shape[1]}, -1, 1, 3);
+      testing::OpCase c{op, {x}, {scale, bias}, DType::kBF16};
+      c.options.block = block;
+      const auto want = in_double(op, testing::as_seen(x, DType::kBF16), scale, bias);
+      const std::vector<float> floats(want.begin(), want.end());
+      testing::expect_near(testing::run_case(c), Tensor::from<float>(floats, shape), 0x1p-8,
+                           fmt::format("{} in blocks of {}", to_string(shape), block));
+    }
 }
 
 // Numbers far from zero: their squares would hide how little they differ.
