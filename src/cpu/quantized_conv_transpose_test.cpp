@@ -7,11 +7,6 @@
 namespace osprey::testing {
 namespace {
 
-int integer(const Tensor& t, std::int64_t i) {
-  const auto at = static_cast<std::size_t>(i);
-  return t.dtype() == DType::kI8 ? t.values<std::int8_t>()[at] : t.values<std::uint8_t>()[at];
-}
-
 struct Case {
   std::int64_t rows, channels, outputs, kh = 2, kw = 2;
   Activation activation = Activation::kRelu;

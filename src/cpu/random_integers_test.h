@@ -17,4 +17,10 @@ Tensor random_integers(const Shape& shape, int low, int high, unsigned seed) {
   return out;
 }
 
+// Element `i` of i8 or u8.
+inline int integer(const Tensor& t, std::int64_t i) {
+  const auto at = static_cast<std::size_t>(i);
+  return t.dtype() == DType::kI8 ? t.values<std::int8_t>()[at] : t.values<std::uint8_t>()[at];
+}
+
 }  // namespace osprey
