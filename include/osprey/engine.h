@@ -45,7 +45,7 @@ struct PassReport {
 // What an int8 build found of one layer's values. `limit`: of the integers, 0 where the values never came.
 struct Int8Layer {
   std::string value, block;  // of the graph; the block of layers that it was judged with
-  std::string precision;     // "int8", "fp32"
+  std::string precision;     // "int8", or that of layers that are not: "fp32", on a GPU "fp16"
   float least = 0, largest = 0, limit = 0;
   double saturated = 0;  // the share of values beyond the limit
   double sqnr = 0;       // of rounding and saturating, in decibels
@@ -54,7 +54,7 @@ struct Int8Layer {
 // What an int8 build did, and its detections beside those of fp32 on photos that calibration did not see.
 struct Int8Report {
   std::vector<Int8Layer> layers;
-  std::vector<std::pair<std::string, double>> kept;  // blocks in fp32; the change of each alone in int8
+  std::vector<std::pair<std::string, double>> kept;  // blocks in floats; the change of each alone in int8
   std::vector<std::filesystem::path> photos;         // none: a cache was used without photos
   std::vector<Detections> before, after;             // of each photo, in fp32 and in int8
   double change = 0;                                 // 0: the same; 1: nothing alike
@@ -81,8 +81,9 @@ struct Thresholds {
 };
 
 // Of activations and weights between preprocessing and scores, which are fp32 always. tf32: fp32 in memory,
-// operands of convolutions and matrix products rounded to 11 bits. int8: integers in convolutions, with
-// scales that calibration finds. The CPU has fp32, bf16 and int8.
+// operands of convolutions and matrix products rounded to 11 bits. int8: integers in convolutions, transposed
+// ones and fully connected layers, with scales that calibration finds; on a GPU where that is faster. The CPU
+// has fp32, bf16 and int8.
 enum class Precision : std::uint8_t { kFp32, kTf32, kBf16, kFp16, kInt8 };
 
 // Called with the part done so far (0..1) and what is being done.
@@ -112,8 +113,8 @@ struct CalibrationOptions {
 };
 
 // How much int8 may cost. Where a bound does not hold, the blocks of layers that change detections most stay
-// in fp32 until it does. Of the calibration photos up to 16, evenly spaced, are kept for that and for the
-// report: int8 is not calibrated on them.
+// in fp32 (on a GPU fp16) until it does. Of the calibration photos up to 16, evenly spaced, are kept for that
+// and for the report: int8 is not calibrated on them.
 struct AccuracyOptions {
   // Of int8's detections against fp32's: 1 - 2 * sum(min(score) * IoU) / sum(scores), over pairs of one class
   // that overlap by half; 0: the same, 1: nothing alike.
@@ -129,7 +130,7 @@ struct BuildOptions {
   std::string device = "cpu";  // "cpu", "cuda" or "cuda:N": which GPU is for tuning only, not for the engine
   Precision precision = Precision::kFp32;
   TuningOptions tuning;
-  int tuning_batch = 1;  // photos a run that tuning prepares for
+  int tuning_batch = 1;  // photos a run that tuning prepares for, and for which int8 must be faster on a GPU
   // Photos like those to come. int8 is calibrated on all of them. For fp16's check that no layer overflows 16
   // of them are run, and a synthetic one always.
   std::vector<std::filesystem::path> calibration_photos;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/expand_depthwise.h"
+#include "cpu/onednn.h"
 #include "cpu/reorder.h"
 #include "ops/conv.h"
 #include "ops/normalize_image.h"
@@ -249,6 +250,18 @@ class Planner {
     return -1;
   }
 
+  // oneDNN refuses some layers that only a damaged or hostile engine has.
+  template <class Make>
+  static std::unique_ptr<CpuStep> step_of_layer(const Node& node, Make&& make) {
+    return in_context(node.name, [&]() -> std::unique_ptr<CpuStep> {
+      try {
+        return make();
+      } catch (const dnnl::error& e) {
+        bad_input("oneDNN has no such {}: {}", node.op.name(), e.what());
+      }
+    });
+  }
+
   void prepare(std::size_t index) {
     PlannedStep& step = plan_.steps[index];
     if (!step.node) {
@@ -257,13 +270,13 @@ class Planner {
     }
     if (!step.parts.empty()) {
       PrepareContext first(shared_, plan_, step.parts[0], -1), second(shared_, plan_, step.parts[1], -1);
-      step.step = in_context(step.node->name, [&] { return expand_depthwise_step(first, second); });
+      step.step = step_of_layer(*step.node, [&] { return expand_depthwise_step(first, second); });
       plan_.scratch_bytes = std::max(plan_.scratch_bytes, second.scratch());
       return;
     }
     const CpuKernel& kernel = *shared_.kernels()[static_cast<std::size_t>(step.node - graph_.nodes().data())];
     PrepareContext context(shared_, plan_, step, in_place_[index]);
-    step.step = in_context(step.node->name, [&] { return kernel.prepare(context); });
+    step.step = step_of_layer(*step.node, [&] { return kernel.prepare(context); });
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, context.scratch());
   }
 
