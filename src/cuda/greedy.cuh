@@ -451,32 +451,39 @@ class Greedy {
   struct Step {
     Winner last{};
     int of_group = 0;  // boxes kept of its group
-    int parity = 0;
+    int parity = 0;    // of the barriers so far
   };
 
-  // Keeps the best of the items, one after the other.
+  // Keeps the best of the items, one after the other. Threads without items go from barrier to barrier with the
+  // others, since racecheck loses count where those have barriers of their own.
   template <class Items>
   __device__ bool keep_items(int& found) {
     __shared__ struct {
       int found, kept;
       bool more;
     } after;
-    bool more = false;
-    if (thread() < Items::kThreads) more = keep_best<Items>(found);
-    // Those who waited meet those who worked before anything is told: with one barrier, racecheck takes the
-    // steps' own barriers for it.
-    __syncthreads();
-    if (thread() == 0) after = {found, kept_, more};
-    __syncthreads();
+    __shared__ bool was_last[2];  // of barriers, by turns
+    if (thread() == 0) was_last[0] = was_last[1] = false;
+    if (thread() < Items::kThreads) {
+      Step step;
+      const bool more = keep_best<Items>(found, step);
+      if (thread() == 0) after = {found, kept_, more}, was_last[step.parity] = true;
+      __syncthreads();
+    } else {
+      int parity = 0;
+      do {
+        __syncthreads();
+        parity ^= 1;
+      } while (!was_last[parity ^ 1]);
+    }
     found = after.found, kept_ = after.kept;
     return after.more;
   }
 
   // By the threads of Items.
   template <class Items>
-  __device__ bool keep_best(int& found) {
+  __device__ bool keep_best(int& found, Step& step) {
     Items items(memory_, items_);
-    Step step;
     bool more = false;
     last_is_full_ = false;
     while (found < rules_.most) {
@@ -491,7 +498,7 @@ class Greedy {
     return more;
   }
 
-  // The best of what the first kThreads threads have found; rank 0: none.
+  // The best of what the first kThreads threads have found; rank 0: none. One barrier.
   template <int kThreads>
   __device__ Winner best_of(const Winner& mine, Step& step) {
     constexpr int kWarps = kThreads / 32;
@@ -500,7 +507,7 @@ class Greedy {
     step.parity ^= 1;  // the barrier of the step after the next keeps readers and writers apart
     const Rank of_warp = warp_max(mine.rank);
     if (of_warp == 0 ? lane_of_thread() == 0 : mine.rank == of_warp) round[warp_of_thread()] = mine;
-    __barrier_sync_count(1, kThreads);
+    __syncthreads();
     const Rank rank = round[lane_of_thread() % kWarps].rank, most = warp_max(rank);
     return round[__ffs(static_cast<int>(__ballot_sync(kAll, rank == most))) - 1];
   }
