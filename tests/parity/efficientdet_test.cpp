@@ -338,6 +338,8 @@ std::size_t place_in_smaller(std::size_t flat, const Shape& nhwc, int scale) {
 }
 
 TEST_P(EfficientDet, EveryLayer) {
+  if (GetParam().precision != Precision::kFp32)
+    GTEST_SKIP() << "layers are held in fp32, stages in fp16, too";
   const fs::path engine =
       build({}, GetParam().member, {"fold_batch_norm", "fuse_residual", "fuse_upsample", "fuse_activation"});
   const auto opened = LoadedEngine::open(engine, {});
