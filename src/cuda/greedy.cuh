@@ -469,6 +469,7 @@ class Greedy {
       const bool more = keep_best<Items>(found, step);
       if (thread() == 0) after = {found, kept_, more}, was_last[step.parity] = true;
       __syncthreads();
+      count_last(step);
     } else {
       int parity = 0;
       do {
@@ -480,7 +481,7 @@ class Greedy {
     return after.more;
   }
 
-  // By the threads of Items.
+  // By the threads of Items. The last box is yet to be counted.
   template <class Items>
   __device__ bool keep_best(int& found, Step& step) {
     Items items(memory_, items_);
@@ -494,7 +495,6 @@ class Greedy {
       if (rules_.one_group && last_is_full_) break;
     }
     if (more) items.store();
-    count_last(step);
     return more;
   }
 
