@@ -43,8 +43,8 @@ constexpr double kAny = std::numeric_limits<double>::infinity();
 // A GPU sums in another order.
 constexpr Bounds kCudaFp32{.maps = 2e-4};
 // What follows a box is compared where the box is the same: features of one that moved are others. Random
-// weights make much of rounding, in the framework's own fp16 as well (docs/roadmap.md): of the detections 74
-// to 77 % stay at an IoU of 0.95 on an H200, and half must.
+// weights make much of rounding, in the framework's own fp16 as well (docs/roadmap.md): of the detections 73
+// to 83 % stay at an IoU of 0.95 on an H200, and half must.
 constexpr Bounds kCudaFp16{.input = 1e-3,
                            .maps = 0.01,
                            .rows = 0.01,
