@@ -38,11 +38,19 @@ class MaskrcnnBenchmark(CommandTest):
         self.assertEqual(graph("dumped.onnx"), graph("named.onnx"))
         self.run_osprey("import", file, "--config", CASE / "config.yaml", "-o", "listed.onnx", "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS", "[10.0, 10.0, 5.0, 5.0]")
         self.assertEqual(graph("dumped.onnx"), graph("listed.onnx"))
+        self.run_osprey("create_onnx", "--det2_weights", file, "--det2_config", CASE / "config.yaml", "--onnx", "alias.onnx",
+                        "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS", "[10.0, 10.0, 5.0, 5.0]")
+        self.assertEqual(graph("dumped.onnx"), graph("alias.onnx"))
         odd = self.run_osprey("import", file, "--config", CASE / "config.yaml", "-o", "x.onnx", "MODEL.DEVICE", expect=USAGE)
         self.assertIn("in pairs", odd.err)
         wrong = self.run_osprey("import", file, "--config", CASE / "config.yaml", "-o", "x.onnx", "MODEL.DEVISE", "cpu", expect=BAD_INPUT)
         self.assertIn("MODEL.DEVICE", wrong.err)
         self.assertFalse((self.folder / "x.onnx").exists())
+
+    def test_a_file_whose_name_looks_like_a_list(self):
+        self.checkpoint().rename(self.folder / "[x]")
+        for where in (["[x]", "--config", CASE / "config.yaml"], ["--config", CASE / "config.yaml", "[x]"]):
+            self.run_osprey("import", *where, "-o", "x.onnx", "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS", "[10.0, 10.0, 5.0, 5.0]")
 
     def test_mask_heatmaps(self):
         self.build(self.checkpoint())

@@ -100,7 +100,7 @@ void dashes_for_underscores(std::string& flag) {
 }
 
 // In KEY VALUE pairs CLI11 would take a list, "[1, 2]", apart; a blank in front stops it, and is nothing to
-// who reads the list.
+// who reads the list. SOURCE, which may stand anywhere, drops it again.
 void keep_lists_whole(std::vector<std::string>& arguments) {
   for (std::size_t i = 2; i < arguments.size(); ++i) {
     std::string& value = arguments[i];
@@ -161,14 +161,14 @@ std::vector<std::string> translated(const std::vector<std::string>& in,
 std::vector<std::string> normal_arguments(std::vector<std::string> arguments) {
   if (arguments.empty()) return arguments;
   for (std::size_t i = 1; i < arguments.size(); ++i) dashes_for_underscores(arguments[i]);
-  if (arguments[0] == "import" || arguments[0] == "build" || arguments[0] == "export")
-    keep_lists_whole(arguments);
   if (const auto alias = aliases().find(arguments[0]); alias != aliases().end()) {
     arguments[0] = alias->second.verb;
-    return translated(arguments, alias->second.flags);
+    arguments = translated(arguments, alias->second.flags);
+  } else if (const auto own = spellings().find(arguments[0]); own != spellings().end()) {
+    arguments = translated(arguments, own->second);
   }
-  if (const auto own = spellings().find(arguments[0]); own != spellings().end())
-    return translated(arguments, own->second);
+  if (arguments[0] == "import" || arguments[0] == "build" || arguments[0] == "export")
+    keep_lists_whole(arguments);
   return arguments;
 }
 

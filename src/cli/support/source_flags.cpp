@@ -14,6 +14,11 @@ std::pair<std::string, std::string> split_override(const std::string& text) {
   return {text.substr(0, equals), text.substr(equals + 1)};
 }
 
+// A file named "[x]" is no list (support/arguments.cpp).
+std::string without_blank(const std::string& source) {
+  return source.starts_with(" [") ? source.substr(1) : source;
+}
+
 int parse_side(std::string_view text, const std::string& size) {
   int value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -27,7 +32,8 @@ int parse_side(std::string_view text, const std::string& size) {
 void SourceFlags::declare(CLI::App& app) {
   app.add_option("SOURCE", source,
                  "Checkpoint (.pkl, .pth, .safetensors, TensorFlow folder, ...) or model (.onnx)")
-      ->required();
+      ->required()
+      ->transform(without_blank);
   app.add_option("KEY_VALUE", pairs,
                  "KEY VALUE ...: keys of the config to change, as the frameworks' own tools take them");
   app.add_option("--config", config,
