@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include <sys/mman.h>
 
@@ -25,19 +26,23 @@ void PageBuffer::Free::operator()(std::byte* p) const { std::free(p); }
 void PageBuffer::reserve(std::size_t bytes) {
   if (bytes <= bytes_) return;
   memory_.reset();
-  bytes_ = rounded_up(bytes, kLargePage);
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kLargePage, bytes_));
+  bytes_ = 0;
+  bytes = rounded_up(bytes, kLargePage);
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kLargePage, bytes));
   if (!memory)
-    fail(ErrorCode::kDevice, "the CPU executor needs {} MiB of memory, which are not there", bytes_ >> 20);
+    fail(ErrorCode::kDevice, "the CPU executor needs {} MiB of memory, which are not there", bytes >> 20);
   memory_.reset(memory);
-  madvise(memory, bytes_, MADV_HUGEPAGE);  // a wish: small pages do as well
+  bytes_ = bytes;
+  madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: small pages do as well
 }
 
 std::byte* PagePool::take(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
   bytes = rounded_up(bytes, 64);
   if (chunks_.empty() || chunks_.back().size() - used_ < bytes) {
-    chunks_.emplace_back().reserve(std::max(bytes, kChunk));
+    PageBuffer chunk;
+    chunk.reserve(std::max(bytes, kChunk));
+    chunks_.push_back(std::move(chunk));
     used_ = 0;
   }
   std::byte* out = chunks_.back().data() + used_;

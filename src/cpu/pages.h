@@ -13,7 +13,8 @@ namespace osprey {
 // One piece of memory.
 class PageBuffer {
  public:
-  // Holds at least that many bytes; what was there is lost when it has to grow.
+  // Holds at least that many bytes; what was there is lost when it has to grow. An Error where there are not
+  // so many: it then holds none.
   void reserve(std::size_t bytes);
   std::byte* data() const { return memory_.get(); }
   std::size_t size() const { return bytes_; }
