@@ -84,7 +84,7 @@ Tensor plain_boxes(const Tensor& value) {
   return out;
 }
 
-// What --dump asks for, of the first batch.
+// What --dump asks for, of the first batch: of one that fails, of the first of its photos that does not.
 class Dump {
  public:
   Dump(const Options& o, const Graph& graph) : file_(o.dump_to), names_(split(o.dump)) {
@@ -105,6 +105,11 @@ class Dump {
       if (!values_.contains(name)) values_.emplace(name, plain_boxes(value));
     };
   }
+  // What was observed is of a run that has ended well, or of none such.
+  void keep() { kept_ = true; }
+  void forget() {
+    if (!kept_) values_.clear();
+  }
   void write() const {
     if (!names_.empty()) write_npz(file_, values_);
   }
@@ -112,7 +117,7 @@ class Dump {
  private:
   std::string file_;
   std::vector<std::string> names_;
-  bool asked_ = false;
+  bool asked_ = false, kept_ = false;
   std::map<std::string, Tensor> values_;
 };
 
@@ -217,12 +222,17 @@ struct Batch {
 };
 
 // The images one batch after the other, the next one read while the last runs. Where a run fails, what is
-// under way is done image by image.
+// under way is done image by image; `forget` is called after each run that failed.
 class Inference {
  public:
   Inference(const std::shared_ptr<const LoadedEngine>& engine, const std::vector<fs::path>& files,
-            const ProposalSource& proposals, std::function<void(std::size_t, const Image&, Detections)> write)
-      : session_(engine), files_(files), proposals_(proposals), write_(std::move(write)) {}
+            const ProposalSource& proposals, std::function<void(std::size_t, const Image&, Detections)> write,
+            std::function<void()> forget)
+      : session_(engine),
+        files_(files),
+        proposals_(proposals),
+        write_(std::move(write)),
+        forget_(std::move(forget)) {}
 
   // Files [begin, end).
   void add(std::size_t begin, std::size_t end, const std::function<void(RunOptions&)>& ask) {
@@ -276,11 +286,15 @@ class Inference {
 
   // The session has forgotten what it was given.
   void finish_singly() {
+    forget_();
     for (; !under_way_.empty(); under_way_.pop_front())
       for (std::size_t i = 0; i < under_way_.front().photos.size(); ++i) {
         std::optional<Detections> found;
         attempt([&] { found = detect(under_way_.front(), i); });
-        if (found) write_(under_way_.front().places[i], under_way_.front().photos[i], std::move(*found));
+        if (found)
+          write_(under_way_.front().places[i], under_way_.front().photos[i], std::move(*found));
+        else
+          forget_();
       }
   }
 
@@ -297,6 +311,7 @@ class Inference {
   const std::vector<fs::path>& files_;
   const ProposalSource& proposals_;
   std::function<void(std::size_t, const Image&, Detections)> write_;
+  std::function<void()> forget_;
   std::deque<Batch> under_way_;  // at most two
   Failures failures_;
 };
@@ -319,13 +334,14 @@ int infer(const Options& o, const CommonOptions& common) {
   Writers writers(o, formats, *engine, labels);
   std::size_t count = 0, done = 0;
   const auto write = [&](std::size_t place, const Image& photo, Detections found) {
+    dump.keep();
     o.type.apply(found);
     writers.add(files[place], static_cast<std::int64_t>(place) + 1, photo, found, maps ? &*maps : nullptr,
                 o.masks_per_dim);
     count += found.items.size();
     bar.update(static_cast<double>(++done) / static_cast<double>(files.size()), "detecting");
   };
-  Inference inference(engine, files, proposals, write);
+  Inference inference(engine, files, proposals, write, [&] { dump.forget(); });
   for (std::size_t begin = 0; begin < files.size(); begin += static_cast<std::size_t>(o.batch))
     inference.add(begin, std::min(files.size(), begin + static_cast<std::size_t>(o.batch)),
                   [&](RunOptions& options) {

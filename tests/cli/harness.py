@@ -1,6 +1,7 @@
 """Runs the command as a user does, and keeps what the tests share: the demo model's engine and photos."""
 import json
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -28,11 +29,13 @@ class Result:
         return f"osprey {' '.join(self.arguments)}\nexit status {self.status}\n{self.out[-1500:]}{self.err[-1500:]}"
 
 
-def osprey(*arguments, cwd=None, timeout=300):
+def osprey(*arguments, cwd=None, timeout=300, memory=None):
+    """`memory`: bytes of address space that it may have."""
     arguments = [str(a) for a in arguments]
     # Without the limit, waiting OpenMP threads of tests that run beside this one burn whole cores.
     environment = dict(os.environ, OMP_WAIT_POLICY="passive")
     done = subprocess.run([str(OSPREY), *arguments], cwd=cwd, env=environment, timeout=timeout,
+                          preexec_fn=memory and (lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory))),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
     return Result(arguments, done)
 
@@ -54,8 +57,8 @@ class CommandTest(unittest.TestCase):
     def tearDown(self):
         self._scratch.cleanup()
 
-    def run_osprey(self, *arguments, expect=OK):
-        result = osprey(*arguments, cwd=self.folder)
+    def run_osprey(self, *arguments, expect=OK, **limits):
+        result = osprey(*arguments, cwd=self.folder, **limits)
         self.assertEqual(result.status, expect, str(result))
         if expect != OK:
             self.assertTrue(result.err.startswith("osprey: "), str(result))

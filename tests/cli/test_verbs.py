@@ -2,7 +2,8 @@
 import json
 import shutil
 
-from harness import BAD_INPUT, DEMO, INTERNAL, SCENES, USAGE, CommandTest, osprey
+import files
+from harness import BAD_INPUT, DEMO, DEVICE, INTERNAL, SCENES, USAGE, CommandTest, osprey
 
 VERBS = ("bench", "build", "compare", "demo", "doctor", "eval", "infer", "inspect", "ops", "zoo")
 
@@ -171,6 +172,19 @@ class Infer(CommandTest):
         self.assertEqual({t["name"] for t in told["tensors"]}, {"res2", "proposal_boxes"})
         result = self.run_osprey("infer", self.engine(), "photo.jpg", "-o", "out", "--dump", "res9", "--dump-to", "x.npz", expect=USAGE)
         self.assertIn("res9", result.err)
+
+    def test_a_dump_is_of_runs_that_end_well(self):
+        # Long sides of 16384 pixels: a square photo is too large for the memory, a narrow one is not.
+        engine = self.engine("--set", "INPUT.MIN_SIZE_TEST=16384", "--set", "INPUT.MAX_SIZE_TEST=16384")
+        for name, width in (("a", 512), ("b", 2), ("c", 2)):
+            (self.folder / f"{name}.bmp").write_bytes(files.bmp(width, 512))
+        dump = ["-o", "out", "--format", "none", "--dump", "input", "--dump-to"]
+        self.run_osprey("infer", engine, "b.bmp", *dump, "b.npz")
+        told = self.run_osprey("infer", engine, "a.bmp", "b.bmp", "c.bmp", "--batch", "3", "--threads", "2", *dump, "some.npz",
+                               memory=4 << 30, expect=DEVICE)
+        self.assertIn("; 2 of 3 images are done", told.err)
+        same = (self.folder / "some.npz").read_bytes() == (self.folder / "b.npz").read_bytes()
+        self.assertTrue(same, "values of photos other than b")
 
 
 class Bench(CommandTest):
