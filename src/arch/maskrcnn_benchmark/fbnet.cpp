@@ -48,13 +48,13 @@ class Layers {
 
   // A width as the architecture has it, as the network has it.
   int scaled(double width) const { return rounded_width(std::trunc(width * scale_)); }
-  // Likewise of a head's last convolution, which is only ever widened.
-  int last_width(int width, double own_scale) const {
+  // Of a head's last convolution, which is only ever widened, before it is rounded.
+  double last_width(int width, double own_scale) const {
     const double scaled = scale_ > 1 ? std::trunc(width * scale_) : width;
-    return rounded_width(std::trunc(scaled * own_scale));
+    return std::trunc(scaled * own_scale);
   }
   int rounded_width(double width) const {
-    require(width >= 0 && width <= kMaxWidth, "MODEL.FBNET: {} channels, where 1 to {} are supported", width,
+    require(width >= 1 && width <= kMaxWidth, "MODEL.FBNET: {} channels, where 1 to {} are supported", width,
             kMaxWidth);
     return rounded(static_cast<int>(width), divisor_);
   }
@@ -187,10 +187,10 @@ ValueId fbnet_head_features(Net& net, const Config& config, const FbnetHead& hea
   // A scale below 0 is of the width that the blocks give.
   const double scale = config.node(keys + "_LAST_SCALE").as_double();
   const double width = static_cast<double>(net.channels(x));
-  const int last = scale > 0 ? layers.last_width(arch.last_width, scale)
-                             : layers.rounded_width(std::trunc(width * -scale));
+  const double last = scale > 0 ? layers.last_width(arch.last_width, scale) : std::trunc(width * -scale);
   if (last == 0) return x;
-  return layers.conv_norm(prefix + "head.last", x, {.out = last, .batch_norm = true, .relu = true});
+  return layers.conv_norm(prefix + "head.last", x,
+                          {.out = layers.rounded_width(last), .batch_norm = true, .relu = true});
 }
 
 std::vector<NamedTensor> with_gate_matrices(std::vector<NamedTensor> tensors) {

@@ -162,8 +162,9 @@ TEST(Fbnet, WhatIsNotSupportedIsRefusedByName) {
   EXPECT_THAT(refusal({{"MODEL.FBNET.WIDTH_DIVISOR", "65536"}}), HasSubstr("MODEL.FBNET.WIDTH_DIVISOR"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.SCALE_FACTOR", "1e9"}}), HasSubstr("MODEL.FBNET.SCALE_FACTOR"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.SCALE_FACTOR", "0.01"}, {"MODEL.FBNET.WIDTH_DIVISOR", "1"}}),
-              HasSubstr("to 0 channels"));
-  EXPECT_THAT(refusal(own(own_with("[1, 8, 1, 4]", "[0.01, 8, 1, 4]"))), HasSubstr("to 0 channels"));
+              HasSubstr("MODEL.FBNET: 0 channels"));
+  EXPECT_THAT(refusal(own(own_with("[1, 8, 1, 4]", "[0.01, 8, 1, 4]"))),
+              HasSubstr("MODEL.FBNET: 0 channels"));
   EXPECT_THAT(refusal({{"MODEL.FBNET.ARCH", "mobilenet_v2"}}), HasSubstr("an RPN head that changes"));
 }
 
