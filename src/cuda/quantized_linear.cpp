@@ -57,7 +57,7 @@ class AsConvolution final : public CudaPrepare {
   const CudaValue& output(std::size_t) const override { return y_; }
   const CudaPhotos& photos() const override { return layer_.photos(); }
   Tensor weight(std::size_t i) const override {
-    const Tensor given = layer_.weight(i);
+    Tensor given = layer_.weight(i);
     if (i != kWeight) return given;
     const Tensor rows = maps_ ? channels_last_columns(given, *maps_) : given;
     return rows.reshaped({rows.dim(0), rows.dim(1), 1, 1});
