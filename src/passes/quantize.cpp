@@ -333,13 +333,23 @@ class Quantizer {
   std::map<std::tuple<ValueId, ValueId, bool>, std::pair<ValueId, ValueId>> weights_;
 };
 
+// Products that a number of a layer's result is the sum of.
+std::int64_t products_of(const Node& node, const std::vector<Dim>& weight) {
+  if (node.op.as<ConvTranspose>()) return weight[0].constant();
+  std::int64_t out = 1;
+  for (std::size_t i = 1; i < weight.size(); ++i) out *= weight[i].constant();
+  return out;
+}
+
 }  // namespace
 
 bool is_quantizable(const Graph& graph, const Node& node) {
   if (node.inputs.size() < 2 || !graph.weight(node.inputs[1])) return false;
+  const auto& weight = graph.value(node.inputs[1]).type.dims;
+  constexpr std::int64_t kMostProducts = std::numeric_limits<std::int32_t>::max() / (255 * 127);
+  if (products_of(node, weight) > kMostProducts) return false;  // the largest would not fit their i32
   if (node.op.as<Conv>())
     return node.inputs.size() <= 4;  // beyond: a normalisation beside the weights (BatchNorm::exact_factor)
-  const auto& weight = graph.value(node.inputs[1]).type.dims;
   if (const auto* op = node.op.as<ConvTranspose>())
     return !op->f32_out && op->pads == std::vector{0, 0, 0, 0} && weight[2].constant() == op->stride[0] &&
            weight[3].constant() == op->stride[1];
