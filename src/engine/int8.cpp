@@ -169,11 +169,27 @@ class Planner {
     if (decision.photos > 0 && decision.layers == in_int8)
       out_.metadata["int8 beside fp32"] = verdict(decision);
     for (const auto& [key, value] : out_.metadata) out_.remarks.push_back(fmt::format("{}: {}", key, value));
+    if (in_int8 == 0)
+      out_.remarks.push_back(fmt::format("warning: no layer is in 8 bits, this is an {} engine: {}",
+                                         name_of(floats_), why_in_floats(decision)));
     if (const auto& bound = options_.accuracy.max_ap_drop; bound && decision.ap_error > *bound)
       out_.remarks.push_back(
           fmt::format("warning: a drop of AP of {} on so few photos may be chance (standard error {:.4f}): "
                       "give more of them, or --max-detection-change 0.05 as well",
                       *bound, decision.ap_error));
+  }
+
+  // Of all layers: why, and what to do.
+  std::string why_in_floats(const Int8Decision& decision) const {
+    if (out_.report.layers.empty())
+      return fmt::format("the model has none that could be. --precision {} gives the same", name_of(floats_));
+    if (!decision.kept.empty())
+      return fmt::format("{} holds with none. Allow more, or build with --precision {}", decision.bound,
+                         name_of(floats_));
+    return fmt::format(
+        "none would be faster so at batch {}. Give the --batch that you run if it is larger; "
+        "else --precision {} is the fastest",
+        options_.tuning_batch, name_of(floats_));
   }
 
   static std::string verdict(const Int8Decision& decision) {

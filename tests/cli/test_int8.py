@@ -10,6 +10,7 @@ from harness import BAD_INPUT, DEMO, SCENES, SOURCE, USAGE, CommandTest
 
 PKL, YAML = DEMO / "demo_mask_rcnn.pkl", DEMO / "demo_mask_rcnn.yaml"
 FIXTURES = Path(os.environ.get("OSPREY_FIXTURES", SOURCE.parent / "shared" / "fixtures"))
+D0 = FIXTURES / "efficientdet" / "efficientdet_d0_512"
 SSD = FIXTURES / "tfod" / "real_ssd_mobilenet_v2_fpnlite_320"
 COCO = FIXTURES / "coco"
 
@@ -86,6 +87,10 @@ class Int8(CommandTest):
         self.assertIn("for this device and batch", told)
         self.build(*options)
         self.assertEqual(json.loads((self.folder / "m.calib").read_text()), cache)
+        cache["decision"]["kept"] = [{"block": block, "change": 0.1} for block in sorted({row[1] for row in rows[1:]})]
+        (self.folder / "m.calib").write_text(json.dumps(cache))
+        told = self.build("--calib-cache", "m.calib", "--max-detection-change", "0.005", name="none.osprey").err
+        self.assertIn("warning: no layer is in 8 bits, this is an fp32 engine: detection change <= 0.005 holds with none", told)
 
     def test_a_bound_on_ap_holds_on_the_annotated_photos(self):
         told = self.build("--calib-input", SCENES, "--calib-cache", "m.calib", "--calib-annotations", SCENES / "instances.json",
@@ -125,6 +130,19 @@ class Int8(CommandTest):
                       self.build("--calib-cache", "m.calib", "--calib-method", "minmax", expect=BAD_INPUT).err)
         self.assertIn("other photos", self.build("--calib-input", self.photos(2), "--calib-cache", "m.calib", expect=BAD_INPUT).err)
         self.assertIn("detection change", self.build("--calib-cache", "m.calib", "--max-detection-change", "0.1", expect=USAGE).err)
+
+
+@unittest.skipUnless(D0.exists(), f"no fixtures at {FIXTURES}; set OSPREY_FIXTURES")
+class EfficientDet(CommandTest):
+    def test_an_engine_without_a_layer_in_8_bits_says_so(self):
+        with tarfile.open(D0 / "checkpoint.tar.xz") as archive:
+            archive.extractall(self.folder, filter="data") if hasattr(tarfile, "data_filter") else archive.extractall(self.folder)
+        build = ["build", "efficientdet-d0", "--precision", "int8", "--calib-input", self.photo(), "--device", "cuda", "-o", "m.osprey"]
+        warning = "warning: no layer is in 8 bits, this is an fp16 engine: none would be faster so at batch "
+        told = self.run_osprey(*build).err
+        self.assertIn("int8 layers: 0 of ", told)
+        self.assertIn(warning + "1. Give the --batch", told)
+        self.assertNotIn("warning: no layer", self.run_osprey(*build, "--batch", "64", "--force").err)
 
 
 @unittest.skipUnless(SSD.exists() and COCO.exists(), f"no fixtures at {FIXTURES}; set OSPREY_FIXTURES")
