@@ -36,6 +36,17 @@ DnnlArgument weight_scales(const CpuPrepare& p, std::size_t scale, float x_scale
       });
 }
 
+dnnl::primitive_attr integer_attributes(int weight_axes, StoredType to, Activation activation) {
+  dnnl::primitive_attr out;
+  out.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  out.set_scales_mask(DNNL_ARG_WEIGHTS, weight_axes);
+  if (is_integer(to)) out.set_scales_mask(DNNL_ARG_DST, 0);
+  dnnl::post_ops ops;
+  append_activation(ops, activation);
+  out.set_post_ops(ops);
+  return out;
+}
+
 DnnlArgument result_scale(const CpuPrepare& p, float y_scale) {
   return scale_argument(p, DNNL_ARG_DST, fmt::format("scale:{:a}", y_scale),
                         [&] { return Tensor::from<float>(std::span(&y_scale, 1), {1}); });

@@ -63,26 +63,17 @@ class QuantizedTapsStep final : public CpuStep {
  private:
   std::int64_t taps() const { return height_ * width_; }
 
-  dnnl::primitive_attr attributes() const {
-    dnnl::primitive_attr out;
-    out.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    out.set_scales_mask(DNNL_ARG_WEIGHTS, 1);  // a scale for each channel of the taps
-    if (is_integer(op_.to)) out.set_scales_mask(DNNL_ARG_DST, 0);
-    dnnl::post_ops ops;
-    append_activation(ops, op_.activation);
-    out.set_post_ops(ops);
-    return out;
-  }
-
   DnnlCall call(const CpuPrepare& p, std::int64_t n) const {
     using From = DnnlArgument::From;
+    constexpr int kOfOutputs = 1;  // a scale for each channel of the taps
     const CpuValue& x = p.input(kX);
     const std::int64_t channels = made_.dims[1];
     const Desc weights({channels, x.dims[1], 1, 1}, dnnl::memory::data_type::s8, Tag::any);
     const Desc bias = p.has_input(kBias) ? Desc({channels}, dnnl::memory::data_type::f32, Tag::a) : Desc();
     const dnnl::convolution_forward::primitive_desc pd(
         dnnl_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
-        dnnl_desc(x, n), weights, bias, dnnl_desc(made_, n), {1, 1}, {0, 0}, {0, 0}, attributes());
+        dnnl_desc(x, n), weights, bias, dnnl_desc(made_, n), {1, 1}, {0, 0}, {0, 0},
+        integer_attributes(kOfOutputs, op_.to, op_.activation));
     // Packed weights of signed inputs hold a compensation, which their format's key does not tell.
     const auto packed = packed_weights(
         p, fmt::format("quantized_taps:{}:{}", p.node().inputs[kWeight], name_of(x.dtype)), pd.weights_desc(),

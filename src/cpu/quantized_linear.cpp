@@ -29,26 +29,15 @@ class QuantizedLinearStep final : public CpuStep {
   double flops() const override { return flops_; }
 
  private:
-  dnnl::primitive_attr attributes() const {
-    constexpr int kOfColumns = 2;  // a scale for each channel of the result
-    dnnl::primitive_attr out;
-    out.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    out.set_scales_mask(DNNL_ARG_WEIGHTS, kOfColumns);
-    if (is_integer(op_.to)) out.set_scales_mask(DNNL_ARG_DST, 0);
-    dnnl::post_ops ops;
-    append_activation(ops, op_.activation);
-    out.set_post_ops(ops);
-    return out;
-  }
-
   DnnlCall call(const CpuPrepare& p, std::int64_t n) const {
     using From = DnnlArgument::From;
+    constexpr int kOfColumns = 2;  // a scale for each channel of the result
     const CpuValue &x = p.input(kX), &y = p.output(0);
     const std::int64_t in = x.dims[1], outputs = y.dims[1];
     const Desc weights({in, outputs}, dnnl::memory::data_type::s8, Tag::any);
     const Desc bias = p.has_input(kBias) ? Desc({1, outputs}, dnnl::memory::data_type::f32, Tag::ab) : Desc();
     const dnnl::matmul::primitive_desc pd(dnnl_engine(), dnnl_desc(x, n), weights, bias, dnnl_desc(y, n),
-                                          attributes());
+                                          integer_attributes(kOfColumns, op_.to, op_.activation));
     // Packed weights of signed inputs hold a compensation, which their format's key does not tell.
     const auto packed = packed_weights(
         p, fmt::format("quantized_linear:{}:{}", p.node().inputs[kWeight], name_of(x.dtype)),

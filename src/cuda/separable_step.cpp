@@ -328,8 +328,12 @@ std::unique_ptr<CudaStep> separable_step(
     };
     add_each(parts.before);
     // The 1x1 ones need not be of one kind, nor of one that this device groups.
-    for (const auto& convs : {parts.depthwise, parts.pointwise})
-      may_group(convs) ? out->add(in_turn(convs), convs) : add_each(convs);
+    for (const auto& convs : {parts.depthwise, parts.pointwise}) {
+      if (may_group(convs))
+        out->add(in_turn(convs), convs);
+      else
+        add_each(convs);
+    }
     return out;
   };
   const std::vector<SeparableConv> convs = described(parts);

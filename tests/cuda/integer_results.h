@@ -1,7 +1,8 @@
-// What tests of kernels that make 8-bit integers hold them to.
+// What tests of kernels on 8-bit integers give them, and hold them to.
 #pragma once
 
 #include <cstdlib>
+#include <random>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -9,6 +10,15 @@
 #include "core/tensor.h"
 
 namespace osprey {
+
+// -127..127, or the same bits of u8.
+inline Tensor random_integers(DType type, Shape shape, unsigned seed) {
+  std::mt19937 random(seed);
+  Tensor out = Tensor::zeros(type, std::move(shape));
+  for (std::byte *to = out.mutable_data(), *end = to + out.size(); to != end; ++to)
+    *to = static_cast<std::byte>(static_cast<int>(random() % 255) - 127);
+  return out;
+}
 
 // Sums are exact; the CPU multiplies, adds and rounds in f32 in another order, so that where the exact value
 // is half way between two integers but for that, the other one may come: of random values hardly any.

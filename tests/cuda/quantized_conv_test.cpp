@@ -1,22 +1,12 @@
 #include "ops/quantized_conv.h"
 
 #include <cmath>
-#include <random>
 
 #include "cuda/cuda_harness.h"
 #include "cuda/integer_results.h"
 
 namespace osprey {
 namespace {
-
-// -127..127, or the same bits of u8.
-Tensor random_integers(DType type, Shape shape, unsigned seed) {
-  std::mt19937 random(seed);
-  Tensor out = Tensor::zeros(type, std::move(shape));
-  for (std::byte *to = out.mutable_data(), *end = to + out.size(); to != end; ++to)
-    *to = static_cast<std::byte>(static_cast<int>(random() % 255) - 127);
-  return out;
-}
 
 struct Case {
   QuantizedConv op;

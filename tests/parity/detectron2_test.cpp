@@ -55,10 +55,6 @@ struct DeviceCase {
   Bounds bounds = {};
 };
 
-bool starts_with_any(const std::string& name, std::initializer_list<const char*> prefixes) {
-  return std::any_of(prefixes.begin(), prefixes.end(), [&](const char* p) { return name.starts_with(p); });
-}
-
 bool is_map(const std::string& name) {
   return starts_with_any(name, {"input", "stem", "res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5", "p6",
                                 "p7", "rpn_logits_", "rpn_deltas_", "cls_logits_", "box_deltas_p"}) &&

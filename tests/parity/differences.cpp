@@ -8,6 +8,10 @@
 
 namespace osprey {
 
+bool starts_with_any(const std::string& name, std::initializer_list<const char*> prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const char* p) { return name.starts_with(p); });
+}
+
 double map_difference(const GoldenStage& golden, const Tensor& got) {
   if (got.shape() != golden.shape) throw std::runtime_error("a map of another shape than the golden one");
   const auto values = got.values<float>();

@@ -7,6 +7,9 @@
 
 namespace osprey {
 
+// Whether a stage is one of a kind: its name begins as one of these.
+bool starts_with_any(const std::string& name, std::initializer_list<const char*> prefixes);
+
 // The largest difference, as part of the golden tensor's largest magnitude. Of rows: golden row r against our
 // row rows[r]; those without a partner do not count.
 double map_difference(const GoldenStage& golden, const Tensor& got);

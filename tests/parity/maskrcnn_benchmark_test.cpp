@@ -60,9 +60,6 @@ constexpr Bounds kCudaFp16{.input = 1e-3,
                            .moved_keypoints = 1,
                            .keypoint_logit = kAny};
 
-bool starts_with_any(const std::string& name, std::initializer_list<const char*> prefixes) {
-  return std::any_of(prefixes.begin(), prefixes.end(), [&](const char* p) { return name.starts_with(p); });
-}
 bool is_map(const std::string& name) {
   return name == "input" || starts_with_any(name, {"body.", "feature_", "rpn_logits_", "rpn_deltas_"});
 }
