@@ -175,7 +175,7 @@ class Planner {
     if (const auto& bound = options_.accuracy.max_ap_drop; bound && decision.ap_error > *bound)
       out_.remarks.push_back(
           fmt::format("warning: a drop of AP of {} on so few photos may be chance (standard error {:.4f}): "
-                      "give more of them, or --max-detection-change 0.05 as well",
+                      "see what osprey eval says on more of them",
                       *bound, decision.ap_error));
   }
 
