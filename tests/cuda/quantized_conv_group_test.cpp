@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 #include <fmt/format.h>
 
@@ -89,15 +88,6 @@ const std::vector<Launch>& launches() {
       {u8, {{1, 200, 336, 64, 256, 1, 1, kU8, kRelu, u8}}},
   };
   return all;
-}
-
-// -127..127, or the same bits of u8.
-Tensor random_integers(DType type, Shape shape, unsigned seed) {
-  std::mt19937 random(seed);
-  Tensor out = Tensor::zeros(type, std::move(shape));
-  for (std::byte *to = out.mutable_data(), *end = to + out.size(); to != end; ++to)
-    *to = static_cast<std::byte>(static_cast<int>(random() % 255) - 127);
-  return out;
 }
 
 bool is_8_bits(DType type) { return type == DType::kI8 || type == DType::kU8; }
