@@ -17,42 +17,12 @@ namespace {
 using testing::Ge;
 using testing::SizeIs;
 
-// What a run may differ by; "of the largest magnitude" of each tensor where nothing else is said.
-struct Bounds {
-  double maps = 3e-5;  // feature maps, dense heads
-  double rows = 1e-3;  // what follows the proposals' shifts
-  double mask_probability = 5e-3;
-  double proposal_pixels = 0.03;  // within which a proposal counts as the same
-  double matched_proposals = 0.995;
-  double detection_pixels = 0.1;  // likewise of the network's detections, whose masks are compared
-  double match_iou = 0.99;        // from which a detection counts as the same
-  double matched = 1;             // of the golden detections, and of ours
-  double box_pixels = 0.05, score = 1e-3;
-  double mask_iou = 0.995;       // of a pasted mask, or
-  std::int64_t mask_pixels = 8;  // at most so many pixels that differ
-};
-
-constexpr double kAny = std::numeric_limits<double>::infinity();
-// A GPU sums in another order.
-constexpr Bounds kCudaFp32{.maps = 2e-4};
-// What follows a box is compared where the box is the same: features of one that moved are others.
-constexpr Bounds kCudaFp16{.maps = 0.02,
-                           .rows = 0.02,
-                           .mask_probability = 0.02,
-                           .matched_proposals = 0.01,
-                           .detection_pixels = 0.03,
-                           .match_iou = 0.95,
-                           .matched = 0.98,
-                           .box_pixels = kAny,
-                           .score = kAny,
-                           .mask_iou = 0};
-
 // A case on a device.
 struct DeviceCase {
   ModelCase model;
   std::string device = "cpu";
   Precision precision = Precision::kFp32;
-  Bounds bounds = {};
+  RcnnBounds bounds = {};
 };
 
 bool is_map(const std::string& name) {
@@ -90,7 +60,7 @@ class Detectron2 : public testing::TestWithParam<DeviceCase> {
                     const std::vector<double>& rows);
 
   static const ModelCase& model() { return GetParam().model; }
-  static const Bounds& bounds() { return GetParam().bounds; }
+  static const RcnnBounds& bounds() { return GetParam().bounds; }
   const Tensor& stage(const std::string& name) const { return run_.stages.at(name); }
 
   std::unique_ptr<GoldenArrays> golden_;
@@ -274,7 +244,7 @@ const ModelCase kCases[] = {
     {"retinanet_R_50_FPN", "astronaut.png"},
 };
 
-std::vector<DeviceCase> on(const std::string& device, Precision precision, const Bounds& bounds) {
+std::vector<DeviceCase> on(const std::string& device, Precision precision, const RcnnBounds& bounds) {
   std::vector<DeviceCase> out;
   for (const ModelCase& model : kCases) out.push_back({model, device, precision, bounds});
   return out;

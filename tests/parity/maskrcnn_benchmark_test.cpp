@@ -20,45 +20,14 @@ namespace {
 using testing::Ge;
 using testing::SizeIs;
 
-// What a run may differ by; "of the largest magnitude" of each tensor where nothing else is said.
-struct Bounds {
-  double input = 0;
-  double maps = 3e-5;  // feature maps, dense heads, heads on the golden boxes
-  double rows = 1e-3;  // what follows the boxes' shifts
-  double mask_probability = 5e-3;
-  double proposal_pixels = 0.03;  // within which a proposal counts as the same
-  double matched_proposals = 0.995;
-  double detection_pixels = 0.1;  // likewise of the network's detections, whose masks are compared
-  double matched_rows = 1;        // of them
-  double match_iou = 0.99;        // from which a detection counts as the same
-  double matched = 1;             // of the golden detections, and of ours
-  double box_pixels = 0.05, score = 1e-3;
-  double mask_iou = 0.995;       // of a pasted mask, or
-  std::int64_t mask_pixels = 8;  // at most so many pixels that differ
-  double moved_keypoints = 0.01, keypoint_logit = 1e-3;
-};
-
 constexpr double kKeypointPixels = 0.1;  // beyond which a keypoint has moved
-constexpr double kAny = std::numeric_limits<double>::infinity();
-// A GPU sums in another order.
-constexpr Bounds kCudaFp32{.maps = 2e-4};
-// What follows a box is compared where the box is the same: features of one that moved are others. Random
-// weights make much of rounding, in the framework's own fp16 as well (docs/roadmap.md): of the detections 73
-// to 83 % stay at an IoU of 0.95 on an H200, and half must.
-constexpr Bounds kCudaFp16{.input = 1e-3,
-                           .maps = 0.01,
-                           .rows = 0.01,
-                           .mask_probability = 0.02,
-                           .matched_proposals = 0.01,
-                           .detection_pixels = 0.03,
-                           .matched_rows = 0,
-                           .match_iou = 0.95,
-                           .matched = 0.5,
-                           .box_pixels = kAny,
-                           .score = kAny,
-                           .mask_iou = 0,
-                           .moved_keypoints = 1,
-                           .keypoint_logit = kAny};
+// As measured; that of the detections of random weights 73 to 83 % stay at its IoU, where 98 are asked, is
+// told as a failure (docs/roadmap.md has the cause).
+constexpr RcnnBounds kMapsInFp16 = [] {
+  RcnnBounds out = kCudaFp16;
+  out.maps = out.rows = 0.01;
+  return out;
+}();
 
 bool is_map(const std::string& name) {
   return name == "input" || starts_with_any(name, {"body.", "feature_", "rpn_logits_", "rpn_deltas_"});
@@ -83,10 +52,10 @@ std::vector<ClassedBox> with_last_pixel(std::vector<ClassedBox> boxes) {
   return boxes;
 }
 
-// Boxes [R,4] of one image as rows of the ops.
-Tensor rois_of(const Tensor& boxes) {
-  Tensor out = Tensor::zeros(DType::kF32, {boxes.dim(0), 5});
-  for (std::size_t r = 0; r < static_cast<std::size_t>(boxes.dim(0)); ++r)
+// The first `count` boxes [R,4] of one image as rows of the ops; behind the last, empty ones.
+Tensor rois_of(const Tensor& boxes, std::int64_t count) {
+  Tensor out = Tensor::zeros(DType::kF32, {count, 5});
+  for (std::size_t r = 0; r < static_cast<std::size_t>(std::min(count, boxes.dim(0))); ++r)
     std::copy_n(boxes.values<float>().data() + 4 * r, 4, out.mutable_values<float>().data() + 5 * r + 1);
   return out;
 }
@@ -109,7 +78,7 @@ struct DeviceCase {
   ModelCase model;
   std::string device = "cpu";
   Precision precision = Precision::kFp32;
-  Bounds bounds = {};
+  RcnnBounds bounds = {};
 };
 
 std::ostream& operator<<(std::ostream& out, const DeviceCase& c) {
@@ -135,7 +104,7 @@ class MaskrcnnBenchmark : public testing::TestWithParam<DeviceCase> {
   void expect_heads(bool of_box_head) const;
 
   static const ModelCase& model() { return GetParam().model; }
-  static const Bounds& bounds() { return GetParam().bounds; }
+  static const RcnnBounds& bounds() { return GetParam().bounds; }
   const Tensor& stage(const std::string& name) const { return run_.stages.at(name); }
 
   std::unique_ptr<GoldenArrays> golden_;
@@ -197,7 +166,9 @@ void MaskrcnnBenchmark::expect_rows(const std::string& name,
                                     const std::vector<std::optional<std::size_t>>& rows,
                                     double tolerance) const {
   const double worst = row_difference(golden_stage(*golden_, name), stage(stage_of(name)), rows);
-  std::printf("  %-22s %.1e of the largest magnitude\n", name.c_str(), worst);
+  const auto held = std::count_if(rows.begin(), rows.end(), [](const auto& row) { return row.has_value(); });
+  std::printf("  %-22s %.1e of the largest magnitude, in %ld of %zu rows\n", name.c_str(), worst, held,
+              rows.size());
   EXPECT_LE(worst, tolerance) << name;
 }
 
@@ -306,14 +277,11 @@ void MaskrcnnBenchmark::expect_heads(bool of_box_head) const {
         name != "mask_probs")
       names.push_back(name);
   if (names.empty()) return;
-  if (stage(of_box_head ? "proposal_boxes" : "det_boxes_net").dim(0) != boxes.dim(0)) {
-    std::printf("  not as many boxes as golden ones: no heads on those\n");
-    ASSERT_LT(bounds().matched, 1);
-    return;
-  }
+  // What else the heads read has the run's own rows.
+  const std::int64_t count = stage(of_box_head ? "proposal_boxes" : "det_boxes_net").dim(0);
   const auto executor = make_executor(given_boxes(engine_->graph(), of_box_head), engine_->device(),
                                       std::string(name_of(GetParam().precision)), {.tuning = quick_tuning()});
-  RunOptions options{.inputs = {{"given", rois_of(boxes)}}};
+  RunOptions options{.inputs = {{"given", rois_of(boxes, count)}}};
   for (const std::string& name : names)
     if (stage_of(name) == name) options.wanted.push_back(name);
   std::map<std::string, Tensor> stages;
@@ -325,7 +293,7 @@ void MaskrcnnBenchmark::expect_heads(bool of_box_head) const {
   executor->session()->run({&view, 1}, options);
 
   std::vector<std::optional<std::size_t>> rows(static_cast<std::size_t>(boxes.dim(0)));
-  for (std::size_t r = 0; r < rows.size(); ++r) rows[r] = r;
+  for (std::size_t r = 0; r < rows.size() && r < static_cast<std::size_t>(count); ++r) rows[r] = r;
   for (const std::string& name : names) {
     const double worst = row_difference(golden_stage(*golden_, name), stages.at(stage_of(name)), rows);
     std::printf("  %-22s %.1e of the largest magnitude, on the golden boxes\n", name.c_str(), worst);
@@ -364,7 +332,7 @@ const ModelCase kCases[] = {{.name = "e2e_mask_rcnn_narrow",
                              .config = "configs/caffe2/e2e_mask_rcnn_R_50_FPN_1x_caffe2.yaml",
                              .family = kFamily}};
 
-std::vector<DeviceCase> on(const std::string& device, Precision precision, const Bounds& bounds) {
+std::vector<DeviceCase> on(const std::string& device, Precision precision, const RcnnBounds& bounds) {
   std::vector<DeviceCase> out;
   for (const ModelCase& model : kCases) out.push_back({model, device, precision, bounds});
   return out;
@@ -381,7 +349,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, MaskrcnnBenchmark, testing::ValuesIn(on("cpu", P
 INSTANTIATE_TEST_SUITE_P(CudaFp32, MaskrcnnBenchmark,
                          testing::ValuesIn(on("cuda", Precision::kFp32, kCudaFp32)), case_name);
 INSTANTIATE_TEST_SUITE_P(CudaFp16, MaskrcnnBenchmark,
-                         testing::ValuesIn(on("cuda", Precision::kFp16, kCudaFp16)), case_name);
+                         testing::ValuesIn(on("cuda", Precision::kFp16, kMapsInFp16)), case_name);
 
 }  // namespace
 }  // namespace osprey

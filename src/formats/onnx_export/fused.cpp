@@ -57,6 +57,13 @@ std::array<std::string, 2> emit_dequantized_inputs(Emitter& e, const Node& node,
 
 bool holds_integers(DType type) { return type == DType::kI8 || type == DType::kU8; }
 
+// What a layer of integers does with its sums in floats, but for a residual.
+void bind_stored(Emitter& e, const Node& node, const std::string& sums, const auto& op) {
+  std::string y = emit_activation(e, sums, op.activation);
+  if (is_integer(op.to)) y = emit_quantized(e, y, op.y_scale, dtype_of(op.to));
+  e.bind(node.outputs[0], y);
+}
+
 }  // namespace
 
 void lower_conv(Emitter& e, const Node& node) {
@@ -119,9 +126,7 @@ void lower_quantized_conv(Emitter& e, const Node& node) {
     if (holds_integers(type)) residual = emit_dequantized(e, residual, op.residual_scale, type);
     y = emit_residual(e, y, residual, op.residual_upsampling);
   }
-  y = emit_activation(e, y, op.activation);
-  if (is_integer(op.to)) y = emit_quantized(e, y, op.y_scale, dtype_of(op.to));
-  e.bind(node.outputs[0], y);
+  bind_stored(e, node, y, op);
 }
 
 void lower_quantized_conv_transpose(Emitter& e, const Node& node) {
@@ -131,19 +136,13 @@ void lower_quantized_conv_transpose(Emitter& e, const Node& node) {
   const std::vector<std::int64_t> strides{weight[2].constant(), weight[3].constant()};
   const std::string floats =
       e.op("Transpose", {result_first}, {{"perm", std::vector<std::int64_t>{1, 0, 2, 3}}});
-  std::string y = e.op("ConvTranspose", {x, floats, input(e, node, 3)}, {{"strides", strides}});
-  y = emit_activation(e, y, op.activation);
-  if (is_integer(op.to)) y = emit_quantized(e, y, op.y_scale, dtype_of(op.to));
-  e.bind(node.outputs[0], y);
+  bind_stored(e, node, e.op("ConvTranspose", {x, floats, input(e, node, 3)}, {{"strides", strides}}), op);
 }
 
 void lower_quantized_linear(Emitter& e, const Node& node) {
   const QuantizedLinear& op = *node.op.as<QuantizedLinear>();
   const auto [x, weight] = emit_dequantized_inputs(e, node, op.x_scale);
-  std::string y = e.op("Gemm", {x, weight, input(e, node, 3)}, {{"transB", std::int64_t{1}}});
-  y = emit_activation(e, y, op.activation);
-  if (is_integer(op.to)) y = emit_quantized(e, y, op.y_scale, dtype_of(op.to));
-  e.bind(node.outputs[0], y);
+  bind_stored(e, node, e.op("Gemm", {x, weight, input(e, node, 3)}, {{"transB", std::int64_t{1}}}), op);
 }
 
 }  // namespace osprey

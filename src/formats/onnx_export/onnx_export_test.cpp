@@ -255,23 +255,26 @@ TEST_F(OnnxExport, SqueezeAndExcitationIsWrittenOut) {
               ::testing::ElementsAre("ReduceMean", "Gemm", "Relu", "Gemm", "Sigmoid", "Unsqueeze", "Mul"));
 }
 
-TEST_F(OnnxExport, IntegersAreQuantizedAndDequantizedAroundFloats) {
-  const std::string lines =
-      "weight w8: i8[2,2,1,1]\n"
-      "weight s8: f32[2] = 0.5 0.25\n";
-  std::string text = to_text(model_.graph);
-  text.insert(text.find("weight "), lines);
-  text = with_line(
-      text,
-      "q = quantize(p2) {scale=0.5}\n"
-      "r = quantized_conv(q, w8, s8, _, q) {to='u8', activation='relu', x_scale=0.5, y_scale=0.125, "
-      "residual_scale=0.5}\n"
-      "fused = dequantize(r) {scale=0.125}\n",
-      "fused");
-  model_.graph = parse_graph(text);
-  for (const Weight& w : model_.graph.weights())
-    if (model_.graph.value(w.value).name == "w8")
-      const_cast<Weight&>(w).load = [] { return Tensor::zeros(DType::kI8, {2, 2, 1, 1}); };
+class IntegersInOnnx : public OnnxExport {
+ protected:
+  // The model with these layers, the last of which is "fused", and weights w8 of a shape, s8.
+  void set_layers(const Shape& w8, const std::string& lines) {
+    std::string text = to_text(model_.graph);
+    text.insert(text.find("weight "),
+                fmt::format("weight w8: i8[{}]\nweight s8: f32[2] = 0.5 0.25\n", fmt::join(w8, ",")));
+    model_.graph = parse_graph(with_line(text, lines, "fused"));
+    for (const Weight& w : model_.graph.weights())
+      if (model_.graph.value(w.value).name == "w8")
+        const_cast<Weight&>(w).load = [w8] { return Tensor::zeros(DType::kI8, w8); };
+  }
+};
+
+TEST_F(IntegersInOnnx, AreQuantizedAndDequantizedAroundFloats) {
+  set_layers({2, 2, 1, 1},
+             "q = quantize(p2) {scale=0.5}\n"
+             "r = quantized_conv(q, w8, s8, _, q) {to='u8', activation='relu', x_scale=0.5, y_scale=0.125, "
+             "residual_scale=0.5}\n"
+             "fused = dequantize(r) {scale=0.125}\n");
   const onnx::ModelProto model = exported();
   EXPECT_THAT(types_of_layer(model, "q"), ::testing::ElementsAre("QuantizeLinear"));
   EXPECT_THAT(types_of_layer(model, "r"),
@@ -280,36 +283,22 @@ TEST_F(OnnxExport, IntegersAreQuantizedAndDequantizedAroundFloats) {
   EXPECT_THAT(types_of_layer(model, "fused"), ::testing::ElementsAre("DequantizeLinear"));
 }
 
-TEST_F(OnnxExport, TransposedConvolutionsOfIntegersAreDequantizedAround) {
-  std::string text = to_text(model_.graph);
-  text.insert(text.find("weight "), "weight w8: i8[2,2,1,1]\nweight s8: f32[2] = 0.5 0.25\n");
-  text = with_line(text,
-                   "q = quantize(p2) {scale=0.5}\n"
-                   "r = quantized_conv_transpose(q, w8, s8) {to='i8', x_scale=0.5, y_scale=0.25}\n"
-                   "fused = dequantize(r) {scale=0.25}\n",
-                   "fused");
-  model_.graph = parse_graph(text);
-  for (const Weight& w : model_.graph.weights())
-    if (model_.graph.value(w.value).name == "w8")
-      const_cast<Weight&>(w).load = [] { return Tensor::zeros(DType::kI8, {2, 2, 1, 1}); };
+TEST_F(IntegersInOnnx, AroundTransposedConvolutions) {
+  set_layers({2, 2, 1, 1},
+             "q = quantize(p2) {scale=0.5}\n"
+             "r = quantized_conv_transpose(q, w8, s8) {to='i8', x_scale=0.5, y_scale=0.25}\n"
+             "fused = dequantize(r) {scale=0.25}\n");
   EXPECT_THAT(types_of_layer(exported(), "r"),
               ::testing::ElementsAre("DequantizeLinear", "DequantizeLinear", "Transpose", "ConvTranspose",
                                      "QuantizeLinear"));
 }
 
-TEST_F(OnnxExport, FullyConnectedLayersOfIntegersAreDequantizedAround) {
-  std::string text = to_text(model_.graph);
-  text.insert(text.find("weight "), "weight w8: i8[2,2]\nweight s8: f32[2] = 0.5 0.25\n");
-  text = with_line(text,
-                   "means8 = global_average_pool(p2)\n"
-                   "rows8 = quantize(means8) {scale=0.5}\n"
-                   "gates8 = quantized_linear(rows8, w8, s8) {activation='relu', x_scale=0.5}\n"
-                   "fused = scale_channels(p2, gates8)\n",
-                   "fused");
-  model_.graph = parse_graph(text);
-  for (const Weight& w : model_.graph.weights())
-    if (model_.graph.value(w.value).name == "w8")
-      const_cast<Weight&>(w).load = [] { return Tensor::zeros(DType::kI8, {2, 2}); };
+TEST_F(IntegersInOnnx, AroundFullyConnectedLayers) {
+  set_layers({2, 2},
+             "means8 = global_average_pool(p2)\n"
+             "rows8 = quantize(means8) {scale=0.5}\n"
+             "gates8 = quantized_linear(rows8, w8, s8) {activation='relu', x_scale=0.5}\n"
+             "fused = scale_channels(p2, gates8)\n");
   EXPECT_THAT(types_of_layer(exported(), "gates8"),
               ::testing::ElementsAre("DequantizeLinear", "DequantizeLinear", "Gemm", "Relu"));
 }
