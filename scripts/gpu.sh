@@ -92,9 +92,13 @@ checked() {
 }
 memcheck() { checked memcheck "${1:-*-CudaConv.*:CudaConvTranspose.*:CudaLinear.*:*CudaExecutor*:*Jpeg.*:Tuner.*:CudaSchedule.*}"; }
 racecheck() {
-  local races='*Attention.*:*ConvGroup.*:*DecodeKeypoints.*:*DetectQueries.*:*MaskBoxes.*:*MaskLogits.*:*Nms.*:*Image.*:*PasteMasks.*:*RescaleBoxes.*:*ResizeMasks.*:*RoiAlign.*:*Select*.*:*StemConv.*'
-  races+=':*DetectAnchors.*:*Attention.*:*LayerNorm.*:*DetectQueries.*:*SelectQueries.*:CudaConversions.*:CudaQuantizedDepthwise.*'
-  races+=':CudaSeparableConv.*:CudaGatedWeights.*:CudaGroupNorm.*:CudaQuantizedConv.*:CudaQuantizedConvGroup.*'
+  local races='CudaAttention.*:CudaConv.Depthwise*:CudaConv.LongSumsOfSmallMaps:CudaConvGroup.*:CudaConversions.*'
+  races+=':CudaDecodeKeypoints.*:CudaDetectAnchors.*:CudaDetectQueries.*:CudaElementwise.GlobalAveragePool'
+  races+=':CudaElementwise.SqueezeExcite:CudaGatedWeights.*:CudaGroupNorm.*:CudaMaskBoxes.*:CudaMaskLogits.*'
+  races+=':CudaNms.*:CudaNormalizeImage.*:CudaPasteMasks.*:CudaQuantizedConv.*:CudaQuantizedConvGroup.*'
+  races+=':CudaQuantizedDepthwise.*:CudaQuantizedLinear.*:CudaRescaleBoxes.*:CudaResizeImage.*:CudaResizeMasks.*'
+  races+=':CudaRoiAlign.*:CudaSelectAnchors.*:CudaSelectBoxes.*:CudaSelectQueries.*:CudaSeparableConv.*'
+  races+=':CudaSeparableStep.*:CudaSqueezedConv.*:CudaStemConv.*'
   OSPREY_SHORT_CASES=1 checked racecheck "${1:-$races}"
 }
 sanitize() {

@@ -168,8 +168,10 @@ TEST(CudaConv, DepthwiseOfLargeMaps) {
 // Of so many inputs, on so small a map, that a sum is split.
 TEST(CudaConv, LongSumsOfSmallMaps) {
   SKIP_WITHOUT_GPU();
+  take_as_small(30000);
   const std::vector<int> same{1, 1, 1, 1}, two{2, 2};
   const std::vector<ConvCase> cases{
+      {"long sums of a few pixels", {.pads = same}, 232, 8, 3, 3, 5},
       {"long sums", {.pads = same, .activation = Activation::kRelu}, 256, 72, 3, 7, 11},
       {"long sums, stride 2",
        {.stride = two, .pads = same, .activation = Activation::kRelu6},

@@ -553,16 +553,19 @@ class ShortForm final : public testing::Environment {
   // Whether the next case runs: small ones, the first of a test and every seventh.
   bool takes(const KernelCase& test) {
     constexpr int kFirst = 4, kEvery = 7;
-    constexpr std::size_t kMostNumbers = 20000;
-    const testing::TestInfo* now = testing::UnitTest::GetInstance()->current_test_info();
-    if (now != test_) test_ = now, small_ = 0;
+    begin_test();
     std::size_t numbers = 0;
     for (const KernelInput& in : test.inputs)
       numbers += static_cast<std::size_t>(element_count(in.data.shape()));
-    const bool taken = numbers <= kMostNumbers && (small_ < kFirst || small_ % kEvery == 0);
-    small_ += numbers <= kMostNumbers;
+    const bool taken = numbers <= most_numbers_ && (small_ < kFirst || small_ % kEvery == 0);
+    small_ += numbers <= most_numbers_;
     ++(taken ? ran_ : left_out_);
     return taken;
+  }
+
+  void take_as_small(std::size_t numbers) {
+    begin_test();
+    most_numbers_ = numbers;
   }
 
   void TearDown() override {
@@ -571,8 +574,16 @@ class ShortForm final : public testing::Environment {
   }
 
  private:
+  static constexpr std::size_t kMostNumbers = 20000;  // of a small case
+
+  void begin_test() {
+    const testing::TestInfo* now = testing::UnitTest::GetInstance()->current_test_info();
+    if (now != test_) test_ = now, small_ = 0, most_numbers_ = kMostNumbers;
+  }
+
   bool on_ = std::getenv("OSPREY_SHORT_CASES") != nullptr;
   const testing::TestInfo* test_ = nullptr;
+  std::size_t most_numbers_ = kMostNumbers;
   int small_ = 0, ran_ = 0, left_out_ = 0;
 };
 
@@ -581,6 +592,8 @@ ShortForm& short_form = *static_cast<ShortForm*>(testing::AddGlobalTestEnvironme
 }  // namespace
 
 bool short_cases() { return short_form.on(); }
+
+void take_as_small(std::size_t numbers) { short_form.take_as_small(numbers); }
 
 std::vector<Tensor> run_cuda(const KernelCase& test) {
   if (short_form.on()) return short_form.takes(test) ? Harness(test).run_eagerly() : run_oracle(test);

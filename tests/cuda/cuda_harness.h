@@ -27,6 +27,10 @@ bool cuda_available(std::string* why = nullptr);
 // Whether cases are to be few and small (OSPREY_SHORT_CASES).
 bool short_cases();
 
+// For the test that calls it: cases of up to so many numbers count as small, where a path of the kernel is
+// for no fewer.
+void take_as_small(std::size_t numbers);
+
 // The outputs in C order (4-D floats are channels last on the device), with their live rows. Inputs are in C
 // order and of the types that the kernel shall see: f32, f16 or bf16. An input whose tensor has no shape is
 // an optional one left out. `layout` and `threads` of the case are the CPU's and mean nothing here.

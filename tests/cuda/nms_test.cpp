@@ -87,19 +87,21 @@ TEST(CudaNms, ThresholdsAndLimits) {
 TEST(CudaNms, Proposals) {
   SKIP_WITHOUT_GPU();
   for (const bool sorted : {true, false}) {
-    const Candidates in = random_candidates({4819}, 5, 9, sorted);
+    const Candidates in = random_candidates({short_cases() ? 2500 : 4819}, 5, 9, sorted);
     expect_as_on_cpu(in, {.iou = 0.7f, .max_detections = 1000, .stage = 1}, 1, sorted ? "sorted" : "mixed",
                      5000);
   }
-  expect_as_on_cpu(random_candidates({2000, 1500}, 5, 10, true),
+  const auto two_images = short_cases() ? std::vector{1600, 1100} : std::vector{2000, 1500};
+  expect_as_on_cpu(random_candidates(two_images, 5, 10, true),
                    {.iou = 0.7f, .max_detections = 3000, .stage = 1}, 2, "two images, many kept", 10000);
 }
 
 // One more than there are bits for, and a bound far above the live rows.
 TEST(CudaNms, TooManyToCompareAtOnce) {
   SKIP_WITHOUT_GPU();
+  take_as_small(60000);
   const Candidates in = random_candidates({8193, 40}, 40, 11);
-  for (const int most : {1, 100, 3000})
+  for (const int most : short_cases() ? std::vector{1, 100} : std::vector{1, 100, 3000})
     expect_as_on_cpu(in, {.iou = 0.4f, .max_detections = most}, 2, fmt::format("most {}", most), 50000);
   expect_as_on_cpu(in, {.iou = 0.4f, .offset_limit = 20000}, 2, "together", 50000);
   expect_as_on_cpu(random_candidates({300}, 80, 12), {}, 1, "few of many", 80000);
