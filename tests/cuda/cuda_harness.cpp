@@ -631,6 +631,11 @@ std::vector<Tensor> run_oracle(const KernelCase& test) {
     wide.op = known;
   }
   if (const auto* op = test.op.as<Dequantize>()) wide.op = Dequantize{.scale = op->scale};
+  if (const auto* op = test.op.as<NormalizeImage>()) {
+    NormalizeImage known = *op;
+    known.to = FloatType::kF32;
+    wide.op = known;
+  }
   for (KernelInput& in : wide.inputs)
     if (is_float(in.data.dtype()) && !(in.data.shape().empty() && in.data.empty()))
       in.data = in.data.to_f32();

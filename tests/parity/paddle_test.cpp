@@ -11,6 +11,7 @@
 
 #include "core/file.h"
 #include "image/rle.h"
+#include "parity/differences.h"
 #include "parity/match.h"
 #include "parity/model_case.h"
 
@@ -92,7 +93,7 @@ class PaddleDetection : public testing::TestWithParam<PaddleCase> {
   // The first so many of the golden ones; 0: all of them.
   void expect_detections(const Detections& found, std::size_t first = 0) const;
   void expect_first_rows(const std::string& name, const Tensor& got) const;
-  void tell_kept(const Detections& found) const;
+  void expect_kept(const Detections& found) const;
   void expect_mask(std::size_t row, const Rle& got) const;
 
   ScratchFolder scratch_;
@@ -161,9 +162,9 @@ void PaddleDetection::expect_detections(const Detections& found, std::size_t fir
   EXPECT_LE(box, kBoxBound);
 }
 
-// In fp16 queries whose scores lie as close as random weights leave them change places: how many detections
-// are as in the golden run is told, and that there are as many.
-void PaddleDetection::tell_kept(const Detections& found) const {
+// In fp16 queries whose scores lie as close as random weights leave them change places: 46 to 61 % of their
+// detections stay, where 98 are asked, which is told as a failure (docs/roadmap.md has the cause).
+void PaddleDetection::expect_kept(const Detections& found) const {
   const std::vector<double> golden = golden_->doubles("final.bbox");
   ASSERT_THAT(found.items, SizeIs(golden.size() / 6));
   std::vector<ClassedBox> wanted, got;
@@ -171,8 +172,9 @@ void PaddleDetection::tell_kept(const Detections& found) const {
     wanted.push_back({{row[2], row[3], row[4], row[5]}, static_cast<int>(row[0]), row[1]});
   for (const Detection& d : found.items)
     got.push_back({{d.box.x0, d.box.y0, d.box.x1, d.box.y1}, d.class_index, d.score});
-  std::printf("  %zu of %zu detections at IoU 0.95\n", match_detections(wanted, got, 0.95).size(),
-              wanted.size());
+  const std::size_t kept = match_detections(wanted, got, kCudaFp16.match_iou).size();
+  std::printf("  %zu of %zu detections at IoU %.2f\n", kept, wanted.size(), kCudaFp16.match_iou);
+  EXPECT_GE(static_cast<double>(kept), kCudaFp16.matched * static_cast<double>(wanted.size()));
 }
 
 void PaddleDetection::expect_mask(std::size_t row, const Rle& got) const {
@@ -199,7 +201,7 @@ TEST_P(PaddleDetection, EveryStageAndDetection) {
   for (const auto& [name, told] : case_.at("outputs").items())
     if (std::find(stages.begin(), stages.end(), name) != stages.end())
       expect_stage(name, got.stages.at(name));
-  if (is_fp16()) return tell_kept(got.detections);
+  if (is_fp16()) return expect_kept(got.detections);
   expect_selection(got.stages.at("enc.topk_index"));
   expect_detections(got.detections);
 }
