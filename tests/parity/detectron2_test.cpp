@@ -10,6 +10,7 @@
 #include "image/rle.h"
 #include "ops/select_anchors.h"
 #include "parity/differences.h"
+#include "parity/given_boxes.h"
 
 namespace osprey {
 namespace {
@@ -58,33 +59,37 @@ class Detectron2 : public testing::TestWithParam<DeviceCase> {
   void expect_detections();
   void expect_masks(const std::vector<std::pair<std::size_t, std::size_t>>& pairs,
                     const std::vector<double>& rows);
+  void expect_heads(const std::string& boxes, bool (*follows)(const std::string& name));
 
   static const ModelCase& model() { return GetParam().model; }
   static const RcnnBounds& bounds() { return GetParam().bounds; }
   const Tensor& stage(const std::string& name) const { return run_.stages.at(name); }
 
   std::unique_ptr<GoldenArrays> golden_;
+  std::unique_ptr<CaseEngine> case_engine_;
+  std::shared_ptr<const LoadedEngine> engine_;
   std::vector<std::string> names_;  // of golden stages
   CaseRun run_;
 };
 
 void Detectron2::load() {
   golden_ = std::make_unique<GoldenArrays>(fixture("detectron2") / model().name / "golden.npz");
-  const CaseEngine engine(model(), {.device = GetParam().device, .precision = GetParam().precision});
-  const auto opened = LoadedEngine::open(engine.file(), {});
+  case_engine_ = std::make_unique<CaseEngine>(
+      model(), BuildOptions{.device = GetParam().device, .precision = GetParam().precision});
+  engine_ = LoadedEngine::open(case_engine_->file(), {.tuning = quick_tuning()});
   std::vector<std::string> wanted;
   for (const std::string& name : golden_->stage_names()) {
     const bool compared = is_map(name) || follows_proposals(name) || follows_detections(name) ||
                           name == "resized_u8" || name == "proposal_boxes" || name == "proposal_logits" ||
                           name == "det_boxes_net" || name == "det_scores" || name == "det_classes";
     if (!compared || name == "box_logits_first8_0") continue;
-    ASSERT_NE(opened->graph().find(name), kNoValue) << "the engine has no stage " << name;
+    ASSERT_NE(engine_->graph().find(name), kNoValue) << "the engine has no stage " << name;
     wanted.push_back(name);
   }
   ASSERT_THAT(wanted, SizeIs(Ge(18u)));
   names_ = wanted;
-  run_ = run_with_stages(engine.file(), read_image(fixture("images") / model().photo), wanted);
-  expect_anchors(opened->graph());
+  run_ = run_with_stages(case_engine_->file(), read_image(fixture("images") / model().photo), wanted);
+  expect_anchors(engine_->graph());
 }
 
 // Exact: resizing is integer arithmetic, and one subtraction follows.
@@ -224,6 +229,22 @@ void Detectron2::expect_masks(const std::vector<std::pair<std::size_t, std::size
   std::printf("  masks              IoU at least %.5f, at most %ld pixels differ\n", worst.iou, worst.pixels);
 }
 
+// What the heads on boxes make of the golden ones.
+void Detectron2::expect_heads(const std::string& boxes, bool (*follows)(const std::string& name)) {
+  std::vector<std::string> names;  // mask_probs are of classes, whose order is the detections'
+  for (const std::string& name : names_)
+    if (follows(name) && name != "mask_probs") names.push_back(name);
+  if (names.empty()) return;
+  const GivenBoxesRun run =
+      run_on_given_boxes(*engine_, read_image(fixture("images") / model().photo), boxes,
+                         corners_of(golden_->tensor(boxes)), stage(boxes).dim(0), names);
+  for (const std::string& name : names) {
+    const double worst = row_difference(golden_stage(*golden_, name), run.stages.at(name), run.rows);
+    std::printf("  %-18s %.1e of the largest magnitude, on the golden boxes\n", name.c_str(), worst);
+    EXPECT_LE(worst, bounds().maps) << name;
+  }
+}
+
 TEST_P(Detectron2, EveryStageAndDetection) {
   load();
   if (HasFatalFailure()) return;
@@ -232,6 +253,8 @@ TEST_P(Detectron2, EveryStageAndDetection) {
   expect_maps();
   expect_proposals();
   expect_detections();
+  expect_heads("proposal_boxes", follows_proposals);
+  expect_heads("det_boxes_net", follows_detections);
 }
 
 const ModelCase kCases[] = {

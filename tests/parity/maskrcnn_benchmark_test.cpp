@@ -8,11 +8,10 @@
 
 #include <gmock/gmock.h>
 
-#include "engine/devices.h"
 #include "image/rle.h"
-#include "ops/roi_align.h"
 #include "ops/select_anchors.h"
 #include "parity/differences.h"
+#include "parity/given_boxes.h"
 
 namespace osprey {
 namespace {
@@ -42,28 +41,6 @@ std::string stage_of(const std::string& name) { return name.substr(0, name.find(
 std::vector<ClassedBox> with_last_pixel(std::vector<ClassedBox> boxes) {
   for (ClassedBox& b : boxes) b.box[2] += 1, b.box[3] += 1;
   return boxes;
-}
-
-// The first `count` boxes [R,4] of one image as rows of the ops; behind the last, empty ones.
-Tensor rois_of(const Tensor& boxes, std::int64_t count) {
-  Tensor out = Tensor::zeros(DType::kF32, {count, 5});
-  for (std::size_t r = 0; r < static_cast<std::size_t>(std::min(count, boxes.dim(0))); ++r)
-    std::copy_n(boxes.values<float>().data() + 4 * r, 4, out.mutable_values<float>().data() + 5 * r + 1);
-  return out;
-}
-
-// The graph with an input "given" for the boxes that the box head's crops are taken at, or those of the heads
-// on detections.
-std::shared_ptr<const Graph> given_boxes(const Graph& engine, bool of_box_head) {
-  auto graph = std::make_shared<Graph>(engine);
-  for (Node& node : graph->mutable_nodes()) {
-    if (!node.op.as<RoiAlign>() || (graph->value(node.outputs[0]).name == "box_pool") != of_box_head)
-      continue;
-    ValueId& rois = node.inputs.back();
-    const ValueId given = graph->find("given");
-    rois = given != kNoValue ? given : graph->add_input("given", graph->value(rois).type);
-  }
-  return graph;
 }
 
 struct DeviceCase {
@@ -262,32 +239,22 @@ void MaskrcnnBenchmark::expect_keypoints(
 }
 
 void MaskrcnnBenchmark::expect_heads(bool of_box_head) const {
-  const Tensor boxes = golden_->tensor(of_box_head ? "proposal_boxes" : "det_boxes_net");
+  const std::string boxes = of_box_head ? "proposal_boxes" : "det_boxes_net";
   std::vector<std::string> names;  // mask_probs are of classes, whose order is the detections'
   for (const std::string& name : names_)
     if ((of_box_head ? follows_proposals(name) : follows_detections(name)) && name != "proposal_scores" &&
         name != "mask_probs")
       names.push_back(name);
   if (names.empty()) return;
-  // What else the heads read has the run's own rows.
-  const std::int64_t count = stage(of_box_head ? "proposal_boxes" : "det_boxes_net").dim(0);
-  const auto executor = make_executor(given_boxes(engine_->graph(), of_box_head), engine_->device(),
-                                      std::string(name_of(GetParam().precision)), {.tuning = quick_tuning()});
-  RunOptions options{.inputs = {{"given", rois_of(boxes, count)}}};
+  std::vector<std::string> wanted;
   for (const std::string& name : names)
-    if (stage_of(name) == name) options.wanted.push_back(name);
-  std::map<std::string, Tensor> stages;
-  options.observe = [&](const std::string& name, const Tensor& value) {
-    stages.emplace(name, value.dtype() == DType::kF16 ? value.to_f32() : value.copied());
-  };
-  const Image photo = read_image(fixture("images") / model().photo);
-  const ImageView view = photo;
-  executor->session()->run({&view, 1}, options);
-
-  std::vector<std::optional<std::size_t>> rows(static_cast<std::size_t>(boxes.dim(0)));
-  for (std::size_t r = 0; r < rows.size() && r < static_cast<std::size_t>(count); ++r) rows[r] = r;
+    if (stage_of(name) == name) wanted.push_back(name);
+  const GivenBoxesRun run =
+      run_on_given_boxes(*engine_, read_image(fixture("images") / model().photo), boxes,
+                         corners_of(golden_->tensor(boxes)), stage(boxes).dim(0), wanted);
   for (const std::string& name : names) {
-    const double worst = row_difference(golden_stage(*golden_, name), stages.at(stage_of(name)), rows);
+    const double worst =
+        row_difference(golden_stage(*golden_, name), run.stages.at(stage_of(name)), run.rows);
     std::printf("  %-22s %.1e of the largest magnitude, on the golden boxes\n", name.c_str(), worst);
     EXPECT_LE(worst, bounds().maps) << name;
   }

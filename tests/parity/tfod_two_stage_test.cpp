@@ -9,12 +9,19 @@
 
 #include "image/rle.h"
 #include "ops/detect_anchors.h"
+#include "parity/given_boxes.h"
 #include "parity/tf_case.h"
 
 namespace osprey {
 namespace {
 
 using Pairs = std::vector<std::pair<std::size_t, std::size_t>>;
+
+// As the golden array has the stage: channels last, but for masks.
+Tensor as_golden(const std::string& stage, const Tensor& values) {
+  if (stage != "mask_predictions") return values;
+  return Tensor::from<float>(values.values<float>(), {values.dim(0), values.size() / values.dim(0)});
+}
 
 class TfodTwoStage : public TfFixture {
  protected:
@@ -29,8 +36,15 @@ class TfodTwoStage : public TfFixture {
     const auto shape = integers("image_shape");
     return {static_cast<double>(shape.at(1)), static_cast<double>(shape.at(2))};
   }
+  // In pixels of the network's input.
+  std::vector<Corners> golden_proposals() const;
+  std::vector<Corners> golden_boxes() const;
   void expect_anchors(const Graph& graph) const;
   std::vector<std::optional<std::size_t>> expect_proposals(const Tensor& boxes) const;
+  void expect_heads(const LoadedEngine& engine, const std::string& instead_of,
+                    const std::vector<Corners>& boxes, std::int64_t rows,
+                    const std::vector<std::string>& stages, const std::string& prefix = "") const;
+  void expect_mask_stages(const CaseRun& result, const Pairs& pairs) const;
   void expect_masks(const CaseRun& result, const Pairs& pairs) const;
 };
 
@@ -61,15 +75,32 @@ void TfodTwoStage::expect_anchors(const Graph& graph) const {
         << "sample " << i;
 }
 
+std::vector<Corners> TfodTwoStage::golden_proposals() const {
+  const auto values = golden_->doubles("proposal_boxes");
+  std::vector<Corners> out;
+  for (std::int32_t i = 0; i < integers("num_proposals").at(0); ++i) {
+    const double* b = &values[4 * static_cast<std::size_t>(i)];
+    out.push_back({b[1], b[0], b[3], b[2]});
+  }
+  return out;
+}
+
+std::vector<Corners> TfodTwoStage::golden_boxes() const {
+  const auto values = golden_->doubles("det__detection_boxes");
+  const auto photo = integers("true_image_shape");  // as it lies in the network's input
+  const double height = photo.at(0), width = photo.at(1);
+  std::vector<Corners> out;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(golden_->doubles("det__num_detections").at(0)); ++i) {
+    const double* b = &values[4 * i];
+    out.push_back({b[1] * width, b[0] * height, b[3] * width, b[2] * height});
+  }
+  return out;
+}
+
 // Which of ours each golden proposal is.
 std::vector<std::optional<std::size_t>> TfodTwoStage::expect_proposals(const Tensor& boxes) const {
-  const auto count = static_cast<std::size_t>(integers("num_proposals").at(0));
-  const auto values = golden_->doubles("proposal_boxes");
-  std::vector<Corners> golden;
-  for (std::size_t i = 0; i < count; ++i) {
-    const double* b = &values[4 * i];
-    golden.push_back({b[1], b[0], b[3], b[2]});
-  }
+  const std::vector<Corners> golden = golden_proposals();
+  const std::size_t count = golden.size();
   const auto got = corners_of(boxes);
   const auto size = extents();
   const double pixels = std::isfinite(bounds_.box) ? bounds_.box * std::max(size[0], size[1]) : 1;
@@ -83,6 +114,15 @@ std::vector<std::optional<std::size_t>> TfodTwoStage::expect_proposals(const Ten
     EXPECT_GE(matched + unmatched, got.size()) << "extra";
   }
   return rows;
+}
+
+// What the heads make of the golden boxes; `prefix`: what the golden stages' names have before ours.
+void TfodTwoStage::expect_heads(const LoadedEngine& engine, const std::string& instead_of,
+                                const std::vector<Corners>& boxes, std::int64_t rows,
+                                const std::vector<std::string>& stages, const std::string& prefix) const {
+  const GivenBoxesRun run = run_on_given_boxes(engine, photo(), instead_of, boxes, rows, stages);
+  for (const std::string& name : stages)
+    expect_rows(prefix + name, as_golden(name, run.stages.at(name)), run.rows);
 }
 
 // TensorFlow's reframe_box_masks_to_image_masks in double precision: the first and the last pixel of the
@@ -115,19 +155,18 @@ std::vector<std::uint8_t> pasted(const double* map, int side, const Corners& box
   return mask;
 }
 
-void TfodTwoStage::expect_masks(const CaseRun& result, const Pairs& pairs) const {
+void TfodTwoStage::expect_mask_stages(const CaseRun& result, const Pairs& pairs) const {
   const auto row_of = result.stages.at("det_rows").values<std::int32_t>();
-  const auto& found = result.detections;
   std::vector<std::optional<std::size_t>> rows(
       static_cast<std::size_t>(golden_->doubles("det__num_detections").at(0)));
   for (const auto& [g, k] : pairs) rows[g] = static_cast<std::size_t>(row_of[k]);
-  // Channels first in the golden array, too: rows of numbers.
-  const Tensor& logits = result.stages.at("mask_predictions");
-  expect_rows("det__mask_predictions",
-              Tensor::from<float>(logits.values<float>(), {logits.dim(0), logits.size() / logits.dim(0)}),
+  expect_rows("det__mask_predictions", as_golden("mask_predictions", result.stages.at("mask_predictions")),
               rows);
   expect_rows("det__detection_masks", result.stages.at("mask_probs"), rows);
+}
 
+void TfodTwoStage::expect_masks(const CaseRun& result, const Pairs& pairs) const {
+  const auto& found = result.detections;
   const auto golden = golden_detections();
   const auto maps = golden_->doubles("det__detection_masks");
   const int side = static_cast<int>(golden_->tensor("det__detection_masks").dim(2));
@@ -160,11 +199,11 @@ TEST_P(TfodTwoStage, EveryStageAndDetection) {
       {"rpn_objectness_predictions_with_background", ""}};
   const std::vector<std::string> by_proposal{"box_classifier_features", "refined_box_encodings",
                                              "class_predictions_with_background"};
-  std::vector<std::string> wanted{"proposal_boxes", "det_rows"};
+  std::vector<std::string> wanted{"proposal_boxes", "det_boxes_net", "det_rows"};
   for (const auto& [name, suffix] : maps) wanted.push_back(name);
   wanted.insert(wanted.end(), by_proposal.begin(), by_proposal.end());
   if (has_masks()) wanted.insert(wanted.end(), {"mask_predictions", "mask_probs"});
-  const auto opened = LoadedEngine::open(engine, {});
+  const auto opened = LoadedEngine::open(engine, {.tuning = quick_tuning()});
   for (const std::string& name : wanted)
     ASSERT_NE(opened->graph().find(name), kNoValue) << "the engine has no stage " << name;
   expect_anchors(opened->graph());
@@ -172,9 +211,20 @@ TEST_P(TfodTwoStage, EveryStageAndDetection) {
   const CaseRun result = run(engine, wanted);
   for (const auto& [name, suffix] : maps) expect_stage(name + suffix, {&result.stages.at(name)});
   const auto rows = expect_proposals(result.stages.at("proposal_boxes"));
-  for (const std::string& name : by_proposal) expect_rows(name, result.stages.at(name), rows);
+  const bool boxes_moved = GetParam().precision == Precision::kFp16;  // and crops with them
+  if (!boxes_moved)
+    for (const std::string& name : by_proposal) expect_rows(name, result.stages.at(name), rows);
+  else
+    expect_heads(*opened, "proposal_boxes", golden_proposals(), result.stages.at("proposal_boxes").dim(0),
+                 by_proposal);
   const auto pairs = expect_detections(result.detections);
-  if (has_masks()) expect_masks(result, pairs);
+  if (!has_masks()) return;
+  if (!boxes_moved)
+    expect_mask_stages(result, pairs);
+  else
+    expect_heads(*opened, "det_boxes_net", golden_boxes(), result.stages.at("det_boxes_net").dim(0),
+                 {"mask_predictions"}, "det__");
+  expect_masks(result, pairs);
 }
 
 std::vector<TfCase> on(const std::string& device, Precision precision) {
