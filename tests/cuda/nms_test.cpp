@@ -75,7 +75,8 @@ TEST(CudaNms, CountsAndImages) {
 
 TEST(CudaNms, ThresholdsAndLimits) {
   SKIP_WITHOUT_GPU();
-  const Candidates in = random_candidates({400, 380, 420}, 5, 8);
+  const Candidates in =
+      random_candidates(short_cases() ? std::vector{100, 95, 110} : std::vector{400, 380, 420}, 5, 8);
   for (const int limit : {0, 400, 1000})
     for (const float iou : {0.0f, 0.3f, 0.7f, 1.0f})
       for (const int most : {1, 30, 700})
@@ -111,11 +112,12 @@ TEST(CudaNms, TooManyToCompareAtOnce) {
 // before.
 TEST(CudaNms, Chains) {
   SKIP_WITHOUT_GPU();
+  const int count = short_cases() ? 150 : 700;
   for (const bool backwards : {false, true}) {
     Candidates in;
-    for (int i = 0; i < 700; ++i) {
+    for (int i = 0; i < count; ++i) {
       const float x = static_cast<float>(i) * 6;
-      in.add({0, {x, 0, x + 10, 10}}, 1 - static_cast<float>(backwards ? 700 - i : i) * 1e-3f, 0);
+      in.add({0, {x, 0, x + 10, 10}}, 1 - static_cast<float>(backwards ? count - i : i) * 1e-3f, 0);
     }
     expect_as_on_cpu(in, {.iou = 0.2f, .max_detections = 1000, .offset_limit = 0}, 1, "chain");
   }
@@ -201,7 +203,8 @@ TEST(CudaNms, InclusiveBoxes) {
 // Of maskrcnn-benchmark's pyramids: so many proposals of a level, before the best of all.
 TEST(CudaNms, InclusiveBoxesOfLimitedGroups) {
   SKIP_WITHOUT_GPU();
-  for (const auto& per_image : std::vector<std::vector<int>>{{0}, {1}, {400}, {5, 0, 700}})
+  const int many = short_cases() ? 100 : 700;
+  for (const auto& per_image : std::vector<std::vector<int>>{{0}, {1}, {many}, {5, 0, many}})
     for (const int limit : {1, 7, 50})
       for (const float iou : {0.0f, 0.7f})
         expect_as_on_cpu(random_candidates(per_image, 5, 7),

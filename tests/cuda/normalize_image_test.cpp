@@ -29,7 +29,9 @@ void expect_as_on_cpu(Case c) {
   for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
     c.op.to = type;
     const std::vector<Tensor> got = run_cuda(test());
-    if (!short_cases()) EXPECT_EQ(got[0].dtype(), dtype_of(type));  // the oracle's are f32
+    if (!short_cases()) {  // the oracle's are f32
+      EXPECT_EQ(got[0].dtype(), dtype_of(type));
+    }
     expect_close(got, want, 0, std::string(name_of(dtype_of(type))));
   }
 }

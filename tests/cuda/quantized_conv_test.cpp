@@ -145,6 +145,7 @@ TEST(CudaQuantizedConv, Residuals) {
 // As the executor tiles a large map, whatever the tile.
 TEST(CudaQuantizedConv, OfManyTiles) {
   SKIP_WITHOUT_GPU();
+  take_as_small(900000);
   for (const Case& c :
        {Case{{.pads = kAround, .activation = Activation::kRelu, .x_scale = 1, .y_scale = 0.04f},
              1,

@@ -87,6 +87,7 @@ TEST(CudaSelectAnchors, ShapesAndCounts) {
 
 TEST(CudaSelectAnchors, MoreThanSharedMemorySorts) {
   SKIP_WITHOUT_GPU();
+  take_as_small(150000);
   SelectAnchors op = proposals(2);
   op.top = 5000;
   expect_as_on_cpu(op, random_maps(op, 2, {{60, 70}, {20, 30}}), "top 5000");
@@ -95,6 +96,7 @@ TEST(CudaSelectAnchors, MoreThanSharedMemorySorts) {
 // Many blocks, and lists that overflow: the scores themselves are then searched.
 TEST(CudaSelectAnchors, LargeLevelsAndTies) {
   SKIP_WITHOUT_GPU();
+  take_as_small(400000);
   SelectAnchors op = proposals(1);
   op.top = 1000;
   std::vector<Level> levels = random_maps(op, 1, {{141, 173}});
@@ -113,6 +115,7 @@ TEST(CudaSelectAnchors, LargeLevelsAndTies) {
 // Thresholds that leave few, just as many as are listed at once, more, and nothing.
 TEST(CudaSelectAnchors, DenseHeads) {
   SKIP_WITHOUT_GPU();
+  take_as_small(130000);
   SelectAnchors op = dense(2);
   op.top = 1000;
   std::vector<Level> levels = random_maps(op, 1, {{60, 50}, {30, 25}}, -6, 1);
@@ -163,6 +166,7 @@ TEST(CudaSelectAnchors, WhatIsNotFiniteIsDropped) {
 
 TEST(CudaSelectAnchors, EmptyBoxesAreDropped) {
   SKIP_WITHOUT_GPU();
+  take_as_small(50000);
   SelectAnchors op = proposals(1);
   op.min_size = 8, op.top = 1000;
   const std::vector<Level> levels = random_maps(op, 2, {{40, 40}});  // reaches far out of the image
