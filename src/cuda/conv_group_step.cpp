@@ -120,39 +120,6 @@ class OwnStep final : public CudaStep {
   std::vector<Member> members_;
 };
 
-class EachStep final : public CudaStep {
- public:
-  EachStep(std::span<CudaPrepare* const> members,
-           const std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>& each) {
-    for (CudaPrepare* p : members) {
-      first_ins_.push_back(ins_);
-      ins_ += p->node().inputs.size();
-      steps_.push_back(each(*p));
-    }
-  }
-
-  void launch(CudaRun& run) override {
-    for (std::size_t i = 0; i < steps_.size(); ++i) {
-      MemberRun member(run, first_ins_[i], i);
-      steps_[i]->launch(member);
-    }
-  }
-  std::string detail() const override {
-    const std::string first = steps_.front()->detail();
-    return steps_.size() == 1 ? first : fmt::format("{} one after the other: {}", steps_.size(), first);
-  }
-  double flops() const override {
-    double sum = 0;
-    for (const auto& step : steps_) sum += step->flops();
-    return sum;
-  }
-
- private:
-  std::size_t ins_ = 0;
-  std::vector<std::size_t> first_ins_;
-  std::vector<std::unique_ptr<CudaStep>> steps_;
-};
-
 // The predictors of a map among a step's members, the one first whose outputs come in fours.
 std::vector<std::size_t> predictors_of(const CudaPrepare& map, std::span<CudaPrepare* const> predictors) {
   std::vector<std::size_t> out;
@@ -181,12 +148,10 @@ class PredictedStep final : public CudaStep {
   }
 
   void launch(CudaRun& run) override {
-    cudaStreamCaptureStatus capture{};
-    cuda_check(cudaStreamIsCapturing(run.stream(), &capture), "predictors");
+    const bool kept = !is_captured(run.stream());
     std::vector<GroupedConv> convs = placed(maps_, run);
     for (std::size_t i = 0; i < convs.size(); ++i) {
-      // In a graph nobody looks at the maps themselves.
-      if (capture == cudaStreamCaptureStatusActive) convs[i].y = nullptr;
+      if (!kept) convs[i].y = nullptr;
       convs[i].predictors = shared_;
       for (std::size_t k = 0; k < predictor_outs_[i].size(); ++k)
         convs[i].predictors.y[k] = run.out(predictor_outs_[i][k]).as<float>();
@@ -448,7 +413,7 @@ std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
     if (is_quantized_depthwise(*op, first.input(1).dims, first.input(0).dims[1]))
       return quantized_depthwise_step(members);
     if (auto own = quantized_group_step(members)) return own;
-    return std::make_unique<EachStep>(members, each);
+    return each_in_turn(members, each);
   }
   if (is_depthwise_step(first.op<Conv>(), first.input(1).dims, first.input(0).dims[1]))
     return depthwise_conv_step(members);
@@ -467,7 +432,7 @@ std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
         members, "predicting " + key_of(members),
         [&] { return std::make_unique<PredictedStep>(maps, predictors); }, in_turn, scratch);
   }
-  const MakeStep one_by_one = [&] { return std::make_unique<EachStep>(members, each); };
+  const MakeStep one_by_one = [&] { return each_in_turn(members, each); };
   if (!possible) return one_by_one();
   return faster(
       members, key_of(members), [&] { return std::make_unique<OwnStep>(members); }, one_by_one, scratch);

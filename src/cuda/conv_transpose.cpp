@@ -3,14 +3,13 @@
 // product adds bias and ReLU itself and the kernel only puts the pixels into place.
 #include "ops/conv_transpose.h"
 
+#include "cuda/alignment.h"
 #include "cuda/gemm.h"
 #include "cuda/matrix_kernels.h"
 #include "cuda/packed_weights.h"
 
 namespace osprey {
 namespace {
-
-std::size_t aligned(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 
 bool windows_overlap(const ConvTranspose& op, const Shape& weight) {
   return weight[2] > op.stride[0] || weight[3] > op.stride[1];
@@ -63,7 +62,7 @@ class ConvTransposeStep final : public CudaStep {
       bias_ = packed_vector(p, 2, DType::kF32);
     call_ = fastest_gemm(p, gemm, weight_->data());
     taps_type_ = gemm.out_type;
-    taps_bytes_ = aligned(static_cast<std::size_t>(gemm.rows * gemm.outputs) * size_of(taps_type_));
+    taps_bytes_ = device_aligned(static_cast<std::size_t>(gemm.rows * gemm.outputs) * size_of(taps_type_));
     flops_ = gemm.flops();
     p.request_scratch(taps_bytes_ + call_->workspace());
   }

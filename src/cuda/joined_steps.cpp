@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "cuda/bench_run.h"
 #include "cuda/measure.h"
 #include "cuda/tuner.h"
@@ -36,10 +38,20 @@ std::size_t inputs_of(std::span<CudaPrepare* const> members) {
   return out;
 }
 
+bool is_captured(cudaStream_t stream) {
+  cudaStreamCaptureStatus status{};
+  cuda_check(cudaStreamIsCapturing(stream, &status), "asking whether a stream is captured");
+  return status == cudaStreamCaptureStatusActive;
+}
+
 void InTurnStep::add(std::unique_ptr<CudaStep> step, std::span<CudaPrepare* const> members) {
   parts_.push_back({std::move(step), ins_, outs_});
   ins_ += inputs_of(members);
   outs_ += members.size();
+}
+
+void InTurnStep::add_each(std::span<CudaPrepare* const> members, const MakeMember& each) {
+  for (std::size_t i = 0; i < members.size(); ++i) add(each(*members[i]), members.subspan(i, 1));
 }
 
 void InTurnStep::launch(CudaRun& run) {
@@ -51,7 +63,12 @@ void InTurnStep::launch(CudaRun& run) {
 
 std::string InTurnStep::detail() const {
   std::string out;
-  for (const Part& part : parts_) out += (out.empty() ? "" : "; then ") + part.step->detail();
+  for (std::size_t i = 0, same = 0; i < parts_.size(); i += same) {
+    const std::string detail = parts_[i].step->detail();
+    for (same = 1; i + same < parts_.size() && parts_[i + same].step->detail() == detail;) ++same;
+    if (i > 0) out += "; then ";
+    out += same == 1 ? detail : fmt::format("{} one after the other: {}", same, detail);
+  }
   return out;
 }
 
@@ -59,6 +76,12 @@ double InTurnStep::flops() const {
   double sum = 0;
   for (const Part& part : parts_) sum += part.step->flops();
   return sum;
+}
+
+std::unique_ptr<CudaStep> each_in_turn(std::span<CudaPrepare* const> members, const MakeMember& each) {
+  auto out = std::make_unique<InTurnStep>();
+  out->add_each(members, each);
+  return out;
 }
 
 // To choose among what libraries do for `each` takes longest by far, and makes a step a tenth faster than
@@ -81,7 +104,11 @@ std::unique_ptr<CudaStep> faster(std::span<CudaPrepare* const> members, const st
     const CudaTuner::Pause pause(tuner);
     theirs = each();
   }
-  const auto our_time = seconds(*ours), expected = seconds(*theirs);
+  const auto charged = [&](CudaStep& step) {
+    const CudaTuner::Spending spending(tuner);
+    return seconds(step);
+  };
+  const auto our_time = charged(*ours), expected = charged(*theirs);
   const bool settled = our_time && expected && *our_time * kMuchFaster < *expected;
   if (!settled) theirs = each();
   const std::size_t best = tuner.choose(key, names, [&](std::size_t i) {

@@ -42,11 +42,18 @@ bool is_pointwise(const Graph& graph, const Node& node);
 // How many inputs members have together.
 std::size_t inputs_of(std::span<CudaPrepare* const> members);
 
+// Whether a run is put into a graph, where nobody looks at what lies between a step's members.
+bool is_captured(cudaStream_t stream);
+
+using MakeMember = std::function<std::unique_ptr<CudaStep>(CudaPrepare&)>;
+
 // Parts of a step one after the other.
 class InTurnStep final : public CudaStep {
  public:
   // The next part, which is of these members.
   void add(std::unique_ptr<CudaStep> step, std::span<CudaPrepare* const> members);
+  // The next parts, one for each of these.
+  void add_each(std::span<CudaPrepare* const> members, const MakeMember& each);
 
   void launch(CudaRun& run) override;
   std::string detail() const override;
@@ -60,6 +67,8 @@ class InTurnStep final : public CudaStep {
   std::vector<Part> parts_;
   std::size_t ins_ = 0, outs_ = 0;
 };
+
+std::unique_ptr<CudaStep> each_in_turn(std::span<CudaPrepare* const> members, const MakeMember& each);
 
 using MakeStep = std::function<std::unique_ptr<CudaStep>()>;
 

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "core/parallel.h"
+#include "cuda/alignment.h"
 #include "cuda/matrix_kernels.h"
 #include "cuda/measure.h"
 
@@ -18,8 +19,7 @@ constexpr const char* kTogether = "photos together";
 // Ways come with the most promising first: after so many that were slower than the best one, none is expected
 // to be faster.
 constexpr int kMostMeasured = 24, kMostMeasuredForPhotos = 8, kMostSlower = 6;
-constexpr std::size_t kAlignment = 256,
-                      kOperandAlignment = 16;  // of workspaces; what libraries ask of operands
+constexpr std::size_t kOperandAlignment = 16;  // that libraries ask for
 
 // Operands for measurements.
 class Bench {
@@ -119,8 +119,6 @@ std::unique_ptr<MatrixCall> remembered(const MatrixSearch& search, const TunedCh
   return nullptr;
 }
 
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
 // One photo after the other, each as it runs alone. Parts that do not begin where libraries want operands are
 // copied to and from the workspace.
 class EachPhotoCall final : public MatrixCall {
@@ -133,9 +131,9 @@ class EachPhotoCall final : public MatrixCall {
         y_bytes_(static_cast<std::size_t>(search.y_count / search.photos) * size_of(search.out_type)) {}
 
   void run(const MatrixOperands& o, std::byte* workspace, cudaStream_t stream) const override {
-    std::byte* const x_copy = workspace + aligned(alone_->workspace());
-    std::byte* const y_copy = x_copy + aligned(x_bytes_);
-    std::byte* const residual_copy = y_copy + aligned(y_bytes_);
+    std::byte* const x_copy = workspace + device_aligned(alone_->workspace());
+    std::byte* const y_copy = x_copy + device_aligned(x_bytes_);
+    std::byte* const residual_copy = y_copy + device_aligned(y_bytes_);
     const auto copy = [&](void* to, const void* from, std::size_t bytes) {
       cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "a photo of a batch");
     };
@@ -161,7 +159,7 @@ class EachPhotoCall final : public MatrixCall {
     }
   }
   std::size_t workspace() const override {
-    return aligned(alone_->workspace()) + aligned(x_bytes_) + 2 * aligned(y_bytes_);
+    return device_aligned(alone_->workspace()) + device_aligned(x_bytes_) + 2 * device_aligned(y_bytes_);
   }
   std::string name() const override { return kEachPhoto; }
 

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "backends/image_dims.h"
+#include "cuda/alignment.h"
 #include "cuda/conv_group_step.h"
 #include "cuda/conversions.h"
 #include "cuda/schedule.h"
@@ -25,11 +26,8 @@
 namespace osprey {
 namespace {
 
-constexpr std::size_t kAlignment = 256;
 constexpr int kSmallestPhotoClass = 512;
 constexpr std::int64_t kMostRuns = std::int64_t{16} << 20;
-
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 class PrepareContext final : public CudaPrepare {
  public:
@@ -95,7 +93,7 @@ class Planner {
     place();
     for (std::size_t i = 0; i < plan_.steps.size(); ++i) prepare(i);
     plan_.scratch_offset = plan_.arena_bytes;
-    plan_.arena_bytes += aligned(plan_.scratch_bytes);
+    plan_.arena_bytes += device_aligned(plan_.scratch_bytes);
     return std::move(plan_);
   }
 
@@ -225,7 +223,7 @@ class Planner {
   // Counts, outputs, then the rest by lifetime. An output without a bound comes last of the outputs, and only
   // its beginning is downloaded each time.
   void place() {
-    std::size_t end = aligned(static_cast<std::size_t>(plan_.counts) * sizeof(int));
+    std::size_t end = device_aligned(static_cast<std::size_t>(plan_.counts) * sizeof(int));
     std::vector<int> outputs(graph_.outputs().begin(), graph_.outputs().end());
     const auto bounded = [&](int id) {
       const auto& dims = type(id).dims;
@@ -238,7 +236,7 @@ class Planner {
       check(v.home == CudaHome::kArena && !is_input(id), "output {}: nothing makes it",
             graph_.value(id).name);
       v.offset = end;
-      end += aligned(v.value.bytes() + guard());
+      end += device_aligned(v.value.bytes() + guard());
       plan_.output_bytes = bounded(id) ? end : v.offset + std::min(v.value.bytes(), runs_prefix());
     }
     place_rest(end);
@@ -295,7 +293,7 @@ class Planner {
         add(out, request);
       }
     }
-    const MemoryPlan memory = plan_memory(requests, kAlignment);
+    const MemoryPlan memory = plan_memory(requests, kDeviceAlignment);
     plan_.arena_bytes = start + memory.bytes;
     in_place_.assign(plan_.steps.size(), -1);
     for (std::size_t v = 0; v < plan_.values.size(); ++v)

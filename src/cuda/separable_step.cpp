@@ -206,10 +206,7 @@ class OwnStep final : public CudaStep {
   }
 
   void launch(CudaRun& run) override {
-    cudaStreamCaptureStatus capture{};
-    cuda_check(cudaStreamIsCapturing(run.stream(), &capture), "separable convolutions");
-    // In a graph nobody looks at what lies between.
-    const bool kept = capture != cudaStreamCaptureStatusActive;
+    const bool kept = !is_captured(run.stream());
     std::vector<SeparableConv> convs;
     for (const Member& m : members_) convs.push_back(placed(m, run, kept));
     launch_separable_convs(convs, {.multiprocessors = multiprocessors_,
@@ -265,13 +262,15 @@ class OwnStep final : public CudaStep {
 };
 
 // Of one photo, whatever the batch: what a photo gives must not depend on those beside it.
-std::string key_of(const std::vector<SeparableConv>& convs, std::int64_t photos) {
+std::string key_of(const Parts& parts, const std::vector<SeparableConv>& convs) {
   const auto name = [](Activation a) { return kActivationNames[static_cast<std::size_t>(a)]; };
+  const std::int64_t photos = photos_of(*parts.depthwise.front());
   std::string out = "separable";
-  for (const SeparableConv& c : convs) {
-    out +=
-        fmt::format(", {}x{}x{}x{}/{} {}>{}{} {}", c.images / photos, c.height, c.width, c.channels, c.stride,
-                    name(c.between_activation), c.outputs, c.f32_out ? " f32" : "", name(c.activation));
+  for (std::size_t i = 0; i < convs.size(); ++i) {
+    const SeparableConv& c = convs[i];
+    out += fmt::format(", {}x{}x{}x{}/{} {}>{}{} {}{}", c.images / photos, c.height, c.width, c.channels,
+                       c.stride, name(c.between_activation), c.outputs, c.f32_out ? " f32" : "",
+                       name(c.activation), parts.pointwise[i]->has_input(3) ? " residual" : "");
     for (const SeparableSource& s : c.sources)
       out += s.pooled ? std::string(" pooled") : fmt::format(" x{}", s.scale);
   }
@@ -323,16 +322,13 @@ std::unique_ptr<CudaStep> separable_step(
   const Parts parts(members);
   const MakeStep apart = [&] {
     auto out = std::make_unique<InTurnStep>();
-    const auto add_each = [&](std::span<CudaPrepare* const> some) {
-      for (std::size_t i = 0; i < some.size(); ++i) out->add(each(*some[i]), some.subspan(i, 1));
-    };
-    add_each(parts.before);
+    out->add_each(parts.before, each);
     // The 1x1 ones need not be of one kind, nor of one that this device groups.
     for (const auto& convs : {parts.depthwise, parts.pointwise}) {
       if (may_group(convs))
         out->add(in_turn(convs), convs);
       else
-        add_each(convs);
+        out->add_each(convs, each);
     }
     return out;
   };
@@ -341,9 +337,8 @@ std::unique_ptr<CudaStep> separable_step(
     return can_separate(c) && c.f32_out == convs.front().f32_out;
   };
   if (!std::ranges::all_of(convs, takes)) return apart();
-  const std::string key = key_of(convs, photos_of(*members.front()));
   return faster(
-      members, key, [&] { return std::make_unique<OwnStep>(parts); }, apart, scratch);
+      members, key_of(parts, convs), [&] { return std::make_unique<OwnStep>(parts); }, apart, scratch);
 }
 
 }  // namespace osprey

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "cuda/alignment.h"
 #include "cuda/depthwise_conv.h"
 #include "cuda/early_launch.h"
 #include "cuda/gated_weights.h"
@@ -16,10 +17,6 @@
 
 namespace osprey {
 namespace {
-
-constexpr std::size_t kAlignment = 256;
-
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 bool has_input(const Node& node, std::size_t i) {
   return i < node.inputs.size() && node.inputs[i] != kNoValue;
@@ -118,9 +115,7 @@ class SqueezedConvStep final : public CudaStep {
                    .residual = residual_ ? run.in(inputs_[0] + inputs_[1] + 3).data : nullptr,
                    .y = run.out(2).data},
                   run.scratch() + product_at(), run.stream());
-    cudaStreamCaptureStatus capture{};
-    cuda_check(cudaStreamIsCapturing(run.stream(), &capture), "squeezed convolution");
-    if (capture != cudaStreamCaptureStatusActive)
+    if (!is_captured(run.stream()))
       launch_gated_map(shape_, gates, map.data, run.out(1).data, images_, run.stream());
   }
   std::string detail() const override {
@@ -148,11 +143,11 @@ class SqueezedConvStep final : public CudaStep {
 
   // Of the scratch: gates, gated weights, the product's own.
   std::size_t gates_bytes() const {
-    return aligned(static_cast<std::size_t>(images_ * shape_.channels) * sizeof(float));
+    return device_aligned(static_cast<std::size_t>(images_ * shape_.channels) * sizeof(float));
   }
   std::size_t product_at() const {
     const std::int64_t count = images_ * shape_.outputs * shape_.channels;
-    return gates_bytes() + aligned(static_cast<std::size_t>(count) * size_of(shape_.type));
+    return gates_bytes() + device_aligned(static_cast<std::size_t>(count) * size_of(shape_.type));
   }
 
   const std::int64_t images_;

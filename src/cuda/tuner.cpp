@@ -85,6 +85,10 @@ CudaTuner::CudaTuner(std::string machine, double budget, fs::path folder, Progre
   entries_ = read();
 }
 
+CudaTuner::Spending::Spending(CudaTuner& tuner) : tuner_(tuner), began_(now()) {}
+
+CudaTuner::Spending::~Spending() { tuner_.budget_ -= now() - began_; }
+
 void CudaTuner::report(const std::string& what) const {
   if (progress_) progress_(done_, what);
 }

@@ -6,6 +6,8 @@
 // Thread-safe; processes that share the file add to each other's choices.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -52,7 +54,20 @@ class CudaTuner {
   void save(const std::string& key, const TunedChoice& choice);  // beside a choice that is remembered
 
   const std::filesystem::path& file() const { return file_; }
-  double seconds_left() const { return paused_ == this ? 0 : budget_; }
+  double seconds_left() const { return paused_ == this ? 0 : std::max(budget_.load(), 0.0); }
+
+  // What is measured outside of choose() is charged to the budget: the time that it lives.
+  class Spending {
+   public:
+    explicit Spending(CudaTuner& tuner);
+    Spending(const Spending&) = delete;
+    Spending& operator=(const Spending&) = delete;
+    ~Spending();
+
+   private:
+    CudaTuner& tuner_;
+    double began_;
+  };
 
   // While it lives choose() guesses on this thread, as if the budget were spent, and keeps no guess: the
   // layers are chosen for again.
@@ -83,7 +98,7 @@ class CudaTuner {
   static inline thread_local const CudaTuner* paused_ = nullptr;  // since others may measure meanwhile
 
   std::string machine_;
-  double budget_;
+  std::atomic<double> budget_;
   std::filesystem::path file_;
   Progress progress_;
   std::mutex mutex_;

@@ -121,6 +121,18 @@ TEST_F(Tuner, ABudgetSpentHalfwayGivesTheBestSoFarAndLeavesTheRestForNextTime) {
   EXPECT_EQ(fake.measured, 0);
 }
 
+TEST_F(Tuner, WhatIsMeasuredOutsideIsCharged) {
+  CudaTuner brief = tuner(0.05);
+  {
+    const CudaTuner::Spending spending(brief);
+    std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  }
+  EXPECT_EQ(brief.seconds_left(), 0);
+  Fake fake;
+  EXPECT_EQ(brief.choose("conv", kNames, fake.measure()), 0u);
+  EXPECT_EQ(fake.measured, 0);
+}
+
 TEST_F(Tuner, NothingWorks) {
   CudaTuner t = tuner();
   EXPECT_EQ(t.choose("conv", {"a", "b"}, [](std::size_t) { return std::nullopt; }), 0u);
