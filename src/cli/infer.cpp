@@ -84,7 +84,8 @@ Tensor plain_boxes(const Tensor& value) {
   return out;
 }
 
-// What --dump asks for, of the first batch: of one that fails, of the first of its photos that does not.
+// What --dump asks for, of the first batch that ends well: of one that fails, of the first of its photos that
+// does not.
 class Dump {
  public:
   Dump(const Options& o, const Graph& graph) : file_(o.dump_to), names_(split(o.dump)) {
@@ -97,8 +98,7 @@ class Dump {
   }
 
   void ask(RunOptions& options) {
-    if (names_.empty() || asked_) return;
-    asked_ = true;
+    if (names_.empty() || kept_) return;
     options.wanted = names_;
     // The session's memory is used again: what is kept is a copy, of the first photos that run together.
     options.observe = [this](const std::string& name, const Tensor& value) {
@@ -117,7 +117,7 @@ class Dump {
  private:
   std::string file_;
   std::vector<std::string> names_;
-  bool asked_ = false, kept_ = false;
+  bool kept_ = false;
   std::map<std::string, Tensor> values_;
 };
 
@@ -377,7 +377,8 @@ Verb infer_verb() {
         o->thresholds.declare(app);
         o->type.declare(app);
         declare_proposals(app, o->proposals);
-        app.add_option("--labels", o->labels, "Other class names: one a line, or a COCO annotations file");
+        app.add_option("--labels", o->labels,
+                       "Other class names: one a line, a COCO annotations file, or a label map (.pbtxt)");
         app.add_option("--format", o->format, "What to write: picture, tsv, json, coco (COCO results), none")
             ->capture_default_str();
         app.add_option("--batch", o->batch, "Images run together")
@@ -390,7 +391,8 @@ Verb infer_verb() {
         app.add_option("--masks-per-dim", o->masks_per_dim, "Heat maps a row and column of such a picture")
             ->capture_default_str()
             ->check(CLI::Range(1, 64));
-        app.add_option("--dump", o->dump, "Values inside the network to keep, of the first batch: NAME,...");
+        app.add_option("--dump", o->dump,
+                       "Values inside the network to keep, of the first batch that ends well: NAME,...");
         app.add_option("--dump-to", o->dump_to, "NumPy file (.npz) for --dump");
         return [o, &common] { return infer(*o, common); };
       }};

@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 
 #include "cli/support/arguments.h"
+#include "cli/support/help.h"
 #include "cli/support/verb.h"
 #include "osprey/error.h"
 #include "osprey/version.h"
@@ -23,6 +24,7 @@ void add_common(CLI::App& verb, CommonOptions& common) {
 int run(int argc, char** argv) {
   CLI::App app{"Osprey: detection models, from their own checkpoints to one exact, fast engine", "osprey"};
   app.set_version_flag("--version", std::string("osprey ") + kVersion);
+  app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
   app.footer("A first try: `osprey demo`. Help on a verb: `osprey infer --help`.");
   CommonOptions common;

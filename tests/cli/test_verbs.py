@@ -185,6 +185,8 @@ class Infer(CommandTest):
         self.assertIn("; 2 of 3 images are done", told.err)
         same = (self.folder / "some.npz").read_bytes() == (self.folder / "b.npz").read_bytes()
         self.assertTrue(same, "values of photos other than b")
+        self.run_osprey("infer", engine, "a.bmp", "b.bmp", "--threads", "2", *dump, "later.npz", memory=4 << 30, expect=DEVICE)
+        self.assertEqual((self.folder / "later.npz").read_bytes(), (self.folder / "b.npz").read_bytes())
 
 
 class Bench(CommandTest):
