@@ -1,23 +1,7 @@
 // fuzz-libs: osprey_formats
 #include "formats/yaml.h"
 
-#include "checkpoint_target.h"
-
-namespace osprey::fuzz {
-namespace {
-
-// Every getter on every node: each gives a value or Error(kBadInput).
-void ask(const ConfigTree& node) {
-  expect_bad_input_only([&] { node.as_int(); });
-  expect_bad_input_only([&] { node.as_double(); });
-  expect_bad_input_only([&] { node.as_bool(); });
-  expect_bad_input_only([&] { node.as_string(); });
-  expect_bad_input_only([&] { node.as_doubles(); });
-  for (const auto& item : node.items) ask(item);
-}
-
-}  // namespace
-}  // namespace osprey::fuzz
+#include "config_getters.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace osprey;

@@ -1,7 +1,6 @@
 // The frameworks' own checkpoints. They are no part of the repository: the tests skip where they are absent.
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
+#include <optional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,49 +9,28 @@
 #include "arch/detectron2/options.h"
 #include "arch/family/select.h"
 #include "formats/checkpoint.h"
+#include "formats/fixture_files.h"
 
 namespace osprey {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-fs::path fixtures() {
-  if (const char* root = std::getenv("OSPREY_FIXTURES")) return root;
-  return fs::path(OSPREY_SOURCE_DIR) / ".." / "shared" / "fixtures";
-}
-
-// A case's checkpoint.tar.xz, unpacked until the end of the test.
-class Unpacked : public testing::Test {
+class Detectron2Fixtures : public testing::Test {
  protected:
-  void TearDown() override {
-    if (!folder_.empty()) fs::remove_all(folder_);
-  }
   // False when the fixture is not here.
-  bool unpack(const std::string& name) {
+  bool unpack_case(const std::string& name) {
     case_ = fixtures() / name;
-    const fs::path archive = case_ / "checkpoint.tar.xz";
-    std::string folder = (fs::temp_directory_path() / "osprey_arch_XXXXXX").string();
-    if (!fs::exists(archive) || ::mkdtemp(folder.data()) == nullptr) return false;
-    folder_ = folder;
-    const std::string command = "tar -xJf '" + archive.string() + "' -C '" + folder + "'";
-    return std::system(command.c_str()) == 0;
+    return unpacked_.emplace(name).ok();
   }
   ImportRequest request(const std::string& file, const std::string& config) const {
-    const fs::path path = folder_ / file;
+    const fs::path path = unpacked_->file(file);
     return {.source = path.string(), .checkpoint = read_checkpoint(path), .config = config};
   }
   std::string config() const { return (case_ / "config.yaml").string(); }
-
- private:
-  fs::path case_, folder_;
-};
-
-class Detectron2Fixtures : public Unpacked {
- protected:
   void expect_complete(const std::string& name, std::size_t outputs) {
-    if (!unpack(name)) GTEST_SKIP() << "no fixture " << name;
+    if (!unpack_case(name)) GTEST_SKIP() << "no fixture " << name;
     const Model model = import_model(request("model_final.pkl", config()));
     EXPECT_EQ(model.family, "detectron2");
     EXPECT_THAT(model.weights.missing, IsEmpty());
@@ -60,6 +38,10 @@ class Detectron2Fixtures : public Unpacked {
     EXPECT_THAT(model.graph.outputs(), SizeIs(outputs));
     EXPECT_THAT(model.categories, SizeIs(80));
   }
+
+ private:
+  fs::path case_;
+  std::optional<Unpacked> unpacked_;
 };
 
 TEST_F(Detectron2Fixtures, MaskRcnnUsesEveryWeight) {
@@ -71,7 +53,7 @@ TEST_F(Detectron2Fixtures, FasterRcnnUsesEveryWeight) {
 TEST_F(Detectron2Fixtures, RetinaNetUsesEveryWeight) { expect_complete("detectron2/retinanet_R_50_FPN", 5); }
 
 TEST_F(Detectron2Fixtures, DumpedConfigAndOfficialNameWithOverridesGiveTheSameGraph) {
-  if (!unpack("detectron2/mask_rcnn_narrow")) GTEST_SKIP() << "no fixture detectron2/mask_rcnn_narrow";
+  if (!unpack_case("detectron2/mask_rcnn_narrow")) GTEST_SKIP() << "no fixture detectron2/mask_rcnn_narrow";
   const Model dumped = import_model(request("model_final.pkl", config()));
   ImportRequest official = request("model_final.pth", "mask_rcnn_R_50_FPN_3x");
   official.overrides = {{"MODEL.RESNETS.STEM_OUT_CHANNELS", "16"},

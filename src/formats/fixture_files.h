@@ -16,17 +16,22 @@ inline fs::path fixtures() {
   return fs::path(OSPREY_SOURCE_DIR) / ".." / "shared" / "fixtures";
 }
 
+// Whether an archive of .tar.xz could be unpacked.
+inline bool unpack(const fs::path& archive, const fs::path& folder) {
+  const std::string command = "tar -xJf '" + archive.string() + "' -C '" + folder.string() + "'";
+  return std::system(command.c_str()) == 0;
+}
+
 // A case's unpacked checkpoint.tar.xz, removed with this object.
 class Unpacked {
  public:
   explicit Unpacked(const std::string& name) {
     const fs::path archive = fixtures() / name / "checkpoint.tar.xz";
     if (!fs::exists(archive)) return;
-    std::string folder = (fs::temp_directory_path() / "osprey_formats_XXXXXX").string();
+    std::string folder = (fs::temp_directory_path() / "osprey_fixture_XXXXXX").string();
     if (::mkdtemp(folder.data()) == nullptr) return;
     path_ = folder;
-    const std::string command = "tar -xJf '" + archive.string() + "' -C '" + folder + "'";
-    ok_ = std::system(command.c_str()) == 0;
+    ok_ = unpack(archive, folder);
   }
   ~Unpacked() {
     if (!path_.empty()) fs::remove_all(path_);

@@ -185,21 +185,7 @@ void Detectron2::expect_detections() {
   }
   const auto got = classed_boxes(run_.detections);
   const auto pairs = match_detections(golden, got, bounds().match_iou);
-  double box = 0, score = 0;
-  for (const auto& [g, k] : pairs) {
-    for (std::size_t c = 0; c < 4; ++c) box = std::max(box, std::abs(golden[g].box[c] - got[k].box[c]));
-    score = std::max(score, std::abs(golden[g].score - got[k].score));
-  }
-  std::printf(
-      "  detections         %zu of %zu matched, %zu found; boxes within %.4f px, scores within %.1e\n",
-      pairs.size(), golden.size(), got.size(), box, score);
-  const auto enough = [](std::size_t all) {
-    return static_cast<std::size_t>(std::ceil(bounds().matched * static_cast<double>(all)));
-  };
-  EXPECT_THAT(pairs, SizeIs(Ge(enough(golden.size())))) << "missing detections";
-  EXPECT_THAT(pairs, SizeIs(Ge(enough(got.size())))) << "extra detections";
-  EXPECT_LE(box, bounds().box_pixels);
-  EXPECT_LE(score, bounds().score);
+  expect_paired(golden, got, pairs, bounds());
   if (golden_->has("mask_probs")) expect_masks(pairs, rows);
 }
 

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <stdexcept>
+
+#include <gtest/gtest.h>
 
 #include "image/rle.h"
 
@@ -34,6 +37,25 @@ double row_difference(const GoldenStage& golden, const Tensor& got,
       worst = std::max(worst, std::abs(values[*row * row_size + flat % row_size] - golden.values[i]));
   }
   return worst / golden.magnitude();
+}
+
+void expect_paired(std::span<const ClassedBox> golden, std::span<const ClassedBox> got,
+                   std::span<const std::pair<std::size_t, std::size_t>> pairs, const RcnnBounds& bounds) {
+  double box = 0, score = 0;
+  for (const auto& [g, k] : pairs) {
+    for (std::size_t c = 0; c < 4; ++c) box = std::max(box, std::abs(golden[g].box[c] - got[k].box[c]));
+    score = std::max(score, std::abs(golden[g].score - got[k].score));
+  }
+  std::printf(
+      "  detections             %zu of %zu matched, %zu found; boxes within %.4f px, scores within %.1e\n",
+      pairs.size(), golden.size(), got.size(), box, score);
+  const auto enough = [&](std::size_t all) {
+    return static_cast<std::size_t>(std::ceil(bounds.matched * static_cast<double>(all)));
+  };
+  EXPECT_GE(pairs.size(), enough(golden.size())) << "missing detections";
+  EXPECT_GE(pairs.size(), enough(got.size())) << "extra detections";
+  EXPECT_LE(box, bounds.box_pixels);
+  EXPECT_LE(score, bounds.score);
 }
 
 MaskDifference mask_difference(const Rle& a, const Rle& b) {

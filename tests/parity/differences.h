@@ -56,6 +56,11 @@ double map_difference(const GoldenStage& golden, const Tensor& got);
 double row_difference(const GoldenStage& golden, const Tensor& got,
                       const std::vector<std::optional<std::size_t>>& rows);
 
+// That nearly all detections are paired, and how far pairs may differ; tells how many are, and how far they
+// do.
+void expect_paired(std::span<const ClassedBox> golden, std::span<const ClassedBox> got,
+                   std::span<const std::pair<std::size_t, std::size_t>> pairs, const RcnnBounds& bounds);
+
 struct MaskDifference {
   double iou = 1;
   std::int64_t pixels = 0;  // that are in one of them alone

@@ -87,9 +87,8 @@ class EfficientDet : public testing::TestWithParam<DeviceCase> {
   void SetUp() override {
     OSPREY_NEEDS_FIXTURE(folder())
     OSPREY_NEEDS_DEVICE(GetParam().device)
-    const std::string archive = (folder() / "checkpoint.tar.xz").string();
-    const std::string command = "tar -xJf '" + archive + "' -C '" + scratch_.path().string() + "'";
-    ASSERT_EQ(std::system(command.c_str()), 0) << "cannot unpack " << archive;
+    const fs::path archive = folder() / "checkpoint.tar.xz";
+    ASSERT_TRUE(unpack(archive, scratch_.path())) << "cannot unpack " << archive;
     golden_ = std::make_unique<GoldenArrays>(folder() / "golden.npz");
     case_ = read_json("case.json");
     bounds_ = bounds_of(case_.at("tolerance"), GetParam().precision);

@@ -1,19 +1,14 @@
 // Where the reference frameworks' golden numbers are, which are no part of the repository.
 #pragma once
 
-#include <cstdlib>
-#include <filesystem>
-#include <string>
+#include "formats/fixture_files.h"
 
 namespace osprey {
 
-inline std::filesystem::path fixture(const std::string& name) {
-  if (const char* root = std::getenv("OSPREY_FIXTURES")) return std::filesystem::path(root) / name;
-  return std::filesystem::path(OSPREY_SOURCE_DIR) / ".." / "shared" / "fixtures" / name;
-}
+inline fs::path fixture(const std::string& name) { return fixtures() / name; }
 
 // The repository, for the model it brings; a program that was carried to another machine is told.
-inline std::filesystem::path source_folder() {
+inline fs::path source_folder() {
   const char* told = std::getenv("OSPREY_SOURCE");
   return told ? told : OSPREY_SOURCE_DIR;
 }

@@ -16,7 +16,6 @@
 namespace osprey {
 namespace {
 
-using testing::Ge;
 using testing::SizeIs;
 
 constexpr double kKeypointPixels = 0.1;  // beyond which a keypoint has moved
@@ -164,21 +163,7 @@ void MaskrcnnBenchmark::expect_detections() const {
     golden.push_back({boxes[i], static_cast<int>(labels[i]) - 1, scores[i]});
   const auto got = classed_boxes(run_.detections);
   const auto pairs = match_detections(with_last_pixel(golden), with_last_pixel(got), bounds().match_iou);
-  double box = 0, score = 0;
-  for (const auto& [g, k] : pairs) {
-    for (std::size_t c = 0; c < 4; ++c) box = std::max(box, std::abs(golden[g].box[c] - got[k].box[c]));
-    score = std::max(score, std::abs(golden[g].score - got[k].score));
-  }
-  std::printf(
-      "  detections             %zu of %zu matched, %zu found; boxes within %.4f px, scores within %.1e\n",
-      pairs.size(), golden.size(), got.size(), box, score);
-  const auto enough = [](std::size_t all) {
-    return static_cast<std::size_t>(std::ceil(bounds().matched * static_cast<double>(all)));
-  };
-  EXPECT_THAT(pairs, SizeIs(Ge(enough(golden.size())))) << "missing detections";
-  EXPECT_THAT(pairs, SizeIs(Ge(enough(got.size())))) << "extra detections";
-  EXPECT_LE(box, bounds().box_pixels);
-  EXPECT_LE(score, bounds().score);
+  expect_paired(golden, got, pairs, bounds());
 
   // Stages have a row for each detection of the network, in its own order: paired by its own boxes.
   const auto net = match_boxes(corners_of(golden_->tensor("det_boxes_net")),

@@ -39,8 +39,7 @@ CaseEngine::CaseEngine(const ModelCase& c, const BuildOptions& options)
   const fs::path folder = fixture(c.family) / c.name;
   const fs::path archive =
       fixture(c.family) / (c.weights_of.empty() ? c.name : c.weights_of) / "checkpoint.tar.xz";
-  const std::string command = "tar -xJf '" + archive.string() + "' -C '" + scratch_.path().string() + "'";
-  if (std::system(command.c_str()) != 0) throw std::runtime_error("cannot unpack " + archive.string());
+  if (!unpack(archive, scratch_.path())) throw std::runtime_error("cannot unpack " + archive.string());
   build_engine({.source = scratch_.path() / c.checkpoint,
                 .config = c.config.empty() ? (folder / "config.yaml").string() : c.config,
                 .overrides = c.overrides,

@@ -61,9 +61,8 @@ class PaddleDetection : public testing::TestWithParam<PaddleCase> {
   void SetUp() override {
     OSPREY_NEEDS_FIXTURE(folder())
     OSPREY_NEEDS_DEVICE(GetParam().device)
-    const std::string archive = (folder() / "checkpoint.tar.xz").string();
-    const std::string command = "tar -xJf '" + archive + "' -C '" + scratch_.path().string() + "'";
-    ASSERT_EQ(std::system(command.c_str()), 0) << "cannot unpack " << archive;
+    const fs::path archive = folder() / "checkpoint.tar.xz";
+    ASSERT_TRUE(unpack(archive, scratch_.path())) << "cannot unpack " << archive;
     golden_ = std::make_unique<GoldenArrays>(folder() / "golden.npz");
     case_ = json::parse(read_text(folder() / "case.json", 1 << 24));
     std::printf("%s:\n", testing::PrintToString(GetParam()).c_str());
@@ -297,9 +296,8 @@ TEST_P(PaddleDetection, OfficialNameIsItsConfig) {
 TEST_P(PaddleDetection, TheExportedModelIsTheCheckpointsModel) {
   if (!case_.contains("export")) GTEST_SKIP() << "the case has no exported model";
   if (GetParam().device != "cpu") GTEST_SKIP() << "on the CPU: the graphs are the same";
-  const std::string archive = (folder() / case_.at("export").at("archive").get<std::string>()).string();
-  const std::string command = "tar -xJf '" + archive + "' -C '" + scratch_.path().string() + "'";
-  ASSERT_EQ(std::system(command.c_str()), 0) << "cannot unpack " << archive;
+  const fs::path archive = folder() / case_.at("export").at("archive").get<std::string>();
+  ASSERT_TRUE(unpack(archive, scratch_.path())) << "cannot unpack " << archive;
   for (const char* form : {"export_pir", "export_legacy"}) {
     std::printf("  %s:\n", form);
     expect_detections(run_with_stages(build({}, form), photo(), {}).detections);

@@ -64,9 +64,8 @@ std::string name_of(const TfCase& c) { return c.name + (c.store == "checkpoint" 
 void TfFixture::SetUp() {
   OSPREY_NEEDS_FIXTURE(folder())
   OSPREY_NEEDS_DEVICE(GetParam().device)
-  const std::string archive = (folder() / "checkpoint.tar.xz").string();
-  const std::string command = "tar -xJf '" + archive + "' -C '" + scratch_.path().string() + "'";
-  ASSERT_EQ(std::system(command.c_str()), 0) << "cannot unpack " << archive;
+  const fs::path archive = folder() / "checkpoint.tar.xz";
+  ASSERT_TRUE(unpack(archive, scratch_.path())) << "cannot unpack " << archive;
   golden_ = std::make_unique<GoldenArrays>(folder() / "golden.npz");
   case_ = json::parse(read_text(folder() / "case.json", 1 << 24));
   bounds_ = bounds_of(case_.at("tolerance"), GetParam().precision);
