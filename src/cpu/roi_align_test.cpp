@@ -6,8 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "cpu/boxes.h"
-#include "cpu/kernel_harness.h"
+#include "cpu/roi_align_cases_test.h"
 
 namespace osprey {
 namespace {
@@ -62,13 +61,7 @@ std::vector<float> reference(const RoiAlign& op, const std::vector<Tensor>& leve
   return out;
 }
 
-struct Setting {
-  RoiAlign op;
-  std::int64_t images, channels;
-  std::vector<std::pair<std::int64_t, std::int64_t>> sizes;
-};
-
-std::vector<Setting> settings() {
+std::vector<RoiSetting> settings() {
   const RoiAlign pyramid{.out = 7, .samples = 0, .scales = {0.25f, 0.125f, 0.0625f, 0.03125f}};
   const RoiAlign legacy{.out = 14, .samples = 2, .scales = {0.125f}, .aligned = false};
   const RoiAlign two_levels{.out = 7, .samples = 2, .scales = {0.125f, 0.0625f}, .first_level = 3};
@@ -79,48 +72,27 @@ std::vector<Setting> settings() {
           {small, 3, 1, {{31, 17}}}};
 }
 
-std::vector<Tensor> random_levels(const Setting& s) {
-  std::vector<Tensor> out;
-  for (std::size_t l = 0; l < s.sizes.size(); ++l)
-    out.push_back(random_tensor({s.images, s.channels, s.sizes[l].first, s.sizes[l].second}, -1, 1,
-                                5 + static_cast<unsigned>(l)));
-  return out;
-}
-
-// Boxes of all sizes over a picture of 160 x 224, some beyond its edges, some without extent.
-std::vector<Roi> random_rois(std::int64_t count, std::int64_t images) {
-  const std::vector<float> r = random_floats(count * 4, 0, 1, 3);
-  std::vector<Roi> out;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const float* v = &r[static_cast<std::size_t>(i) * 4];
-    const float w = 300 * v[2] * v[2] * v[2], h = 240 * v[3] * v[3] * v[3];
-    const float x = v[0] * 260 - 30 - w / 2, y = v[1] * 190 - 20 - h / 2;
-    out.push_back({static_cast<float>(i % images), {x, y, x + w, y + h}});
-  }
+std::vector<Roi> random_and_empty_rois(std::int64_t count, std::int64_t images) {
+  std::vector<Roi> out = random_rois(count, images);
   out.push_back({0, {10, 10, 10, 40}});
   out.push_back({0, {-500, -500, -400, -400}});
   out.push_back({0, {0, 0, 224, 160}});
   return out;
 }
 
-Tensor tensor_of_rois(const std::vector<Roi>& rois) {
-  return Tensor::from<float>({reinterpret_cast<const float*>(rois.data()), rois.size() * 5},
-                             {static_cast<std::int64_t>(rois.size()), 5});
-}
-
 std::vector<float> run(const RoiAlign& op, const std::vector<Tensor>& levels, const std::vector<Roi>& rois,
                        CpuLayout in, CpuLayout out, int threads = 1) {
   KernelCase test{.op = op, .output_layout = out, .threads = threads};
   for (const Tensor& level : levels) test.inputs.push_back({level, in});
-  test.inputs.push_back({tensor_of_rois(rois), {}, static_cast<std::int64_t>(rois.size()) + 9});
+  test.inputs.push_back({rows_tensor(rois), {}, static_cast<std::int64_t>(rois.size()) + 9});
   const Tensor result = run_kernel(test).at(0).to_f32();
   return {result.values<float>().begin(), result.values<float>().end()};
 }
 
 TEST(RoiAlign, IsTheMeanOfBilinearSamples) {
-  for (const Setting& s : settings()) {
+  for (const RoiSetting& s : settings()) {
     const std::vector<Tensor> levels = random_levels(s);
-    const std::vector<Roi> rois = random_rois(80, s.images);
+    const std::vector<Roi> rois = random_and_empty_rois(80, s.images);
     const std::vector<float> want = reference(s.op, levels, rois), got = run(s.op, levels, rois, {}, {});
     ASSERT_EQ(want.size(), got.size());
     for (std::size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(want[i], got[i], 3e-5f) << "element " << i;
@@ -128,9 +100,9 @@ TEST(RoiAlign, IsTheMeanOfBilinearSamples) {
 }
 
 TEST(RoiAlign, AllLayoutsAndThreadsGiveTheSameBits) {
-  for (const Setting& s : settings()) {
+  for (const RoiSetting& s : settings()) {
     const std::vector<Tensor> levels = random_levels(s);
-    const std::vector<Roi> rois = random_rois(50, s.images);
+    const std::vector<Roi> rois = random_and_empty_rois(50, s.images);
     const std::vector<float> want = run(s.op, levels, rois, {}, {});
     for (const int block : {0, 1, 8, 16}) {
       EXPECT_EQ(want, run(s.op, levels, rois, {block}, {block}, 2)) << "block " << block;
@@ -141,7 +113,7 @@ TEST(RoiAlign, AllLayoutsAndThreadsGiveTheSameBits) {
 }
 
 TEST(RoiAlign, Bf16IsWidenedAndRoundedOnce) {
-  const Setting s = settings()[0];
+  const RoiSetting s = settings()[0];
   std::vector<Tensor> wide, narrow;
   for (const Tensor& level : random_levels(s)) {
     Tensor half = Tensor::zeros(DType::kBF16, level.shape());
@@ -149,7 +121,7 @@ TEST(RoiAlign, Bf16IsWidenedAndRoundedOnce) {
     narrow.push_back(half);
     wide.push_back(half.to_f32());
   }
-  const std::vector<Roi> rois = random_rois(30, s.images);
+  const std::vector<Roi> rois = random_and_empty_rois(30, s.images);
   std::vector<float> want = run(s.op, wide, rois, {16}, {16});
   for (float& v : want) v = to_float(to_bfloat16(v));
   EXPECT_EQ(want, run(s.op, narrow, rois, {16}, {16}));
@@ -157,14 +129,14 @@ TEST(RoiAlign, Bf16IsWidenedAndRoundedOnce) {
 }
 
 TEST(RoiAlign, BoxesThatAreNoBoxesGiveZeros) {
-  const Setting s = settings()[0];
+  const RoiSetting s = settings()[0];
   const std::vector<Roi> rois{
       {0, {kInf, 0, kInf, 9}}, {0, {NAN, 0, 5, 9}}, {0, {30, 30, 10, 10}}, {1, {-kInf, -kInf, kInf, kInf}}};
   for (const float v : run(s.op, random_levels(s), rois, {16}, {16})) EXPECT_EQ(v, 0);
 }
 
 TEST(RoiAlign, NoBoxes) {
-  const Setting s = settings()[0];
+  const RoiSetting s = settings()[0];
   EXPECT_TRUE(run(s.op, random_levels(s), {}, {16}, {16}).empty());
 }
 

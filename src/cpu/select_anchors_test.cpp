@@ -5,16 +5,12 @@
 
 #include <gtest/gtest.h>
 
-#include "cpu/box_cases_test.h"
+#include "cpu/select_anchors_cases_test.h"
 
 namespace osprey {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-
-struct Level {
-  Tensor scores, deltas;
-};
 
 struct Selected {
   std::vector<Roi> boxes;
@@ -29,7 +25,7 @@ struct Selected {
 };
 
 // Every candidate is scored and decoded, and all are sorted.
-Selected reference(const SelectAnchors& op, const std::vector<Level>& levels, float above) {
+Selected reference(const SelectAnchors& op, const std::vector<AnchorLevel>& levels, float above) {
   Selected out;
   for (std::int64_t n = 0; n < levels[0].scores.dim(0); ++n)
     for (std::size_t l = 0; l < levels.size(); ++l) {
@@ -74,10 +70,10 @@ Selected reference(const SelectAnchors& op, const std::vector<Level>& levels, fl
   return out;
 }
 
-Selected run(const SelectAnchors& op, const std::vector<Level>& levels, int block = 1, int threads = 1,
+Selected run(const SelectAnchors& op, const std::vector<AnchorLevel>& levels, int block = 1, int threads = 1,
              RunParameters parameters = {}) {
   KernelCase test{.op = op, .threads = threads, .parameters = parameters};
-  for (const Level& level : levels) {
+  for (const AnchorLevel& level : levels) {
     test.inputs.push_back({level.scores, {block}});
     test.inputs.push_back({level.deltas, {block}});
   }
@@ -88,40 +84,9 @@ Selected run(const SelectAnchors& op, const std::vector<Level>& levels, int bloc
   return {tensor_rows<Roi>(out[0]), tensor_rows<float>(out[1]), tensor_rows<std::int32_t>(out[2])};
 }
 
-std::vector<Level> random_maps(const SelectAnchors& op, std::int64_t images,
-                               std::vector<std::pair<std::int64_t, std::int64_t>> sizes) {
-  std::vector<Level> out;
-  for (std::uint32_t l = 0; l < sizes.size(); ++l)
-    out.push_back(
-        {random_tensor({images, op.anchors * op.classes, sizes[l].first, sizes[l].second}, -6, 3, 10 + l),
-         random_tensor({images, op.anchors * 4, sizes[l].first, sizes[l].second}, -2, 2, 20 + l)});
-  return out;
-}
-
-SelectAnchors proposals(std::size_t levels) {
-  SelectAnchors op{.strides = {}, .anchors = 3, .top = 60, .stage = 1};
-  for (std::size_t l = 0; l < levels; ++l) {
-    op.strides.push_back(4 << l);
-    for (int a = 0; a < 3; ++a) {
-      const float w = static_cast<float>(8 << l) / static_cast<float>(a + 1),
-                  h = static_cast<float>(8 << l) * static_cast<float>(a + 1);
-      op.cells.insert(op.cells.end(), {-w, -h, w, h});
-    }
-  }
-  return op;
-}
-
-SelectAnchors dense(std::size_t levels) {
-  SelectAnchors op = proposals(levels);
-  op.classes = 7, op.offset = 0.5f, op.top = 100;
-  op.activation = Activation::kSigmoid, op.has_threshold = true, op.threshold = 0.3f;
-  op.clip = false, op.drop_empty = false, op.group = AnchorGroup::kClass, op.stage = 2;
-  return op;
-}
-
 TEST(SelectAnchors, TheBestOfEveryLevelInEveryLayout) {
   for (const SelectAnchors& op : {proposals(3), dense(3)}) {
-    const std::vector<Level> levels = random_maps(op, 2, {{25, 40}, {13, 20}, {3, 4}});
+    const std::vector<AnchorLevel> levels = random_anchor_levels(op, 2, {{25, 40}, {13, 20}, {3, 4}});
     const Selected want = reference(op, levels, op.has_threshold ? op.threshold : -kInf);
     EXPECT_GT(want.scores.size(), 100u);
     for (const int block : {0, 1, 8, 16})
@@ -134,7 +99,7 @@ TEST(SelectAnchors, TheBestOfEveryLevelInEveryLayout) {
 TEST(SelectAnchors, LargeLevelsAndTies) {
   SelectAnchors op = proposals(1);
   op.top = 1000;
-  std::vector<Level> levels = random_maps(op, 1, {{140, 170}});
+  std::vector<AnchorLevel> levels = random_anchor_levels(op, 1, {{140, 170}});
   const auto scores = levels[0].scores.mutable_values<float>();
   EXPECT_TRUE(reference(op, levels, -kInf) == run(op, levels, 1, 2));
   for (float& v : scores) v = std::floor(v);
@@ -147,7 +112,7 @@ TEST(SelectAnchors, LargeLevelsAndTies) {
 
 TEST(SelectAnchors, SaturatedSigmoidsAreTies) {
   SelectAnchors op = dense(1);
-  std::vector<Level> levels = random_maps(op, 1, {{20, 30}});
+  std::vector<AnchorLevel> levels = random_anchor_levels(op, 1, {{20, 30}});
   for (float& v : levels[0].scores.mutable_values<float>()) v = v * 3 + 12;
   EXPECT_TRUE(reference(op, levels, op.threshold) == run(op, levels, 16, 2));
 }
@@ -155,7 +120,8 @@ TEST(SelectAnchors, SaturatedSigmoidsAreTies) {
 TEST(SelectAnchors, ThresholdsOfARun) {
   const RunParameters both{.first_score_threshold = 0.75f, .score_threshold = 0.9f};
   const SelectAnchors first = proposals(1), last = dense(1);
-  const std::vector<Level> logits = random_maps(first, 1, {{9, 11}}), maps = random_maps(last, 1, {{9, 11}});
+  const std::vector<AnchorLevel> logits = random_anchor_levels(first, 1, {{9, 11}}),
+                                 maps = random_anchor_levels(last, 1, {{9, 11}});
   EXPECT_TRUE(reference(first, logits, std::log(3.0f)) == run(first, logits, 1, 1, both));
   EXPECT_TRUE(reference(last, maps, 0.9f) == run(last, maps, 1, 1, both));
   EXPECT_EQ(run(last, maps, 1, 1, {.score_threshold = 1.0f}).scores.size(), 0u);
@@ -165,7 +131,7 @@ TEST(SelectAnchors, ThresholdsOfARun) {
 
 TEST(SelectAnchors, WhatIsNotFiniteIsDropped) {
   for (const SelectAnchors& op : {proposals(1), dense(1)}) {
-    std::vector<Level> levels = random_maps(op, 1, {{9, 11}});
+    std::vector<AnchorLevel> levels = random_anchor_levels(op, 1, {{9, 11}});
     const auto scores = levels[0].scores.mutable_values<float>();
     const auto deltas = levels[0].deltas.mutable_values<float>();
     scores[5] = NAN, scores[6] = kInf, scores[7] = -kInf, scores[70] = -NAN;

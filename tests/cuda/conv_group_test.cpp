@@ -10,6 +10,7 @@
 #include "cuda/cuda_harness.h"
 #include "cuda/device_buffer.h"
 #include "cuda/executor.h"
+#include "cuda/guarded_device.h"
 #include "cuda/packed_weights.h"
 #include "cuda/schedule.h"
 #include "ops/conv.h"
@@ -142,9 +143,6 @@ Operands operands_of(const GroupCase& c, DType type, int seed) {
           c.bias ? random_tensor({c.outputs}, -1, 1, seed + 2) : Tensor()};
 }
 
-constexpr int kGarbage = 0xa5;
-constexpr std::size_t kGuardBytes = 4096;
-
 // On the device, ready to launch; the result between guard words.
 class Placed {
  public:
@@ -159,15 +157,13 @@ class Placed {
             c.residual_scale > 0
                 ? DeviceBuffer::holding(as_type(permuted(o.residual.to_f32(), {0, 2, 3, 1}), type).bytes())
                 : DeviceBuffer()),
-        y_(result_bytes() + 2 * kGuardBytes) {
-    cuda_check(cudaMemset(y_.data(), kGarbage, y_.size()), "garbage");
-  }
+        y_(static_cast<std::size_t>(c.images * c.height * c.width * c.outputs) * size_of(out_type_)) {}
 
   GroupedConv conv() const {
     return {.x = x_.data(),
             .weight = weight_.data(),
             .bias = case_.bias ? bias_.as<float>() : nullptr,
-            .y = y_.data() + kGuardBytes,
+            .y = y_.data(),
             .images = case_.images,
             .height = case_.height,
             .width = case_.width,
@@ -182,25 +178,14 @@ class Placed {
 
   // Channels last, [N,H,W,O].
   Tensor result() const {
-    std::vector<std::byte> all(y_.size());
-    cuda_check(cudaMemcpy(all.data(), y_.data(), all.size(), cudaMemcpyDeviceToHost), "result");
-    const auto intact = [](std::byte b) { return b == std::byte{kGarbage}; };
-    EXPECT_TRUE(std::all_of(all.begin(), all.begin() + kGuardBytes, intact)) << "wrote before the result";
-    EXPECT_TRUE(std::all_of(all.end() - kGuardBytes, all.end(), intact)) << "wrote behind the result";
-    Tensor out = Tensor::zeros(out_type_, {case_.images, case_.height, case_.width, case_.outputs});
-    std::copy_n(all.begin() + kGuardBytes, result_bytes(), out.mutable_data());
-    return out;
+    return y_.result(out_type_, {case_.images, case_.height, case_.width, case_.outputs});
   }
 
  private:
-  std::size_t result_bytes() const {
-    return static_cast<std::size_t>(case_.images * case_.height * case_.width * case_.outputs) *
-           size_of(out_type_);
-  }
-
   GroupCase case_;
   DType out_type_;
-  DeviceBuffer x_, weight_, bias_, residual_, y_;
+  DeviceBuffer x_, weight_, bias_, residual_;
+  GuardedDevice y_;
 };
 
 std::vector<Tensor> run_group(const std::vector<GroupCase>& cases, const std::vector<Operands>& operands,
@@ -308,23 +293,14 @@ class PlacedPredictors {
   GroupedPredictors of_map(std::int64_t pixels) {
     GroupedPredictors out{.weight = weight_.data(), .bias = bias_.as<float>(), .outputs = outputs_};
     for (std::size_t k = 0; k < 2; ++k) {
-      results_.emplace_back(static_cast<std::size_t>(pixels * outputs_[k]) * sizeof(float) + 2 * kGuardBytes);
-      cuda_check(cudaMemset(results_.back().data(), kGarbage, results_.back().size()), "garbage");
-      out.y[k] = reinterpret_cast<float*>(results_.back().data() + kGuardBytes);
+      results_.emplace_back(static_cast<std::size_t>(pixels * outputs_[k]) * sizeof(float));
+      out.y[k] = reinterpret_cast<float*>(results_.back().data());
     }
     return out;
   }
   // Of predictor k of the map that came `map`-th, channels last.
   Tensor result(std::size_t map, std::size_t k, const GroupCase& c) const {
-    const DeviceBuffer& from = results_[2 * map + k];
-    std::vector<std::byte> all(from.size());
-    cuda_check(cudaMemcpy(all.data(), from.data(), all.size(), cudaMemcpyDeviceToHost), "result");
-    const auto intact = [](std::byte b) { return b == std::byte{kGarbage}; };
-    EXPECT_TRUE(std::all_of(all.begin(), all.begin() + kGuardBytes, intact)) << "wrote before the result";
-    EXPECT_TRUE(std::all_of(all.end() - kGuardBytes, all.end(), intact)) << "wrote behind the result";
-    Tensor out = Tensor::zeros(DType::kF32, {c.images, c.height, c.width, outputs_[k]});
-    std::copy_n(all.begin() + kGuardBytes, out.bytes().size(), out.mutable_data());
-    return out;
+    return results_[2 * map + k].result(DType::kF32, {c.images, c.height, c.width, outputs_[k]});
   }
 
   Predictors predictors;
@@ -332,7 +308,7 @@ class PlacedPredictors {
  private:
   std::array<int, 2> outputs_;
   DeviceBuffer weight_, bias_;
-  std::vector<DeviceBuffer> results_;
+  std::vector<GuardedDevice> results_;
 };
 
 // With maps kept and without: predictors give the same, of the maps as they were kept.

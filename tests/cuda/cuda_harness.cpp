@@ -18,6 +18,7 @@
 #include "cuda/conversions_harness.h"
 #include "cuda/device_buffer.h"
 #include "cuda/executor.h"
+#include "cuda/guarded_device.h"
 #include "cuda/tuner.h"
 #include "ops/dequantize.h"
 #include "ops/flatten.h"
@@ -31,50 +32,12 @@
 namespace osprey {
 namespace {
 
-constexpr std::size_t kGuard = 256;  // bytes on each side, so that alignment stays
-constexpr std::byte kGuardByte{0xA5};
 constexpr int kLargestSide = 16384;  // of a photo; what claims more was no geometry
 
 bool is_float(DType type) { return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16; }
 
 // NaN in floats; in integers a number that no memory lies behind.
 std::byte garbage(DType type) { return is_float(type) ? std::byte{0xFF} : std::byte{0xCD}; }
-
-// Device memory between guard words.
-class GuardedDevice {
- public:
-  GuardedDevice(std::size_t size, std::byte fill) : size_(size), fill_(fill), memory_(size + 2 * kGuard) {
-    std::vector<std::byte> host(memory_.size(), kGuardByte);
-    cuda_check(cudaMemcpy(memory_.data(), host.data(), host.size(), cudaMemcpyHostToDevice), "guard words");
-    reset();
-  }
-  std::byte* data() const { return memory_.data() + kGuard; }
-  std::size_t size() const { return size_; }
-
-  void reset() { cuda_check(cudaMemset(data(), static_cast<int>(fill_), size_), "garbage"); }
-  void upload(Bytes from) {
-    check(from.size() <= size_, "harness: {} bytes into {}", from.size(), size_);
-    if (from.empty()) return;
-    cuda_check(cudaMemcpy(data(), from.data(), from.size(), cudaMemcpyHostToDevice), "upload");
-  }
-  std::vector<std::byte> download(std::size_t bytes) const {
-    std::vector<std::byte> out(bytes);
-    cuda_check(cudaMemcpy(out.data(), data(), bytes, cudaMemcpyDeviceToHost), "download");
-    return out;
-  }
-  bool intact() const {
-    std::vector<std::byte> all(memory_.size());
-    cuda_check(cudaMemcpy(all.data(), memory_.data(), all.size(), cudaMemcpyDeviceToHost), "guard words");
-    const auto ok = [](std::byte b) { return b == kGuardByte; };
-    return std::all_of(all.begin(), all.begin() + kGuard, ok) &&
-           std::all_of(all.end() - kGuard, all.end(), ok);
-  }
-
- private:
-  std::size_t size_;
-  std::byte fill_;
-  DeviceBuffer memory_;
-};
 
 // Images before they are normalized have their channels last in C order already.
 bool takes_image(const Op& op, std::size_t input) { return op.as<NormalizeImage>() && input == 0; }

@@ -3,18 +3,13 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/roi_align_cases_test.h"
 #include "cuda/box_cases.h"
 
 namespace osprey {
 namespace {
 
-struct Setting {
-  RoiAlign op;
-  std::int64_t images, channels;
-  std::vector<std::pair<std::int64_t, std::int64_t>> sizes;
-};
-
-std::vector<Setting> settings() {
+std::vector<RoiSetting> settings() {
   const RoiAlign pyramid{.out = 7, .samples = 0, .scales = {0.25f, 0.125f, 0.0625f, 0.03125f}};
   const RoiAlign masks{.out = 14, .samples = 0, .scales = {0.25f, 0.125f, 0.0625f, 0.03125f}};
   const RoiAlign legacy{.out = 14, .samples = 2, .scales = {0.125f}, .aligned = false};
@@ -32,26 +27,9 @@ std::vector<Setting> settings() {
 // What a kernel does with shared memory follows from the boxes, not from the maps.
 constexpr std::size_t kAnyMap = 4'000'000;
 
-// Boxes of all sizes over a picture of 160 x 224, some beyond its edges, some without extent.
-std::vector<Roi> random_rois(std::int64_t count, std::int64_t images) {
-  const std::vector<float> r = random_floats(count * 4, 0, 1, 3);
-  std::vector<Roi> out;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const float* v = &r[static_cast<std::size_t>(i) * 4];
-    const float w = 300 * v[2] * v[2] * v[2], h = 240 * v[3] * v[3] * v[3];
-    const float x = v[0] * 260 - 30 - w / 2, y = v[1] * 190 - 20 - h / 2;
-    out.push_back({static_cast<float>(i % images), {x, y, x + w, y + h}});
-  }
-  return out;
-}
-
-KernelCase case_of(const Setting& s, const std::vector<Roi>& rois, std::int64_t bound, DType type) {
+KernelCase case_of(const RoiSetting& s, const std::vector<Roi>& rois, std::int64_t bound, DType type) {
   KernelCase test{.op = s.op, .inputs = {}, .threads = 2};
-  for (std::size_t l = 0; l < s.sizes.size(); ++l)
-    test.inputs.push_back(
-        {rounded_to(random_tensor({s.images, s.channels, s.sizes[l].first, s.sizes[l].second}, -1, 1,
-                                  5 + static_cast<unsigned>(l)),
-                    type)});
+  for (const Tensor& level : random_levels(s)) test.inputs.push_back({rounded_to(level, type)});
   Tensor boxes = Tensor::zeros(DType::kF32, {0, 5});
   if (!rois.empty()) boxes = rows_tensor(rois);
   test.inputs.push_back(counted(boxes, bound));
@@ -66,7 +44,7 @@ TEST(CudaRoiAlign, LevelsBinsChannelsAndTypes) {
   SKIP_WITHOUT_GPU();
   take_as_small(kAnyMap);
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16})
-    for (const Setting& s : settings())
+    for (const RoiSetting& s : settings())
       for (const std::int64_t count : {0, 1, 60})
         expect_as_on_cpu(
             case_of(s, random_rois(count, s.images), 100, type), tolerance(type),
@@ -91,7 +69,7 @@ TEST(CudaRoiAlign, LevelsOfInclusiveBoxes) {
   for (const float size : {56.0f, 112.0f, 224.0f, 448.0f})
     for (const float less : {-1.0f, -1e-4f, 0.0f, 1e-4f, 1.0f})
       rois.push_back({0, {0, 0, size - 1, size - 1 + less}});
-  Setting s = settings()[0];
+  RoiSetting s = settings()[0];
   s.images = 1;
   for (const float epsilon : {1e-6f, 1e-3f}) {
     s.op.aligned = false, s.op.inclusive = true, s.op.level_epsilon = epsilon;
@@ -124,7 +102,7 @@ TEST(CudaRoiAlign, BoxesWithNothingInThem) {
       {0, {10, 10, 10, 40}},       {0, {-500, -500, -400, -400}},   {0, {0, 0, 224, 160}},
       {0, {40, 40, 10, 10}},       {0, {NAN, 0, 10, 10}},           {0, {0, 0, kInf, 10}},
       {0, {-3e38f, 0, 3e38f, 10}}, {0, {-1e5f, -1e5f, 1e5f, 1e5f}}, {0, {223, 159, 400, 400}}};
-  for (const Setting& s : settings())
+  for (const RoiSetting& s : settings())
     expect_as_on_cpu(case_of(s, rois, 9, DType::kF32), tolerance(DType::kF32),
                      fmt::format("{} bins", s.op.out));
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/select_anchors_cases_test.h"
 #include "cuda/box_cases.h"
 
 namespace osprey {
@@ -10,9 +11,6 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-struct Level {
-  Tensor scores, deltas;
-};
 using Sizes = std::vector<std::pair<std::int64_t, std::int64_t>>;
 
 // The CPU's exp is off by a last place once in 1,600 numbers (measured, glibc 2.36), the device's is not:
@@ -23,43 +21,18 @@ void avoid_misrounded_exp(Tensor& scores) {
     while (off(v)) v = std::nextafter(v, kInf);
 }
 
-std::vector<Level> random_maps(const SelectAnchors& op, std::int64_t images, const Sizes& sizes,
-                               float low = -6, float high = 3) {
-  std::vector<Level> out;
-  for (std::uint32_t l = 0; l < sizes.size(); ++l) {
-    out.push_back(
-        {random_tensor({images, op.anchors * op.classes, sizes[l].first, sizes[l].second}, low, high, 10 + l),
-         random_tensor({images, op.anchors * 4, sizes[l].first, sizes[l].second}, -2, 2, 20 + l)});
-    if (op.activation == Activation::kSigmoid) avoid_misrounded_exp(out.back().scores);
-  }
+std::vector<AnchorLevel> random_maps(const SelectAnchors& op, std::int64_t images, const Sizes& sizes,
+                                     float low = -6, float high = 3) {
+  std::vector<AnchorLevel> out = random_anchor_levels(op, images, sizes, low, high);
+  if (op.activation == Activation::kSigmoid)
+    for (AnchorLevel& level : out) avoid_misrounded_exp(level.scores);
   return out;
 }
 
-SelectAnchors proposals(std::size_t levels) {
-  SelectAnchors op{.strides = {}, .anchors = 3, .top = 60, .stage = 1};
-  for (std::size_t l = 0; l < levels; ++l) {
-    op.strides.push_back(4 << l);
-    for (int a = 0; a < 3; ++a) {
-      const float w = static_cast<float>(8 << l) / static_cast<float>(a + 1),
-                  h = static_cast<float>(8 << l) * static_cast<float>(a + 1);
-      op.cells.insert(op.cells.end(), {-w, -h, w, h});
-    }
-  }
-  return op;
-}
-
-SelectAnchors dense(std::size_t levels) {
-  SelectAnchors op = proposals(levels);
-  op.classes = 7, op.offset = 0.5f, op.top = 100;
-  op.activation = Activation::kSigmoid, op.has_threshold = true, op.threshold = 0.3f;
-  op.clip = false, op.drop_empty = false, op.group = AnchorGroup::kClass, op.stage = 2;
-  return op;
-}
-
-void expect_as_on_cpu(const SelectAnchors& op, const std::vector<Level>& levels, const std::string& what,
-                      RunParameters parameters = {}) {
+void expect_as_on_cpu(const SelectAnchors& op, const std::vector<AnchorLevel>& levels,
+                      const std::string& what, RunParameters parameters = {}) {
   KernelCase test{.op = op, .inputs = {}, .threads = 2, .parameters = parameters};
-  for (const Level& level : levels) {
+  for (const AnchorLevel& level : levels) {
     test.inputs.push_back({level.scores});
     test.inputs.push_back({level.deltas});
   }
@@ -99,7 +72,7 @@ TEST(CudaSelectAnchors, LargeLevelsAndTies) {
   take_as_small(400000);
   SelectAnchors op = proposals(1);
   op.top = 1000;
-  std::vector<Level> levels = random_maps(op, 1, {{141, 173}});
+  std::vector<AnchorLevel> levels = random_maps(op, 1, {{141, 173}});
   expect_as_on_cpu(op, levels, "random scores");
   const auto scores = levels[0].scores.mutable_values<float>();
   for (float& v : scores) v = std::floor(v);
@@ -118,7 +91,7 @@ TEST(CudaSelectAnchors, DenseHeads) {
   take_as_small(130000);
   SelectAnchors op = dense(2);
   op.top = 1000;
-  std::vector<Level> levels = random_maps(op, 1, {{60, 50}, {30, 25}}, -6, 1);
+  std::vector<AnchorLevel> levels = random_maps(op, 1, {{60, 50}, {30, 25}}, -6, 1);
   for (const float threshold : {0.05f, 0.3f, 0.7f, 0.9f, 0.0f, -1.0f}) {
     op.threshold = threshold;
     expect_as_on_cpu(op, levels, fmt::format("above {}", threshold));
@@ -131,7 +104,7 @@ TEST(CudaSelectAnchors, DenseHeads) {
 TEST(CudaSelectAnchors, SaturatedSigmoidsAreTies) {
   SKIP_WITHOUT_GPU();
   const SelectAnchors op = dense(1);
-  std::vector<Level> levels = random_maps(op, 1, {{20, 30}});
+  std::vector<AnchorLevel> levels = random_maps(op, 1, {{20, 30}});
   for (float& v : levels[0].scores.mutable_values<float>()) v = v * 3 + 12;
   avoid_misrounded_exp(levels[0].scores);
   expect_as_on_cpu(op, levels, "saturated");
@@ -140,7 +113,8 @@ TEST(CudaSelectAnchors, SaturatedSigmoidsAreTies) {
 TEST(CudaSelectAnchors, ThresholdsOfARun) {
   SKIP_WITHOUT_GPU();
   const SelectAnchors first = proposals(1), last = dense(1);
-  const std::vector<Level> logits = random_maps(first, 1, {{9, 11}}), maps = random_maps(last, 1, {{9, 11}});
+  const std::vector<AnchorLevel> logits = random_maps(first, 1, {{9, 11}}),
+                                 maps = random_maps(last, 1, {{9, 11}});
   for (const float p : {0.0f, 0.5f, 0.75f, 0.9f, 1.0f, 2.0f}) {
     const RunParameters both{.first_score_threshold = p, .score_threshold = p};
     expect_as_on_cpu(first, logits, fmt::format("proposals above {}", p), both);
@@ -153,7 +127,7 @@ TEST(CudaSelectAnchors, ThresholdsOfARun) {
 TEST(CudaSelectAnchors, WhatIsNotFiniteIsDropped) {
   SKIP_WITHOUT_GPU();
   for (const SelectAnchors& op : {proposals(1), dense(1)}) {
-    std::vector<Level> levels = random_maps(op, 1, {{9, 11}});
+    std::vector<AnchorLevel> levels = random_maps(op, 1, {{9, 11}});
     const auto scores = levels[0].scores.mutable_values<float>();
     const auto deltas = levels[0].deltas.mutable_values<float>();
     scores[5] = NAN, scores[6] = kInf, scores[7] = -kInf, scores[70] = -NAN;
@@ -169,7 +143,7 @@ TEST(CudaSelectAnchors, EmptyBoxesAreDropped) {
   take_as_small(50000);
   SelectAnchors op = proposals(1);
   op.min_size = 8, op.top = 1000;
-  const std::vector<Level> levels = random_maps(op, 2, {{40, 40}});  // reaches far out of the image
+  const std::vector<AnchorLevel> levels = random_maps(op, 2, {{40, 40}});  // reaches far out of the image
   expect_as_on_cpu(op, levels, "small ones dropped");
   op.drop_empty = false;
   expect_as_on_cpu(op, levels, "all kept");
@@ -184,7 +158,7 @@ TEST(CudaSelectAnchors, InclusiveBoxes) {
   // Anchors of 8 pixels, not moved: a side of min_size is kept.
   SelectAnchors op = proposals(1);
   op.inclusive = true, op.anchors = 1, op.cells = {-4, -4, 3, 3}, op.top = 1000;
-  std::vector<Level> levels = random_maps(op, 1, {{15, 20}});
+  std::vector<AnchorLevel> levels = random_maps(op, 1, {{15, 20}});
   std::ranges::fill(levels[0].deltas.mutable_values<float>(), 0.0f);
   for (const float least : {0.0f, 1.0f, 4.0f, 7.0f, 8.0f, 8.5f}) {
     op.min_size = least;

@@ -12,6 +12,7 @@
 #include "cuda/device_buffer.h"
 #include "cuda/early_launch.h"
 #include "cuda/executor.h"
+#include "cuda/guarded_device.h"
 #include "cuda/packed_weights.h"
 #include "ops/conv.h"
 #include "ops/max_pool.h"
@@ -83,36 +84,25 @@ DeviceBuffer on_device(const Tensor& map) {
   return DeviceBuffer::holding(as_type(permuted(map.to_f32(), {0, 2, 3, 1}), DType::kF16).bytes());
 }
 
-constexpr int kGarbage = 0xa5;
-constexpr std::size_t kGuardBytes = 4096;
-
 // A map that a launch writes, between guard words.
 class Written {
  public:
   explicit Written(Shape dims, DType type = DType::kF16)
-      : type_(type), dims_(std::move(dims)), memory_(bytes() + 2 * kGuardBytes) {
-    cuda_check(cudaMemset(memory_.data(), kGarbage, memory_.size()), "garbage");
-  }
-  void* data() const { return memory_.data() + kGuardBytes; }
+      : type_(type),
+        dims_(std::move(dims)),
+        memory_(static_cast<std::size_t>(element_count(dims_)) * size_of(type)) {}
+  void* data() const { return memory_.data(); }
 
   // In C order.
   Tensor map() const {
-    std::vector<std::byte> all(memory_.size());
-    cuda_check(cudaMemcpy(all.data(), memory_.data(), all.size(), cudaMemcpyDeviceToHost), "result");
-    const auto intact = [](std::byte b) { return b == std::byte{kGarbage}; };
-    EXPECT_TRUE(std::all_of(all.begin(), all.begin() + kGuardBytes, intact)) << "wrote before the result";
-    EXPECT_TRUE(std::all_of(all.end() - kGuardBytes, all.end(), intact)) << "wrote behind the result";
-    Tensor last = Tensor::zeros(type_, {dims_[0], dims_[2], dims_[3], dims_[1]});
-    std::copy_n(all.begin() + kGuardBytes, bytes(), last.mutable_data());
+    const Tensor last = memory_.result(type_, {dims_[0], dims_[2], dims_[3], dims_[1]});
     return as_type(permuted(last.to_f32(), {0, 3, 1, 2}), type_);
   }
 
  private:
-  std::size_t bytes() const { return static_cast<std::size_t>(element_count(dims_)) * size_of(type_); }
-
   DType type_;
   Shape dims_;
-  DeviceBuffer memory_;
+  GuardedDevice memory_;
 };
 
 // One convolution of a launch.
