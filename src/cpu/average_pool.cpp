@@ -5,20 +5,15 @@
 
 #include "cpu/floats.h"
 #include "cpu/kernel.h"
+#include "cpu/pool_rows.h"
 #include "cpu/vectors.h"
 
 namespace osprey {
 namespace {
 
-// One row of the result.
 template <class T>
-struct Row {
-  const T* plane;
-  T* y;
-  std::int64_t lanes, width, columns;  // of the plane, and of the result
-  std::int64_t top, bottom;            // of the window in the plane
-  int kernel, stride, pad;             // horizontal
-  std::int64_t counted;                // pixels of every window; 0: those of it in the map
+struct Row : PoolRow<T> {
+  std::int64_t counted;  // pixels of every window; 0: those of it in the map
 };
 
 template <class T>
@@ -51,23 +46,9 @@ template <class T>
 
 template <class T>
 void pool(const AveragePool& op, CpuRun& run) {
-  const CpuPlanes from(run.in(0)), to(run.out(0));
-  const auto pads = op.window().pads_of(from.height, from.width);
-  const auto* x = reinterpret_cast<const T*>(run.in(0).data);
-  auto* y = reinterpret_cast<T*>(run.out(0).data);
-  cpu_for(to.count * to.height, run.threads(), [&](std::int64_t i) {
-    const std::int64_t start = i % to.height * op.stride[0] - pads[0];
-    const Row<T> row{.plane = x + i / to.height * from.plane_size(),
-                     .y = y + i * to.width * to.lanes,
-                     .lanes = from.lanes,
-                     .width = from.width,
-                     .columns = to.width,
-                     .top = std::max<std::int64_t>(0, start),
-                     .bottom = std::min(from.height, start + op.kernel[0]),
-                     .kernel = op.kernel[1],
-                     .stride = op.stride[1],
-                     .pad = pads[1],
-                     .counted = op.count_padding ? std::int64_t{op.kernel[0]} * op.kernel[1] : 0};
+  const std::int64_t counted = op.count_padding ? std::int64_t{op.kernel[0]} * op.kernel[1] : 0;
+  each_pool_row<T>(op, run, [counted](const PoolRow<T>& of) {
+    const Row<T> row{of, counted};
     const Row<T>* const job = &row;
     vectorised<pool_row<T>>(job);
   });

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "cpu/kernel.h"
+#include "cpu/pool_rows.h"
 #include "cpu/vectors.h"
 
 namespace osprey {
@@ -44,18 +45,8 @@ template <class Word>
   }
 }
 
-// One row of the result.
 template <class Word>
-struct Row {
-  const Word* plane;
-  Word* y;
-  std::int64_t lanes, width, columns;  // of the plane, and of the result
-  std::int64_t top, bottom;            // of the window in the plane
-  int kernel, stride, pad;             // horizontal
-};
-
-template <class Word>
-[[gnu::always_inline]] inline void pool_row(const Row<Word>* row) {
+[[gnu::always_inline]] inline void pool_row(const PoolRow<Word>* row) {
   constexpr int kGroup = 64 / sizeof(Word);  // lanes in a register
   const std::int64_t lanes = row->lanes;
   for (std::int64_t column = 0; column < row->columns; ++column) {
@@ -81,23 +72,8 @@ template <class Word>
 
 template <class Word>
 void pool(const MaxPool& op, CpuRun& run) {
-  const CpuPlanes from(run.in(0)), to(run.out(0));
-  const auto pads = op.window().pads_of(from.height, from.width);
-  const auto* x = reinterpret_cast<const Word*>(run.in(0).data);
-  auto* y = reinterpret_cast<Word*>(run.out(0).data);
-  cpu_for(to.count * to.height, run.threads(), [&](std::int64_t i) {
-    const std::int64_t start = i % to.height * op.stride[0] - pads[0];
-    const Row<Word> row{.plane = x + i / to.height * from.plane_size(),
-                        .y = y + i * to.width * to.lanes,
-                        .lanes = from.lanes,
-                        .width = from.width,
-                        .columns = to.width,
-                        .top = std::max<std::int64_t>(0, start),
-                        .bottom = std::min(from.height, start + op.kernel[0]),
-                        .kernel = op.kernel[1],
-                        .stride = op.stride[1],
-                        .pad = pads[1]};
-    const Row<Word>* const job = &row;
+  each_pool_row<Word>(op, run, [](const PoolRow<Word>& row) {
+    const PoolRow<Word>* const job = &row;
     vectorised<pool_row<Word>>(job);
   });
 }
