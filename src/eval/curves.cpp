@@ -6,16 +6,15 @@ namespace osprey {
 
 namespace {
 
-// Precision at each recall of the classes `use` selects, averaged; empty where none has an instance.
-template <class Use>
-Curve average(const CocoEval& eval, std::size_t t, Use&& use) {
+// Precision at each recall, averaged over the classes that have an instance; empty where none has.
+Curve average(const CocoEval& eval, std::size_t t) {
   Curve curve;
   for (std::size_t r = 0; r < eval.recall_thresholds.size(); ++r) {
     double sum = 0;
     int count = 0;
     for (std::size_t k = 0; k < eval.category_ids.size(); ++k) {
       const double p = eval.precision[eval.precision_index(t, r, k, 0, eval.max_detections.size() - 1)];
-      if (!use(k) || p < 0) continue;
+      if (p < 0) continue;
       sum += p;
       ++count;
     }
@@ -31,20 +30,9 @@ Curve average(const CocoEval& eval, std::size_t t, Use&& use) {
 std::vector<Curve> precision_recall_curves(const CocoEval& eval) {
   std::vector<Curve> curves;
   for (std::size_t t = 0; t < eval.iou_thresholds.size(); ++t) {
-    Curve curve = average(eval, t, [](std::size_t) { return true; });
+    Curve curve = average(eval, t);
     if (curve.x.empty()) continue;
     curve.label = fmt::format("IoU {:.2f}", eval.iou_thresholds[t]);
-    curves.push_back(std::move(curve));
-  }
-  return curves;
-}
-
-std::vector<Curve> precision_recall_by_class(const CocoEval& eval, std::size_t t) {
-  std::vector<Curve> curves;
-  for (std::size_t k = 0; k < eval.classes.size(); ++k) {
-    Curve curve = average(eval, t, [&](std::size_t other) { return other == k; });
-    if (curve.x.empty()) continue;
-    curve.label = eval.classes[k].name;
     curves.push_back(std::move(curve));
   }
   return curves;

@@ -12,8 +12,4 @@ namespace osprey {
 // over all areas, with the largest number of detections. Labels: "IoU 0.50".
 std::vector<Curve> precision_recall_curves(const CocoEval& eval);
 
-// The same for each class that has an instance, at one of the thresholds (index t). Labels: the classes'
-// names.
-std::vector<Curve> precision_recall_by_class(const CocoEval& eval, std::size_t t);
-
 }  // namespace osprey

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -132,20 +131,6 @@ void CocoResultsWriter::commit() {
   out_.commit();
 }
 
-void write_detections_json(const std::filesystem::path& file, std::string_view engine,
-                           const std::vector<std::string>& labels, std::span<const ImageDetections> images) {
-  DetectionsJsonWriter out(file, engine, labels);
-  for (const auto& image : images) out.add(image.file, image.detections);
-  out.commit();
-}
-
-void write_coco_results(const std::filesystem::path& file, const std::vector<std::int64_t>& category_ids,
-                        std::span<const ImageDetections> images) {
-  CocoResultsWriter out(file, category_ids);
-  for (const auto& image : images) out.add(image.image_id, image.detections);
-  out.commit();
-}
-
 void write_tsv(const std::filesystem::path& file, const Detections& detections) {
   Text text;
   for (const auto& d : detections.items) {
@@ -172,40 +157,6 @@ void append_coco_results(const Detections& detections, std::int64_t image_id,
     for (const auto& p : d.keypoints)
       entry.keypoints.insert(entry.keypoints.end(), {p.x - .5f, p.y - .5f, p.score});
   }
-}
-
-std::map<std::int64_t, Detections> detections_from_coco(const CocoResults& results,
-                                                        const CocoAnnotations& truth,
-                                                        std::span<const std::int64_t> category_ids) {
-  std::map<std::int64_t, Detections> out;
-  for (const auto& image : truth.images) out[image.id] = {image.width, image.height, {}};
-  std::map<std::int64_t, int> classes;
-  for (std::size_t i = 0; i < category_ids.size(); ++i) classes[category_ids[i]] = static_cast<int>(i);
-
-  std::vector<std::size_t> order(results.entries.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return results.entries[a].score > results.entries[b].score;
-  });
-  for (const std::size_t i : order) {
-    const auto& entry = results.entries[i];
-    const auto image = out.find(entry.image_id);
-    require(image != out.end(), "{}: result {}: image_id {} is not in {}", results.source, i, entry.image_id,
-            truth.source);
-    const auto of_class = classes.find(entry.category_id);
-    if (of_class == classes.end()) continue;
-    Detection& d = image->second.items.emplace_back();
-    d.class_index = of_class->second;
-    d.score = static_cast<float>(entry.score);
-    d.mask = entry.mask;
-    const XywhBox b = entry.box ? *entry.box : entry.mask ? mask_box(*entry.mask) : XywhBox{};
-    d.box = {float(b[0]), float(b[1]), float(b[0] + b[2]), float(b[1] + b[3])};
-    for (std::size_t p = 0; p + 2 < entry.keypoints.size(); p += 3) {
-      d.keypoints.push_back({float(entry.keypoints[p] + .5), float(entry.keypoints[p + 1] + .5),
-                             float(entry.keypoints[p + 2])});
-    }
-  }
-  return out;
 }
 
 }  // namespace osprey

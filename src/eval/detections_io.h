@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -69,12 +68,6 @@ struct DetectionsFile {
 DetectionsFile load_detections_json(const std::filesystem::path& file);
 DetectionsFile parse_detections_json(std::string_view text, const std::string& source);
 
-// The same at once.
-void write_detections_json(const std::filesystem::path& file, std::string_view engine,
-                           const std::vector<std::string>& labels, std::span<const ImageDetections> images);
-void write_coco_results(const std::filesystem::path& file, const std::vector<std::int64_t>& category_ids,
-                        std::span<const ImageDetections> images);
-
 // A row for each detection: xmin ymin xmax ymax class score, separated by tabs.
 void write_tsv(const std::filesystem::path& file, const Detections& detections);
 
@@ -82,11 +75,5 @@ void write_tsv(const std::filesystem::path& file, const Detections& detections);
 // is that of the mask's area, as in Detectron2's evaluator.
 void append_coco_results(const Detections& detections, std::int64_t image_id,
                          std::span<const std::int64_t> category_ids, CocoType type, CocoResults& out);
-
-// Results as detections of each image of `truth`, by descending score; boxes from masks where a result has
-// none. Classes are the positions in `category_ids`; results of other categories are left out.
-std::map<std::int64_t, Detections> detections_from_coco(const CocoResults& results,
-                                                        const CocoAnnotations& truth,
-                                                        std::span<const std::int64_t> category_ids);
 
 }  // namespace osprey

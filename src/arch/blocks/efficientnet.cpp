@@ -155,12 +155,6 @@ std::optional<EfficientNet> official_efficientnet(std::string_view name) {
       .prefix = std::string(name) + "/", .width = it->width, .depth = it->depth, .lite = it->lite};
 }
 
-std::vector<std::string> official_efficientnets() {
-  std::vector<std::string> out;
-  for (const Scaling& s : kScalings) out.emplace_back(s.name);
-  return out;
-}
-
 int scaled_channels(int channels, double width) {
   constexpr int kMultiple = 8;
   const double wanted = channels * width;

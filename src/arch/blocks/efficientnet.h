@@ -31,7 +31,6 @@ struct EfficientNet {
 // The official scaling of that name ("efficientnet-b0", "efficientnet-lite3"); none when there is no such
 // network.
 std::optional<EfficientNet> official_efficientnet(std::string_view name);
-std::vector<std::string> official_efficientnets();
 
 // Channels scaled by `width`, to the nearest multiple of 8 that is not more than a tenth below.
 int scaled_channels(int channels, double width);
