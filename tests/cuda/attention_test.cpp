@@ -36,8 +36,11 @@ TEST(CudaAttention, SharplyPeakedRows) {
 
 TEST(CudaAttention, MoreTokensThanSharedMemoryHolds) {
   SKIP_WITHOUT_GPU();
-  take_as_small(30000);
-  run_attention(1, short_cases() ? 1 : 8, 9000, 1, 1, DType::kF32);
+  if (short_cases()) {  // channels leave as little room
+    take_as_small(500000);
+    return run_attention(1, 7300, 20, 1, 1, DType::kF32);
+  }
+  run_attention(1, 8, 9000, 1, 1, DType::kF32);
   run_attention(2, 32, 1600, 1, 1, DType::kF32);
   run_attention(2, 32, 1600, 1, 1, DType::kF16);
 }

@@ -1,5 +1,6 @@
 #include "ops/select_boxes.h"
 
+#include <array>
 #include <limits>
 
 #include "cuda/box_cases.h"
@@ -26,7 +27,7 @@ TEST(CudaSelectBoxes, ShapesAndThresholds) {
   for (const std::int64_t count : {0, 1, 8, 9, 100, 1000})
     for (const std::int64_t classes : {1, 6, 31, 32, 80})
       for (const bool agnostic : {false, true})
-        for (const float threshold : {0.05f, 0.7f, 0.999f, 1.0f}) {
+        for (const float threshold : agnostic ? std::array{0.7f, 1.0f} : std::array{0.05f, 0.999f}) {
           const std::vector<Roi> rois = random_boxes(count, count > 1 ? 2 : 1, 1);
           expect_as_on_cpu({.threshold = threshold, .weights = {10, 5, 2, 1}}, rois,
                            random_tensor({count, classes + 1}, 0, 1, 2),
