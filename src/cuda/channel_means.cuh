@@ -146,14 +146,13 @@ __global__ void __launch_bounds__(kChainedChannels* kChains)
       narrow<To>(sum / static_cast<float>(parts.pixels));
 }
 
-// Of the maps of a step, whose memory it holds beside its scratch. Launches of a step must follow one
-// another.
+// Of the maps of a step, whose memory it holds beside its scratch: its input 0.
 class Means {
  public:
   Means(const CudaPrepare& p, const Shape& x, DType type)
       : exact_(type == DType::kF32 && !p.tf32()), parts_(parts_of(x, type, exact_)), images_(x[0]) {
     if (parts_.count == 1) return;
-    finished_ = DeviceBuffer(static_cast<std::size_t>(images_ * parts_.channels) * sizeof(unsigned));
+    finished_ = DeviceBuffer(kCudaLanes * static_cast<std::size_t>(counts()) * sizeof(unsigned));
     cuda_check(cudaMemsetAsync(finished_.data(), 0, finished_.size(), p.stream()), "means");
   }
 
@@ -166,14 +165,17 @@ class Means {
   }
 
   template <class T, class To>
-  void launch(const CudaValue& x, To* means, std::byte* scratch, cudaStream_t stream) const {
+  void launch(CudaRun& run, To* means, std::byte* scratch) const {
+    const CudaValue& x = run.in(0);
+    const cudaStream_t stream = run.stream();
     const auto images = static_cast<unsigned>(images_);
     if (exact_) {
       const dim3 grid(blocks_for(parts_.channels, kChainedChannels), images);
       find_chained_means<<<grid, kChainedChannels * kChains, 0, stream>>>(parts_, x.as<float>(), means,
                                                                           x.rows);
     } else {
-      const MeanMemory memory{reinterpret_cast<float*>(scratch), finished_.as<unsigned>()};
+      const MeanMemory memory{reinterpret_cast<float*>(scratch),
+                              finished_.as<unsigned>() + run.lane() * counts()};
       with_pack<T>(parts_.channels, [&]<int N>() {
         const auto with_rows = [&]<int kRows>(std::integral_constant<int, kRows>) {
           const dim3 grid(static_cast<unsigned>(parts_.count),
@@ -188,10 +190,12 @@ class Means {
   }
 
  private:
+  std::int64_t counts() const { return images_ * parts_.channels; }  // at least as many as are used
+
   bool exact_;
   MapParts parts_;
   std::int64_t images_;
-  DeviceBuffer finished_;
+  DeviceBuffer finished_;  // of each lane; zero between launches
 };
 
 }  // namespace osprey

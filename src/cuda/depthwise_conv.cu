@@ -152,6 +152,7 @@ class Member {
   explicit Member(CudaPrepare& p, long long* sums = nullptr) : sums_(sums) {
     const Conv& op = p.op<Conv>();
     const Shape &x = p.input(0).dims, &y = p.output(0).dims, &weight = p.input(1).dims;
+    sums_of_lane_ = y[0] * y[1];
     maps_ = maps_of(op, x, y, weight);
     activation_ = op.activation;
     const int kernel = static_cast<int>(weight[2]), bytes = static_cast<int>(size_of(p.input(0).dtype));
@@ -175,7 +176,7 @@ class Member {
   }
 
   template <class T>
-  void add_to(Group<T>& group, const CudaValue& x, const CudaValue& y) const {
+  void add_to(Group<T>& group, const CudaValue& x, const CudaValue& y, int lane) const {
     if (blocks_ == 0) return;
     group.shared_bytes = std::max(group.shared_bytes, shared_bytes_);
     group.problems[group.count++] = {.maps = maps_,
@@ -186,7 +187,7 @@ class Member {
                                      .y = y.as<T>(),
                                      .live = y.rows,
                                      .first_block = group.blocks,
-                                     .sums = sums_,
+                                     .sums = sums_ ? sums_ + lane * sums_of_lane_ : nullptr,
                                      .largest_part = largest_part_};
     group.blocks += blocks_;
   }
@@ -195,6 +196,7 @@ class Member {
 
  private:
   long long* sums_;
+  std::int64_t sums_of_lane_ = 0;
   float largest_part_ = 0;
   Maps maps_;
   Activation activation_;
@@ -244,7 +246,7 @@ class DepthwiseConvStep final : public CudaStep {
   void launch_as(CudaRun& run) const {
     Group<T> group{};
     for (std::size_t i = 0; i < members_.size(); ++i)
-      members_[i].add_to(group, run.in(first_inputs_[i]), run.out(i));
+      members_[i].add_to(group, run.in(first_inputs_[i]), run.out(i), run.lane());
     if (group.count == 0) return;
     const auto kernel =
         members_.front().sums() ? convolve<T, kSize, kStride, true> : convolve<T, kSize, kStride, false>;

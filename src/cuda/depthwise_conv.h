@@ -17,7 +17,7 @@ bool is_depthwise_step(const Conv& op, const Shape& weight, std::int64_t channel
 // Null for other convolutions.
 std::unique_ptr<CudaStep> depthwise_conv_step(CudaPrepare& prepare);
 
-// One that also adds what its channels sum up to in each photo to sums[photo, channel], in the units of
+// One that also adds what its channels sum up to in each photo to sums[lane, photo, channel], in the units of
 // cuda/channel_sums.cuh; sums of results as they are before they are rounded.
 std::unique_ptr<CudaStep> summed_depthwise_step(CudaPrepare& prepare, long long* sums);
 

@@ -4,7 +4,9 @@
 // A session plans once for each class of shapes: it places all values in one arena, makes each kernel ready,
 // and captures the launches of a whole run, from the photos in device memory to the detections, in one CUDA
 // graph. Running a planned class uploads the photos, replays the graph and downloads the outputs: nothing is
-// allocated, and the host waits only for the outputs.
+// allocated, and the host waits only for the outputs. A run that begins while another is under way has an
+// arena and a graph of its own, so that both are on the device at once; a session that never does so has one
+// of each.
 //
 // A class of shapes is the batch, the network's input size, and the photos' sizes rounded up to powers of
 // two: the true sizes are read from device memory, so that photos of different sizes share one graph.
@@ -41,18 +43,21 @@ struct CudaOptions {
 // Photos may also lie in device memory (cuda/jpeg.h).
 class CudaSession : public ExecutorSession {
  public:
-  // A run in two halves, so that the next one's photos travel while this one computes: two may be begun at a
-  // time. Options must not ask for values or times of nodes. The photos stay until their run has ended.
-  virtual void start(std::span<const ImageView> photos, const RunOptions& options) = 0;
+  // A run in two halves, so that the next one is on the device while this one computes: two may be begun at a
+  // time. False where the device's memory has no room for a second one, which then is to be started again
+  // when the first has ended; the session asks for no more than one's from then on. Options must not ask for
+  // values or times of nodes. The photos stay until their run has ended.
+  virtual bool start(std::span<const ImageView> photos, const RunOptions& options) = 0;
   // Ends the run that began first; what it gave is valid until the next call of finish() or run().
   virtual RunTimes finish() = 0;
   // For graphs that take tensors instead of photos; outputs as with photos. Not from a CUDA graph.
   virtual RunTimes run_tensors(const std::map<std::string, Tensor>& inputs, const RunOptions& options) = 0;
-  // A value of the graph as it lies on the device after a run with keep_values, or an output after any run or
-  // replay, in C order.
+  // Of the run that ended last, when none is under way: a value of the graph as it lies on the device after a
+  // run with keep_values, or an output after any run or replay, in C order.
   virtual Tensor value(const std::string& name) = 0;
-  // The last run's work once more on what is already on the device, without transfers: its time on the device
-  // in seconds, by events around `replays` runs one after the other, divided.
+  // The work of the run that ended last, when none is under way, once more on what is already on the device,
+  // without transfers: its time on the device in seconds, by events around `replays` runs one after the
+  // other, divided.
   virtual double replay(int replays) = 0;
 };
 

@@ -13,7 +13,7 @@ CudaKernel global_average_pool_cuda() {
               if (element_count(run.out(0).dims) == 0) return;
               with_float_type(run.in(0).dtype, [&](auto zero) {
                 using T = decltype(zero);
-                means->launch<T>(run.in(0), run.out(0).as<T>(), run.scratch(), run.stream());
+                means->launch<T>(run, run.out(0).as<T>(), run.scratch());
               });
               cuda_check_launch("global_average_pool");
             });

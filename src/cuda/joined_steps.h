@@ -24,6 +24,7 @@ class MemberRun final : public CudaRun {
   cudaStream_t stream() const override { return step_.stream(); }
   const CudaPhotos& photos() const override { return step_.photos(); }
   const CudaParameters* parameters() const override { return step_.parameters(); }
+  int lane() const override { return step_.lane(); }
 
  private:
   CudaRun& step_;

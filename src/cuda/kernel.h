@@ -62,7 +62,11 @@ class CudaPrepare;
 class CudaRun;
 class CudaTuner;
 
-// A kernel made ready.
+// Runs of a session that may be on the device at once, in a lane each.
+inline constexpr std::size_t kCudaLanes = 2;
+
+// A kernel made ready. What a step writes is the memory that the run gives it. Where it has memory of its own
+// that launches write, it has that for each lane.
 class CudaStep {
  public:
   virtual ~CudaStep() = default;
@@ -136,6 +140,7 @@ class CudaRun {
   virtual cudaStream_t stream() const = 0;
   virtual const CudaPhotos& photos() const = 0;
   virtual const CudaParameters* parameters() const = 0;  // on the device
+  virtual int lane() const { return 0; }
 };
 
 // Whether a flatten's result stays channels last (H,W,C a row): so when only fully connected layers read it,

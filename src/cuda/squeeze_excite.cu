@@ -257,7 +257,7 @@ class SqueezeExciteStep final : public CudaStep {
                            map.channels,
                            hidden_,
                            activation_};
-    means_.launch<T>(x, means, reinterpret_cast<std::byte*>(means + values_), run.stream());
+    means_.launch<T>(run, means, reinterpret_cast<std::byte*>(means + values_));
     const auto images = static_cast<unsigned>(x.dims[0]);
     const std::size_t means_bytes = static_cast<std::size_t>(map.channels) * sizeof(float),
                       hidden_bytes = static_cast<std::size_t>(hidden_) * sizeof(float);

@@ -66,7 +66,7 @@ class SqueezedConvStep final : public CudaStep {
     CudaPrepare &depthwise = *members[0], &squeeze = *members[1], &projection = *members[2];
     inputs_ = {depthwise.node().inputs.size(), squeeze.node().inputs.size()};
     check(gates_weights(shape_), "{}: squeezing {} channels", squeeze.node().name, shape_.channels);
-    sums_ = zeros(squeeze, static_cast<std::size_t>(images_ * shape_.channels) * sizeof(long long));
+    sums_ = zeros(squeeze, static_cast<std::size_t>(sums()) * sizeof(long long));
     readers_ = zeros(squeeze, static_cast<std::size_t>(images_) * sizeof(unsigned));
     depthwise_ = summed_depthwise_step(depthwise, sums_.as<long long>());
     const DType type = shape_.type;
@@ -99,8 +99,8 @@ class SqueezedConvStep final : public CudaStep {
     auto* const gates = reinterpret_cast<float*>(run.scratch());
     std::byte* const gated = run.scratch() + gates_bytes();
     launch_gated_weights(shape_,
-                         {.sums = sums_.as<long long>(),
-                          .readers = readers_.as<unsigned>(),
+                         {.sums = sums_.as<long long>() + run.lane() * sums(),
+                          .readers = readers_.as<unsigned>() + run.lane() * images_,
                           .squeeze = layers_[0]->data(),
                           .expand = layers_[1]->data(),
                           .squeeze_bias = layers_[2]->as<float>(),
@@ -135,11 +135,13 @@ class SqueezedConvStep final : public CudaStep {
             .activation = members[1]->op<SqueezeExcite>().activation,
             .early = may_launch_early(members[1]->device())};
   }
+  // For each lane.
   static DeviceBuffer zeros(const CudaPrepare& p, std::size_t bytes) {
-    DeviceBuffer out(bytes);
-    cuda_check(cudaMemsetAsync(out.data(), 0, bytes, p.stream()), "squeezed convolution");
+    DeviceBuffer out(kCudaLanes * bytes);
+    cuda_check(cudaMemsetAsync(out.data(), 0, out.size(), p.stream()), "squeezed convolution");
     return out;
   }
+  std::int64_t sums() const { return images_ * shape_.channels; }
 
   // Of the scratch: gates, gated weights, the product's own.
   std::size_t gates_bytes() const {
@@ -153,7 +155,7 @@ class SqueezedConvStep final : public CudaStep {
   const std::int64_t images_;
   const GatesShape shape_;
   std::array<std::size_t, 2> inputs_{};  // of the first two members
-  DeviceBuffer sums_, readers_;          // zero between launches
+  DeviceBuffer sums_, readers_;          // of each lane; zero between launches
   std::unique_ptr<CudaStep> depthwise_;
   std::array<std::shared_ptr<const DeviceBuffer>, 4> layers_;  // of the gates, then their biases
   std::shared_ptr<const DeviceBuffer> weight_;

@@ -210,10 +210,8 @@ bool start([[maybe_unused]] ExecutorSession& session, [[maybe_unused]] std::span
            [[maybe_unused]] const RunOptions& options) {
 #ifdef OSPREY_HAS_CUDA
   if (auto* cuda = dynamic_cast<CudaSession*>(&session);
-      cuda && !options.time_nodes && options.wanted.empty()) {
-    cuda->start(photos, options);
-    return true;
-  }
+      cuda && !options.time_nodes && options.wanted.empty())
+    return cuda->start(photos, options);
 #endif
   return false;
 }

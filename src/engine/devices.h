@@ -80,7 +80,8 @@ std::string cuda_types(const OpInfo& op);
 double replay(ExecutorSession& session, int replays);
 
 // A run in two halves, on a device that computes beside the host: as CudaSession::start() and finish() have
-// it. start() is false, and has done nothing, where a run is one call.
+// it. start() is false, and has done nothing, where a run is one call or the device has no room for it beside
+// another one.
 bool start(ExecutorSession& session, std::span<const ImageView> photos, const RunOptions& options);
 RunTimes finish(ExecutorSession& session);
 

@@ -146,7 +146,8 @@ DetectionSession::Started DetectionSession::runs_of(std::span<const ImageView> p
   return out;
 }
 
-// Runs begin in their order, two at most; behind one that is a single call they wait for it.
+// Runs begin in their order, two at most; one that is a single call, or finds no room yet, keeps those behind
+// it waiting.
 void DetectionSession::begin_runs() {
   constexpr int kMostBegun = 2;
   int begun = 0;

@@ -56,9 +56,9 @@ class DetectionSession {
                                  std::span<const std::vector<Proposal>> proposals = {});
 
   // The same in two halves, for those who have the next photos while these are detected in: start() begins
-  // their runs as far as the device has room (on a GPU two runs, of which the second one's photos travel
-  // while the first computes; on the CPU none). The photos stay until finish(), which gives the detections of
-  // those that were started first. When either throws, what was started is forgotten.
+  // their runs as far as the device has room (on a GPU two at once where its memory takes both, or one; on
+  // the CPU none). The photos stay until finish(), which gives the detections of those that were started
+  // first. When either throws, what was started is forgotten.
   void start(std::span<const ImageView> photos, const RunOptions& options,
              std::span<const std::vector<Proposal>> proposals = {});
   std::vector<Detections> finish(RunTimes* times = nullptr);

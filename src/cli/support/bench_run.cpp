@@ -168,9 +168,12 @@ BenchSamples run_bench(const std::shared_ptr<const LoadedEngine>& engine, const 
   });
   // Photos that are decoded in the run do not outlive it.
   const bool ahead = gpu && !plan.no_transfers && !plan.decode;
-  const double overlapped =
-      ahead ? side_by_side(streams, [&](Stream& stream, std::size_t) { stream.run_ahead(plan.iterations); })
-            : 0;
+  const auto run_ahead = [&](int runs) {
+    return side_by_side(streams, [&](Stream& stream, std::size_t) { stream.run_ahead(runs); });
+  };
+  // The first runs that two are under way with make memory and graphs of the second one, for each size.
+  if (ahead) run_ahead(photos.one_size() ? std::max(plan.warm_up, 2) : plan.iterations);
+  const double overlapped = ahead ? run_ahead(plan.iterations) : 0;
   double queued = 0;
   if (replays) {
     if (!plan.no_transfers)
