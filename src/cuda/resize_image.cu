@@ -79,11 +79,13 @@ __device__ void weigh(const Axis& axis, int output, int k, int in_size, int out_
   const double reach = scale < 1.0 ? 1.0 : scale, per_reach = 1.0 / reach;
   const double center = (static_cast<double>(output) + 0.5) * scale;
   const int begin = max(static_cast<int>(center - reach + 0.5), 0);
-  const int end = min(min(static_cast<int>(center + reach + 0.5), in_size), begin + taps);
+  int end = min(min(static_cast<int>(center + reach + 0.5), in_size), begin + taps);
   const auto weight = [&](int i) {
     const double distance = fabs((i + begin - center + 0.5) * per_reach);
     return distance < 1.0 ? 1.0 - distance : 0.0;
   };
+  // The filter's very edge: a side that keeps its size is made of one pixel each, not of two.
+  if (end - begin > 1 && weight(end - begin - 1) == 0) --end;
   double sum = 0;
   for (int i = 0; i < end - begin; ++i) sum += weight(i);
   const double share = sum != 0 ? weight(k) / sum : 0.0;
