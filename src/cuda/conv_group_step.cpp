@@ -17,6 +17,7 @@
 #include "cuda/separable_step.h"
 #include "ops/conv.h"
 #include "ops/quantized_conv.h"
+#include "ops/select_anchors.h"
 
 namespace osprey {
 namespace {
@@ -412,6 +413,14 @@ std::unique_ptr<CudaStep> conv_group_step(std::span<CudaPrepare* const> members,
   if (const auto* op = first.node().op.as<QuantizedConv>()) {
     if (is_quantized_depthwise(*op, first.input(1).dims, first.input(0).dims[1]))
       return quantized_depthwise_step(members);
+    if (members.back()->node().op.as<SelectAnchors>()) {
+      if (auto own = selected_scores_step(members)) return own;
+      const auto convs = members.first(members.size() - 1), selection = members.last(1);
+      auto out = std::make_unique<InTurnStep>();
+      out->add(conv_group_step(convs, each, scratch), convs);
+      out->add(each(*selection.front()), selection);
+      return out;
+    }
     if (auto own = quantized_group_step(members)) return own;
     return each_in_turn(members, each);
   }

@@ -12,6 +12,7 @@
 #include "cuda/alignment.h"
 #include "cuda/conv_group_step.h"
 #include "cuda/conversions.h"
+#include "cuda/quantized_hopper_step.h"
 #include "cuda/schedule.h"
 #include "cuda/separable_step.h"
 #include "cuda/squeezed_conv_step.h"
@@ -86,6 +87,7 @@ class Planner {
     if (!shared_.options().keep_values) join_separable(graph_, groups);
     join_predictors(graph_, shared_.device(), groups);
     join_squeezed_convs(graph_, shared_.options().tf32, groups);
+    if (!shared_.options().keep_values) join_selections(graph_, shared_.device(), groups);
     for (const std::vector<const Node*>& nodes : groups)
       if (!joined_.contains(nodes.front())) plan_.steps.push_back(step_of(nodes));
     set_phases();

@@ -1,6 +1,8 @@
 #include "cuda/quantized_hopper_step.h"
 
 #include <algorithm>
+#include <limits>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -8,9 +10,13 @@
 
 #include "cuda/bench_run.h"
 #include "cuda/hopper/quantized_conv_group.h"
+#include "cuda/hopper/quantized_predictors.h"
+#include "cuda/joined_steps.h"
 #include "cuda/measure.h"
+#include "cuda/select_anchors.h"
 #include "cuda/tuner.h"
 #include "ops/quantized_conv.h"
+#include "ops/select_anchors.h"
 
 namespace osprey {
 namespace {
@@ -70,58 +76,84 @@ double flops_of(const ConvShape& s) {
          static_cast<double>(s.side * s.side * s.channels);
 }
 
-struct Member {
-  QuantizedGroupedConv conv;  // with the constants
-  bool residual = false;
-  std::size_t first_in = 0;
+struct Constants {
   std::shared_ptr<const DeviceBuffer> weight, terms;
 };
 
-Member member_of(const CudaPrepare& p, const QuantizedGroupedConv& conv, std::size_t first_in) {
-  Member m{.conv = conv, .residual = p.has_input(kResidual), .first_in = first_in, .weight = {}, .terms = {}};
+// As the kernel for predictors, or the one for any convolutions, packs them. Levels of a head share weights,
+// and have scales of their own.
+Constants constants_of(const CudaPrepare& p, const QuantizedGroupedConv& conv, bool predictor) {
   const auto& inputs = p.node().inputs;
-  const std::string_view stored =
-      is_integer(conv.to) ? "integers" : kStoredTypeNames[static_cast<std::size_t>(conv.to)];
-  m.weight = p.shared(fmt::format("quantized grouped:{}:{}", inputs[kWeight], stored), [&] {
-    return DeviceBuffer::holding(quantized_grouped_weight(p.weight(kWeight), conv.to).bytes());
-  });
-  // Levels of a head share weights, and have scales of their own.
+  const std::string_view stored = kStoredTypeNames[static_cast<std::size_t>(conv.to)];
+  const std::string_view packing = predictor ? "quantized predictor" : "quantized grouped";
   const float x_scale = p.op<QuantizedConv>().x_scale;
   const bool bias = p.has_input(kBias);
-  m.terms = p.shared(fmt::format("quantized terms:{}:{}:{:a}:{:a}:{}:{}", inputs[kScale],
-                                 bias ? fmt::format("{}", inputs[kBias]) : "", x_scale, conv.y_scale,
-                                 kStoredTypeNames[static_cast<std::size_t>(conv.to)],
-                                 kActivationNames[static_cast<std::size_t>(conv.activation)]),
-                     [&] {
-                       return DeviceBuffer::holding(
-                           quantized_grouped_terms(conv, p.weight(kScale).to_f32(),
-                                                   bias ? p.weight(kBias).to_f32() : Tensor(), x_scale)
-                               .bytes());
-                     });
-  m.conv.weight = m.weight->data();
-  m.conv.terms = m.terms->data();
-  return m;
+  const auto weight = [&] {
+    const Tensor of = p.weight(kWeight);
+    return predictor ? quantized_predictor_weight(of) : quantized_grouped_weight(of, conv.to);
+  };
+  const auto terms = [&] {
+    const auto pack = predictor ? quantized_predictor_terms : quantized_grouped_terms;
+    return pack(conv, p.weight(kScale).to_f32(), bias ? p.weight(kBias).to_f32() : Tensor(), x_scale);
+  };
+  return {.weight = p.shared(
+              fmt::format("{}:{}:{}", packing, inputs[kWeight], is_integer(conv.to) ? "integers" : stored),
+              [&] { return DeviceBuffer::holding(weight().bytes()); }),
+          .terms = p.shared(fmt::format("{} terms:{}:{}:{:a}:{:a}:{}:{}", packing, inputs[kScale],
+                                        bias ? fmt::format("{}", inputs[kBias]) : "", x_scale, conv.y_scale,
+                                        stored, kActivationNames[static_cast<std::size_t>(conv.activation)]),
+                            [&] { return DeviceBuffer::holding(terms().bytes()); })};
 }
+
+// What is known of a convolution's result when the step is made.
+struct Result {
+  QuantizedGroupedConv conv;
+  bool flagged = false;  // may be there in part
+};
+
+struct Member {
+  QuantizedGroupedConv conv;  // without pointers
+  bool residual = false, flagged = false;
+  std::size_t first_in = 0;
+  Constants grouped, predictor;  // predictor: none for others
+};
+
+// Flags of the results of a step's members that are there in part.
+using Flags = std::vector<ScoreFlags>;
 
 class HopperStep final : public CudaStep {
  public:
-  HopperStep(std::span<CudaPrepare* const> members, const std::vector<QuantizedGroupedConv>& convs)
+  HopperStep(std::span<CudaPrepare* const> members, const std::vector<Result>& results)
       : multiprocessors_(members.front()->device().multiprocessors), type_(members.front()->input(kX).dtype) {
-    std::size_t ins = 0;
-    for (std::size_t i = 0; i < members.size(); ++i) {
-      members_.push_back(member_of(*members[i], convs[i], ins));
-      ins += members[i]->node().inputs.size();
+    ValueId weight = kNoValue;  // of the predictors
+    for (std::size_t i = 0, ins = 0; i < members.size(); ++i) {
+      const CudaPrepare& p = *members[i];
+      Member& m = members_.emplace_back(Member{.conv = results[i].conv,
+                                               .residual = p.has_input(kResidual),
+                                               .flagged = results[i].flagged,
+                                               .first_in = ins,
+                                               .grouped = constants_of(p, results[i].conv, false),
+                                               .predictor = {}});
+      ins += p.node().inputs.size();
+      const ValueId own = p.node().inputs[kWeight];
+      const bool apart = is_predictor(p, m) && (weight == kNoValue || weight == own);
+      (apart ? predictors_ : others_).push_back(i);
+      if (!apart) continue;
+      weight = own;
+      m.predictor = constants_of(p, m.conv, true);
     }
-    std::vector<QuantizedGroupedConv> all;
-    for (const Member& m : members_) all.push_back(m.conv);
-    ways_ = quantized_group_ways(all);
+    find_ways();
     way_ = fastest(members);
   }
 
-  void launch(CudaRun& run) override { launch(run, way_); }
+  void launch(CudaRun& run) override { launch(run, way_, Flags(members_.size())); }
+  void launch(CudaRun& run, const Flags& flags) const { launch(run, way_, flags); }
   std::string detail() const override {
-    return fmt::format("own int8, tiles of {}{}", ways_[way_],
-                       members_.size() == 1 ? "" : fmt::format(", {} in one launch", members_.size()));
+    const bool two = ways_[way_].apart && !others_.empty();
+    return fmt::format("own int8, tiles of {}{}", ways_[way_].name,
+                       members_.size() == 1
+                           ? ""
+                           : fmt::format(", {} in {}", members_.size(), two ? "two launches" : "one launch"));
   }
   double flops() const override {
     double sum = 0;
@@ -130,44 +162,171 @@ class HopperStep final : public CudaStep {
   }
 
  private:
-  void launch(CudaRun& run, std::size_t way) const {
-    std::vector<QuantizedGroupedConv> convs;
-    for (std::size_t i = 0; i < members_.size(); ++i) {
-      const Member& m = members_[i];
-      QuantizedGroupedConv& c = convs.emplace_back(m.conv);
-      c.x = run.in(m.first_in).data;
-      c.live = run.in(m.first_in).rows;
-      if (m.residual) c.residual_data = run.in(m.first_in + kResidual).data;
-      c.y = run.out(i).data;
-    }
-    launch_quantized_conv_group(convs, type_, way, multiprocessors_, run.stream());
+  struct Way {
+    std::string name;
+    std::size_t tiles;  // of quantized_group_ways()
+    bool apart;         // predictors in a launch of their own
+  };
+
+  // Of few outputs, all of which are wanted.
+  static bool is_predictor(const CudaPrepare& p, const Member& m) {
+    const bool exact = p.graph().value(p.node().inputs[kX]).type.dims[0].is_exact();
+    return exact && !m.residual && !m.flagged && is_small_predictor(m.conv);
+  }
+
+  void find_ways() {
+    std::vector<QuantizedGroupedConv> all, others;
+    for (const Member& m : members_) all.push_back(m.conv);
+    for (const std::size_t i : others_) others.push_back(members_[i].conv);
+    const auto add = [&](const std::vector<std::string>& names, std::string_view behind, bool apart) {
+      for (std::size_t i = 0; i < names.size(); ++i)
+        ways_.push_back({fmt::format("{}{}", names[i], behind), i, apart});
+    };
+    add(quantized_group_ways(all), "", false);
+    if (predictors_.empty()) return;
+    if (others.empty())
+      add({"predictors"}, "", true);
+    else
+      add(quantized_group_ways(others), ", predictors apart", true);
+  }
+
+  QuantizedGroupedConv placed(CudaRun& run, std::size_t i, const Constants& constants,
+                              const Flags& flags) const {
+    const Member& m = members_[i];
+    QuantizedGroupedConv out = m.conv;
+    out.weight = constants.weight->data(), out.terms = constants.terms->data();
+    out.x = run.in(m.first_in).data;
+    out.live = run.in(m.first_in).rows;
+    if (m.residual) out.residual_data = run.in(m.first_in + kResidual).data;
+    out.y = run.out(i).data;
+    out.scores = flags[i];
+    return out;
+  }
+
+  void launch(CudaRun& run, std::size_t which, const Flags& flags) const {
+    const Way& way = ways_[which];
+    std::vector<QuantizedGroupedConv> convs, apart;
+    for (const std::size_t i : others_) convs.push_back(placed(run, i, members_[i].grouped, flags));
+    for (const std::size_t i : predictors_)
+      way.apart ? apart.push_back(placed(run, i, members_[i].predictor, flags))
+                : convs.push_back(placed(run, i, members_[i].grouped, flags));
+    if (!apart.empty()) launch_quantized_predictors(apart, type_, multiprocessors_, run.stream());
+    if (!convs.empty()) launch_quantized_conv_group(convs, type_, way.tiles, multiprocessors_, run.stream());
   }
 
   std::string key() const {
     std::string out = fmt::format("int8 {} of {} ways", name_of(type_), ways_.size());
-    for (const Member& m : members_) out += ", " + text_of(m.conv, m.residual);
+    for (const Member& m : members_)
+      out += ", " + text_of(m.conv, m.residual) + (m.flagged ? " flagged" : "");
     return out;
   }
+
+  // Flags for measurements, as if no score were high enough, which is nearly so.
+  class NoneHighEnough {
+   public:
+    explicit NoneHighEnough(const std::vector<Member>& members) : flags(members.size()) {
+      for (std::size_t i = 0; i < members.size(); ++i)
+        if (members[i].flagged) flags[i] = {bytes_of(members[i].conv.shape), least_.as<float>()};
+    }
+
+   private:
+    static constexpr float kMost = std::numeric_limits<float>::infinity();
+
+    std::uint8_t* bytes_of(const ConvShape& s) {
+      const std::size_t each = flag_bytes(static_cast<unsigned>(s.outputs));
+      return buffers_.emplace_back(static_cast<std::size_t>(s.out_pixels()) * each).as<std::uint8_t>();
+    }
+
+    DeviceBuffer least_ = DeviceBuffer::holding(std::as_bytes(std::span(&kMost, 1)));
+    std::vector<DeviceBuffer> buffers_;
+
+   public:
+    Flags flags;
+  };
 
   // Measured on random bytes: the sums are exact, so that the tiles do not change the result.
   std::size_t fastest(std::span<CudaPrepare* const> members) const {
     CudaPrepare& first = *members.front();
+    std::vector<std::string> names;
+    for (const Way& way : ways_) names.push_back(way.name);
     if (const auto known = first.tuner().find(key()))
-      if (const auto it = std::ranges::find(ways_, known->name); it != ways_.end())
-        return static_cast<std::size_t>(it - ways_.begin());
+      if (const auto it = std::ranges::find(names, known->name); it != names.end())
+        return static_cast<std::size_t>(it - names.begin());
     if (first.tuner().seconds_left() == 0) return 0;
     BenchRun run(members, 0);
-    return first.tuner().choose(key(), ways_, [&](std::size_t way) {
-      return measure_launches(run.stream(), [&] { launch(run, way); });
+    const NoneHighEnough none(members_);
+    return first.tuner().choose(key(), names, [&](std::size_t way) {
+      return measure_launches(run.stream(), [&] { launch(run, way, none.flags); });
     });
   }
 
   int multiprocessors_;
   DType type_;
   std::vector<Member> members_;
-  std::vector<std::string> ways_;
+  std::vector<std::size_t> others_, predictors_;  // of members; predictors: of the same weight
+  std::vector<Way> ways_;
   std::size_t way_ = 0;
 };
+
+std::vector<ValueId> scores_of(const Node& select) {
+  std::vector<ValueId> out;
+  for (std::size_t l = 0; l < select.op.as<SelectAnchors>()->strides.size(); ++l)
+    out.push_back(select.inputs[2 * l]);
+  return out;
+}
+
+// Of each level of a selection, the last member: which of the others makes its scores.
+std::vector<std::size_t> makers_of_scores(std::span<CudaPrepare* const> members) {
+  std::vector<std::size_t> out;
+  for (const ValueId scores : scores_of(members.back()->node())) {
+    const auto it =
+        std::ranges::find_if(members, [&](const CudaPrepare* p) { return p->node().outputs[0] == scores; });
+    check(it != members.end(), "{}: a level of scores from elsewhere", members.back()->node().name);
+    out.push_back(static_cast<std::size_t>(it - members.begin()));
+  }
+  return out;
+}
+
+// Convolutions that make scores, among others, and the selection that alone reads those.
+class SelectedScoresStep final : public CudaStep {
+ public:
+  SelectedScoresStep(std::span<CudaPrepare* const> members, std::vector<Result> convs)
+      : makers_(makers_of_scores(members)),
+        first_in_(inputs_of(members.first(convs.size()))),
+        first_out_(convs.size()),
+        select_(anchor_selection(*members.back())) {
+    for (const std::size_t i : makers_) convs[i].flagged = true;
+    convs_ = std::make_unique<HopperStep>(members.first(convs.size()), convs);
+  }
+
+  void launch(CudaRun& run) override {
+    const bool flagged = is_captured(run.stream());
+    MemberRun selection(run, first_in_, first_out_);
+    const Flags of_levels = select_->begin(selection, flagged);
+    Flags flags(first_out_);
+    for (std::size_t l = 0; l < makers_.size(); ++l) flags[makers_[l]] = of_levels[l];
+    convs_->launch(run, flags);
+    select_->end(selection, flagged);
+  }
+  std::string detail() const override { return convs_->detail() + "; then " + select_->detail(); }
+  double flops() const override { return convs_->flops(); }
+
+ private:
+  std::vector<std::size_t> makers_;
+  std::size_t first_in_, first_out_;  // of the selection
+  std::unique_ptr<AnchorSelection> select_;
+  std::unique_ptr<HopperStep> convs_;
+};
+
+std::optional<std::vector<Result>> all_described(std::span<CudaPrepare* const> members) {
+  std::vector<Result> out;
+  for (const CudaPrepare* p : members) {
+    const auto conv = described(*p);
+    if (!conv) return std::nullopt;
+    out.push_back({.conv = *conv});
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -196,13 +355,52 @@ std::string quantized_group_key(const Graph& graph, const Node& node, const Cuda
 }
 
 std::unique_ptr<CudaStep> quantized_group_step(std::span<CudaPrepare* const> members) {
-  std::vector<QuantizedGroupedConv> convs;
-  for (const CudaPrepare* p : members) {
-    const auto conv = described(*p);
-    if (!conv) return nullptr;
-    convs.push_back(*conv);
+  const auto convs = all_described(members);
+  return convs ? std::make_unique<HopperStep>(members, *convs) : nullptr;
+}
+
+namespace {
+
+// Of our convolutions, those whose results may be there in part, as only the selection reads them.
+bool can_flag(const Graph& graph, ValueId scores) {
+  const auto& op = *graph.producer(scores)->op.as<QuantizedConv>();
+  return sole_reader(graph, scores) && op.to == StoredType::kF32 && op.activation == Activation::kNone &&
+         graph.value(scores).type.dims[1].constant() % kFlaggedTogether == 0;
+}
+
+}  // namespace
+
+void join_selections(const Graph& graph, const CudaDevice& device,
+                     std::vector<std::vector<const Node*>>& groups) {
+  constexpr std::ptrdiff_t kFromBefore = -1;  // weights, inputs
+  std::map<ValueId, std::ptrdiff_t> makers;
+  for (std::size_t i = 0; i < groups.size(); ++i)
+    for (const Node* node : groups[i])
+      for (const ValueId id : node->outputs) makers[id] = static_cast<std::ptrdiff_t>(i);
+  const auto maker = [&](ValueId id) { return makers.contains(id) ? makers[id] : kFromBefore; };
+  const auto ours = [&](const Node* node) { return !quantized_group_key(graph, *node, device).empty(); };
+  for (auto& selection : groups) {
+    const Node* const node = selection.front();
+    const auto* op = node->op.as<SelectAnchors>();
+    if (!op || !op->has_threshold) continue;
+    const std::vector<ValueId> scores = scores_of(*node);
+    const std::ptrdiff_t place = maker(scores.front());
+    if (place == kFromBefore) continue;
+    auto& group = groups[static_cast<std::size_t>(place)];
+    const auto joins = [&](ValueId id) { return maker(id) == place && can_flag(graph, id); };
+    const auto there = [&](ValueId id) { return maker(id) <= place; };
+    if (!std::ranges::all_of(group, ours) || !std::ranges::all_of(scores, joins) ||
+        !std::ranges::all_of(node->inputs, there))
+      continue;
+    group.push_back(node);
+    selection.clear();
   }
-  return std::make_unique<HopperStep>(members, convs);
+  std::erase_if(groups, [](const auto& group) { return group.empty(); });
+}
+
+std::unique_ptr<CudaStep> selected_scores_step(std::span<CudaPrepare* const> members) {
+  const auto convs = all_described(members.first(members.size() - 1));
+  return convs ? std::make_unique<SelectedScoresStep>(members, *convs) : nullptr;
 }
 
 }  // namespace osprey

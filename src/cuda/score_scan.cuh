@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "cuda/score_flags.h"
+
 namespace osprey::cuda {
 
 // Calls f(raw, index) for the scores of [begin, end) that are at least `floor`, with all threads of the
@@ -35,6 +37,39 @@ __device__ void each_score(const float* scores, unsigned begin, unsigned end, fl
       if (v[k].y >= floor) f(v[k].y, at + 1);
       if (v[k].z >= floor) f(v[k].z, at + 2);
       if (v[k].w >= floor) f(v[k].w, at + 3);
+    }
+  }
+}
+
+// As each_score() for those that are there, by the words [begin, end) of flags of an image's map; `index`
+// goes by scores.
+template <class F>
+__device__ void each_flagged_score(const float* scores, const std::uint32_t* flags, unsigned channels,
+                                   unsigned begin, unsigned end, float floor, F&& f) {
+  constexpr unsigned kAtOnce = 4;
+  const unsigned words = flag_words(channels), threads = blockDim.x;
+  const auto four = [&](unsigned at) {
+    const float4 v = __ldg(reinterpret_cast<const float4*>(scores + at));
+    if (v.x >= floor) f(v.x, at);
+    if (v.y >= floor) f(v.y, at + 1);
+    if (v.z >= floor) f(v.z, at + 2);
+    if (v.w >= floor) f(v.w, at + 3);
+  };
+  for (unsigned first = begin + threadIdx.x; first < end; first += kAtOnce * threads) {
+    std::uint32_t bits[kAtOnce];
+#pragma unroll
+    for (unsigned k = 0; k < kAtOnce; ++k) {
+      const unsigned at = first + k * threads;
+      bits[k] = at < end ? __ldg(flags + at) & flag_mask(channels, at % words) : 0;
+    }
+#pragma unroll
+    for (unsigned k = 0; k < kAtOnce; ++k) {
+      const unsigned at = first + k * threads, lane = at / words % kFlagLanes;
+      const unsigned start = at / (words * kFlagLanes) * channels + at % words * kWordScores;
+      for (; bits[k] != 0; bits[k] &= bits[k] - 1) {
+        const auto bit = static_cast<unsigned>(__ffs(static_cast<int>(bits[k])) - 1);
+        four(start + bit / 8 * kByteScores + bit % 8 * 16 + lane * kFlaggedTogether);
+      }
     }
   }
 }

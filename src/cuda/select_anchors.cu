@@ -9,13 +9,15 @@
 // Scores that pile up on few values can overflow a list; finish then reads the scores themselves, slowly but
 // exactly.
 //
-// Score maps are channels last, so that an element's place in memory is its place among equal scores.
+// Score maps are channels last, so that an element's place in memory is its place among equal scores. Of
+// scores that are there in part (cuda/score_flags.h) the flags are read instead.
 #include <limits>
 
 #include "cuda/block.cuh"
 #include "cuda/boxes.cuh"
 #include "cuda/numbers.cuh"
 #include "cuda/score_scan.cuh"
+#include "cuda/select_anchors.h"
 #include "ops/select_anchors.h"
 
 namespace osprey {
@@ -32,11 +34,13 @@ constexpr std::int64_t kLeastChunk = 4096;  // scores a block reads
 
 struct Level {
   const float *scores, *deltas;
-  unsigned count;  // scores of an image
+  const std::uint32_t* flags;  // null: all scores are there
+  unsigned count;              // scores of an image
+  unsigned searched;           // what is read: those, or the flags' words
   int width, channels;
   float stride;
   int first_chunk;  // of all chunks of an image
-  unsigned chunk;   // scores
+  unsigned chunk;   // of what is read
 };
 
 // What finish() found, before it is known where it goes.
@@ -97,28 +101,61 @@ struct Threshold {
   }
 };
 
+// The scores of a level and image.
+struct Scores {
+  const float* scores;
+  const std::uint32_t* flags;
+  unsigned channels;
+
+  __device__ Scores(const Level& level, int image)
+      : scores(level.scores + static_cast<std::int64_t>(image) * level.count),
+        flags(level.flags ? level.flags + static_cast<std::int64_t>(image) * level.searched : nullptr),
+        channels(static_cast<unsigned>(level.channels)) {}
+  // f(raw, index) for those of a part of what is read that are at least `floor`.
+  template <class F>
+  __device__ void each(unsigned begin, unsigned end, float floor, F&& f) const {
+    if (flags)
+      each_flagged_score(scores, flags, channels, begin, end, floor, f);
+    else
+      each_score(scores, begin, end, floor, f);
+  }
+};
+
 // A block's share of an image's scores: blockIdx.x counts the chunks of all levels, blockIdx.y the images.
 struct Chunk {
   int search;
-  const float* scores;
+  Scores scores;
   unsigned begin, end;
 
-  __device__ explicit Chunk(const Job& job) {
-    const int block = static_cast<int>(blockIdx.x), image = static_cast<int>(blockIdx.y);
-    int l = 0;
-    while (l + 1 < job.level_count && job.levels[l + 1].first_chunk <= block) ++l;
-    const Level& level = job.levels[l];
-    search = image * job.level_count + l;
-    scores = level.scores + static_cast<std::int64_t>(image) * level.count;
-    begin = static_cast<unsigned>(block - level.first_chunk) * level.chunk;
-    end = min(level.count, begin + level.chunk);
+  __device__ explicit Chunk(const Job& job) : Chunk(job, level_of(job)) {}
+  template <class F>
+  __device__ void each(float floor, F&& f) const {
+    scores.each(begin, end, floor, f);
   }
+
+ private:
+  static __device__ int level_of(const Job& job) {
+    int l = 0;
+    while (l + 1 < job.level_count && job.levels[l + 1].first_chunk <= static_cast<int>(blockIdx.x)) ++l;
+    return l;
+  }
+  __device__ Chunk(const Job& job, int l)
+      : search(static_cast<int>(blockIdx.y) * job.level_count + l),
+        scores(job.levels[l], static_cast<int>(blockIdx.y)),
+        begin((blockIdx.x - static_cast<unsigned>(job.levels[l].first_chunk)) * job.levels[l].chunk),
+        end(min(job.levels[l].searched, begin + job.levels[l].chunk)) {}
 };
 
 // Adds to a list whose length is counted beyond its capacity, too.
 __device__ void append(Rank rank, Rank* list, int* length) {
   const int at = atomicAdd(length, 1);
   if (at < kListed) list[at] = rank;
+}
+
+// What raw scores must at least be to be looked at.
+__global__ void find_least(Job job, float* least) {
+  const Threshold threshold(job);
+  *least = threshold.floor_of(threshold.above);
 }
 
 __global__ void __launch_bounds__(kSurveyThreads) survey(Job job) {
@@ -128,14 +165,13 @@ __global__ void __launch_bounds__(kSurveyThreads) survey(Job job) {
   __syncthreads();
   const Threshold threshold(job);
   Rank* listed = job.memory.listed + static_cast<std::int64_t>(chunk.search) * kListed;
-  each_score(chunk.scores, chunk.begin, chunk.end, threshold.floor_of(threshold.above),
-             [&](float raw, unsigned index) {
-               const float score = threshold.activated(raw);
-               if (!threshold.passes(score)) return;
-               const Rank rank = rank_of(score, index);
-               atomicAdd(histogram + (rank >> (64 - kLeadingBits)), 1);
-               if (job.lists_at_once) append(rank, listed, job.memory.surveyed + chunk.search);
-             });
+  chunk.each(threshold.floor_of(threshold.above), [&](float raw, unsigned index) {
+    const float score = threshold.activated(raw);
+    if (!threshold.passes(score)) return;
+    const Rank rank = rank_of(score, index);
+    atomicAdd(histogram + (rank >> (64 - kLeadingBits)), 1);
+    if (job.lists_at_once) append(rank, listed, job.memory.surveyed + chunk.search);
+  });
   __syncthreads();
   int* total = job.memory.histograms + static_cast<std::int64_t>(chunk.search) * kBins;
   for (unsigned i = threadIdx.x; i < kBins; i += kSurveyThreads)
@@ -151,12 +187,11 @@ __global__ void __launch_bounds__(kSurveyThreads) gather(Job job) {
   const Threshold threshold(job);
   const float lowest = leading == 0 ? threshold.above : fmaxf(threshold.above, score_of_bits(least));
   Rank* listed = job.memory.listed + static_cast<std::int64_t>(chunk.search) * kListed;
-  each_score(chunk.scores, chunk.begin, chunk.end, threshold.floor_of(lowest),
-             [&](float raw, unsigned index) {
-               const float score = threshold.activated(raw);
-               if (threshold.passes(score) && bits_of_score(score) >= least)
-                 append(rank_of(score, index), listed, job.memory.gathered + chunk.search);
-             });
+  chunk.each(threshold.floor_of(lowest), [&](float raw, unsigned index) {
+    const float score = threshold.activated(raw);
+    if (threshold.passes(score) && bits_of_score(score) >= least)
+      append(rank_of(score, index), listed, job.memory.gathered + chunk.search);
+  });
 }
 
 __device__ bool too_small(const Job& job, const Corners& b) {
@@ -215,11 +250,10 @@ __global__ void __launch_bounds__(kFinishThreads) finish(Job job) {
     const Threshold threshold(job);
     const float floor = threshold.floor_of(threshold.above);
     const auto candidates = [&](auto&& f) {
-      each_score(level.scores + static_cast<std::int64_t>(image) * level.count, 0, level.count, floor,
-                 [&](float raw, unsigned index) {
-                   const float score = threshold.activated(raw);
-                   if (threshold.passes(score)) f(rank_of(score, index));
-                 });
+      Scores(level, image).each(0, level.searched, floor, [&](float raw, unsigned index) {
+        const float score = threshold.activated(raw);
+        if (threshold.passes(score)) f(rank_of(score, index));
+      });
     };
     count = best_of(candidates, job.top, sorted, job.sorted_size, histogram);
   }
@@ -243,19 +277,18 @@ __global__ void __launch_bounds__(kFinishThreads) finish(Job job) {
   if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) job.rows.set(before + kept);
 }
 
-class SelectAnchorsStep final : public CudaStep {
+class SelectAnchorsStep final : public AnchorSelection {
  public:
-  explicit SelectAnchorsStep(CudaPrepare& p)
-      : op_(p.op<SelectAnchors>()), images_(static_cast<int>(p.input(0).dims[0])) {
+  SelectAnchorsStep(CudaPrepare& p, bool flagged)
+      : op_(p.op<SelectAnchors>()),
+        images_(static_cast<int>(p.input(0).dims[0])),
+        multiprocessors_(p.device().multiprocessors),
+        flagged_(flagged) {
     const std::size_t levels = op_.strides.size();
     require(levels <= kMostLevels, "{}: {} levels, the GPU takes up to {}", p.node().name, levels,
             kMostLevels);
     cells_ = p.shared(p.node().name + ".cells",
                       [&] { return DeviceBuffer::holding(std::as_bytes(std::span(op_.cells))); });
-    std::int64_t scores = 0;
-    for (std::size_t l = 0; l < levels; ++l) scores += element_count(p.input(2 * l).dims);
-    // So many blocks that they fill the device a few times, unless that leaves them next to nothing to do.
-    const std::int64_t chunk = std::max(kLeastChunk, scores / (p.device().multiprocessors * 8) / 1024 * 1024);
     for (std::size_t l = 0; l < levels; ++l) {
       const Shape& dims = p.input(2 * l).dims;
       const std::int64_t count = dims[1] * dims[2] * dims[3];
@@ -264,25 +297,109 @@ class SelectAnchorsStep final : public CudaStep {
       levels_[l] = {.count = static_cast<unsigned>(count),
                     .width = static_cast<int>(dims[3]),
                     .channels = static_cast<int>(dims[1]),
-                    .stride = static_cast<float>(op_.strides[l]),
-                    .first_chunk = chunks_,
-                    .chunk = static_cast<unsigned>(chunk)};
-      chunks_ += static_cast<int>((count + chunk - 1) / chunk);
+                    .stride = static_cast<float>(op_.strides[l])};
     }
     sorted_size_ = sort_size(op_.top);
-    p.request_scratch(lay_out(nullptr).second);
+    p.request_scratch(lay_out(nullptr).bytes);
   }
 
-  void launch(CudaRun& run) override {
-    const std::size_t levels = op_.strides.size();
-    const int searches = images_ * static_cast<int>(levels);
-    if (searches == 0) {  // a batch of none
+  std::vector<ScoreFlags> begin(CudaRun& run, bool flagged) override {
+    const Scratch scratch = lay_out(run.scratch());
+    // The counts lie first, side by side.
+    const auto counts = static_cast<std::size_t>(searches()) * (kBins + 3) * sizeof(int);
+    if (counts > 0)
+      cuda_check(cudaMemsetAsync(scratch.memory.histograms, 0, counts, run.stream()), "select_anchors");
+    std::vector<ScoreFlags> out(op_.strides.size());
+    if (!flagged) return out;
+    check(flagged_, "select_anchors: no flags were asked for");
+    find_least<<<1, 1, 0, run.stream()>>>(job_of(run, scratch), scratch.least);
+    cuda_check_launch("select_anchors");
+    for (std::size_t l = 0; l < out.size(); ++l)
+      out[l] = {reinterpret_cast<std::uint8_t*>(scratch.flags[l]), scratch.least};
+    return out;
+  }
+
+  void end(CudaRun& run, bool flagged) override {
+    if (searches() == 0) {  // a batch of none
       for (std::size_t i = 0; i < 3; ++i)
         if (run.out(i).rows)
           cuda_check(cudaMemsetAsync(run.out(i).rows, 0, sizeof(int), run.stream()), "select_anchors");
       return;
     }
-    const auto [memory, bytes] = lay_out(run.scratch());
+    const Scratch scratch = lay_out(run.scratch());
+    Job job = job_of(run, scratch);
+    if (flagged)
+      for (std::size_t l = 0; l < op_.strides.size(); ++l) job.levels[l].flags = scratch.flags[l];
+    if (const int chunks = divide(job); chunks > 0) {
+      const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>(images_));
+      survey<<<grid, kSurveyThreads, 0, run.stream()>>>(job);
+      gather<<<grid, kSurveyThreads, 0, run.stream()>>>(job);
+    }
+    const std::size_t shared = job.memory.sorted ? 0 : static_cast<std::size_t>(sorted_size_) * sizeof(Rank);
+    finish<<<static_cast<unsigned>(searches()), kFinishThreads, shared, run.stream()>>>(job);
+    cuda_check_launch("select_anchors");
+  }
+
+  std::string detail() const override { return "own"; }
+
+ private:
+  struct Scratch {
+    Memory memory{};
+    float* least = nullptr;
+    std::uint32_t* flags[kMostLevels] = {};
+    std::size_t bytes = 0;
+  };
+
+  int searches() const { return images_ * static_cast<int>(op_.strides.size()); }
+
+  static unsigned words_of(const Level& level) {
+    const auto channels = static_cast<unsigned>(level.channels);
+    return level.count / channels * kFlagLanes * flag_words(channels);
+  }
+
+  // Divides what is read among blocks; how many an image takes.
+  int divide(Job& job) const {
+    std::int64_t all = 0;
+    for (Level& level : std::span(job.levels).first(op_.strides.size())) {
+      level.searched = level.flags ? words_of(level) : level.count;
+      all += level.searched;
+    }
+    // So many blocks that they fill the device a few times, unless that leaves them next to nothing to do.
+    const std::int64_t chunk = std::max(kLeastChunk, images_ * all / (multiprocessors_ * 8) / 1024 * 1024);
+    std::int64_t chunks = 0;
+    for (Level& level : std::span(job.levels).first(op_.strides.size())) {
+      level.first_chunk = static_cast<int>(chunks);
+      level.chunk = static_cast<unsigned>(chunk);
+      chunks += (level.searched + chunk - 1) / chunk;
+    }
+    return static_cast<int>(chunks);
+  }
+
+  Scratch lay_out(std::byte* base) const {
+    Scratch out;
+    const auto take = [&]<class T>(T*& at, std::size_t count) {
+      out.bytes = (out.bytes + alignof(T) - 1) / alignof(T) * alignof(T);
+      at = reinterpret_cast<T*>(base + out.bytes);
+      out.bytes += count * sizeof(T);
+    };
+    const auto searches = static_cast<std::size_t>(this->searches());
+    Memory& m = out.memory;
+    take(m.histograms, searches * kBins);
+    take(m.surveyed, searches);
+    take(m.gathered, searches);
+    take(m.published, searches);
+    take(m.listed, searches * kListed);
+    if (sorted_size_ > kSortedInShared) take(m.sorted, searches * static_cast<std::size_t>(sorted_size_));
+    take(m.selected, searches * static_cast<std::size_t>(op_.top));
+    if (!flagged_) return out;
+    take(out.least, 1);
+    for (std::size_t l = 0; l < op_.strides.size(); ++l)
+      take(out.flags[l], static_cast<std::size_t>(images_) * words_of(levels_[l]));
+    return out;
+  }
+
+  Job job_of(CudaRun& run, const Scratch& scratch) const {
+    const std::size_t levels = op_.strides.size();
     Job job{.level_count = static_cast<int>(levels),
             .anchors = op_.anchors,
             .classes = op_.classes,
@@ -303,7 +420,7 @@ class SelectAnchorsStep final : public CudaStep {
             .cells = cells_->as<float>(),
             .geometry = run.in(2 * levels).as<GeometryRow>(),
             .parameters = run.parameters(),
-            .memory = memory,
+            .memory = scratch.memory,
             .boxes = run.out(0).as<RoiRow>(),
             .scores = run.out(1).as<float>(),
             .groups = run.out(2).as<int>(),
@@ -313,57 +430,28 @@ class SelectAnchorsStep final : public CudaStep {
       job.levels[l].scores = run.in(2 * l).as<float>();
       job.levels[l].deltas = run.in(2 * l + 1).as<float>();
     }
-    // The counts lie first in the scratch, side by side.
-    const auto counts = static_cast<std::size_t>(searches) * (kBins + 3) * sizeof(int);
-    cuda_check(cudaMemsetAsync(memory.histograms, 0, counts, run.stream()), "select_anchors");
-    if (chunks_ > 0) {
-      const dim3 grid(static_cast<unsigned>(chunks_), static_cast<unsigned>(images_));
-      survey<<<grid, kSurveyThreads, 0, run.stream()>>>(job);
-      gather<<<grid, kSurveyThreads, 0, run.stream()>>>(job);
-    }
-    const std::size_t shared = memory.sorted ? 0 : static_cast<std::size_t>(sorted_size_) * sizeof(Rank);
-    finish<<<static_cast<unsigned>(searches), kFinishThreads, shared, run.stream()>>>(job);
-    cuda_check_launch("select_anchors");
-  }
-
-  std::string detail() const override { return "own"; }
-
- private:
-  // The parts of the scratch, and its size.
-  std::pair<Memory, std::size_t> lay_out(std::byte* base) const {
-    std::size_t end = 0;
-    const auto searches = static_cast<std::size_t>(images_) * op_.strides.size();
-    const auto take = [&]<class T>(T*, std::size_t each) {
-      end = (end + alignof(T) - 1) / alignof(T) * alignof(T);
-      auto* const at = reinterpret_cast<T*>(base + end);
-      end += searches * each * sizeof(T);
-      return at;
-    };
-    Memory m{};
-    m.histograms = take(m.histograms, kBins);
-    m.surveyed = take(m.surveyed, 1);
-    m.gathered = take(m.gathered, 1);
-    m.published = take(m.published, 1);
-    m.listed = take(m.listed, kListed);
-    if (sorted_size_ > kSortedInShared) m.sorted = take(m.sorted, static_cast<std::size_t>(sorted_size_));
-    m.selected = take(m.selected, static_cast<std::size_t>(op_.top));
-    return {m, end};
+    return job;
   }
 
   SelectAnchors op_;
-  int images_;
+  int images_, multiprocessors_;
+  bool flagged_;  // whether scores may be
   std::shared_ptr<const DeviceBuffer> cells_;
-  Level levels_[kMostLevels] = {};
-  int chunks_ = 0, sorted_size_ = 0;
+  Level levels_[kMostLevels] = {};  // but for what depends on how they are read
+  int sorted_size_ = 0;
 };
 
 }  // namespace
+
+std::unique_ptr<AnchorSelection> anchor_selection(CudaPrepare& prepare) {
+  return std::make_unique<SelectAnchorsStep>(prepare, true);
+}
 
 CudaKernel select_anchors_cuda() {
   return {.op = &kOpInfo<SelectAnchors>,
           .dtypes = {DType::kF32},
           .prepare = [](CudaPrepare& p) -> std::unique_ptr<CudaStep> {
-            return std::make_unique<SelectAnchorsStep>(p);
+            return std::make_unique<SelectAnchorsStep>(p, false);
           },
           .selects_rows = true};
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -10,6 +11,7 @@
 #include "cuda/cuda_harness.h"
 #include "cuda/device_buffer.h"
 #include "cuda/executor.h"
+#include "cuda/hopper/quantized_predictors.h"
 #include "cuda/integer_results.h"
 
 namespace osprey {
@@ -140,10 +142,13 @@ constexpr std::size_t kGuardBytes = 4096;
 // On the device, ready to launch; the result between guard words.
 class Placed {
  public:
-  Placed(const GroupCase& c, const KernelCase& k)
+  // `predictor`: for launch_quantized_predictors().
+  Placed(const GroupCase& c, const KernelCase& k, bool predictor = false)
       : case_(c),
         x_(DeviceBuffer::holding(reordered(k.inputs[0].data, true).bytes())),
-        weight_(DeviceBuffer::holding(quantized_grouped_weight(k.inputs[1].data, c.to).bytes())),
+        weight_(DeviceBuffer::holding((predictor ? quantized_predictor_weight(k.inputs[1].data)
+                                                 : quantized_grouped_weight(k.inputs[1].data, c.to))
+                                          .bytes())),
         y_(result_bytes() + 2 * kGuardBytes) {
     conv_ = {.shape = {.images = c.images,
                        .height = c.height,
@@ -156,8 +161,8 @@ class Placed {
              .activation = c.activation,
              .y_scale = kYScale,
              .residual = {.type = c.residual, .upsampling = c.upsampling, .scale = kResidualScale}};
-    terms_ = DeviceBuffer::holding(
-        quantized_grouped_terms(conv_, k.inputs[2].data, k.inputs[3].data, kXScale).bytes());
+    const auto terms = predictor ? quantized_predictor_terms : quantized_grouped_terms;
+    terms_ = DeviceBuffer::holding(terms(conv_, k.inputs[2].data, k.inputs[3].data, kXScale).bytes());
     if (c.has_residual()) residual_ = DeviceBuffer::holding(reordered(k.inputs[4].data, true).bytes());
     if (c.live >= 0) {
       const int live = static_cast<int>(c.live);
@@ -180,7 +185,9 @@ class Placed {
   }
 
   // In C order.
-  Tensor result() const {
+  Tensor result() const { return reordered(stored(), false); }
+  // Channels last.
+  Tensor stored() const {
     std::vector<std::byte> all(y_.size());
     cuda_check(cudaMemcpy(all.data(), y_.data(), all.size(), cudaMemcpyDeviceToHost), "result");
     const auto intact = [](std::byte b) { return b == std::byte{kGarbage}; };
@@ -189,7 +196,7 @@ class Placed {
     Tensor out = Tensor::zeros(dtype_of(case_.to),
                                {case_.images, case_.out_height(), case_.out_width(), case_.outputs});
     std::copy_n(all.begin() + kGuardBytes, result_bytes(), out.mutable_data());
-    return reordered(out, false);
+    return out;
   }
 
  private:
@@ -218,9 +225,11 @@ std::string text_of(const GroupCase& c, DType x) {
                      kStoredTypeNames[static_cast<std::size_t>(c.to)]);
 }
 
+bool skips_here() { return cuda_devices().front().major != 9; }
+
 TEST(CudaQuantizedConvGroup, AsOnTheCpuWhateverTheTiles) {
   SKIP_WITHOUT_GPU();
-  if (cuda_devices().front().major != 9) GTEST_SKIP() << "not a Hopper GPU";
+  if (skips_here()) GTEST_SKIP() << "not a Hopper GPU";
   int seed = 0;
   for (const Launch& launch : launches()) {
     std::vector<KernelCase> cases;
@@ -252,6 +261,167 @@ TEST(CudaQuantizedConvGroup, AsOnTheCpuWhateverTheTiles) {
           expect_almost_all_equal(got, wanted, what);
         else
           expect_close({got}, {wanted}, c.to == kF16 ? 0x1p-10 : 1e-6, what);
+      }
+    }
+  }
+}
+
+// Levels that share a weight: their maps' sides.
+struct PredictorCase {
+  DType x;
+  std::int64_t images, channels, outputs;
+  std::vector<std::pair<std::int64_t, std::int64_t>> levels;
+};
+
+const std::vector<PredictorCase>& predictor_cases() {
+  constexpr DType i8 = DType::kI8, u8 = DType::kU8;
+  static const std::vector<PredictorCase> all{
+      {u8, 1, 64, 4, {{1, 1}}},
+      {i8, 2, 256, 36, {{25, 42}, {13, 21}, {7, 11}, {8, 8}, {1, 3}}},
+      {u8, 3, 128, 16, {{9, 17}, {5, 9}}},
+      {i8, 1, 96, 64, {{8, 16}}},
+      {u8, 1, 256, 64, {{31, 9}, {16, 5}}},
+      {i8, 2, 320, 12, {{10, 7}}},
+      {u8, 1, 80, 24, {{2, 30}}},
+      // more tiles than the blocks' stages
+      {u8, 2, 256, 36, {{100, 168}, {50, 84}, {25, 42}, {13, 21}, {7, 11}}},
+  };
+  return all;
+}
+
+TEST(CudaQuantizedConvGroup, PredictorsOfFewOutputs) {
+  SKIP_WITHOUT_GPU();
+  if (skips_here()) GTEST_SKIP() << "not a Hopper GPU";
+  int seed = 1000;
+  for (const PredictorCase& c : predictor_cases()) {
+    std::vector<GroupCase> levels;
+    std::vector<KernelCase> cases;
+    std::vector<Placed> placed;
+    std::vector<QuantizedGroupedConv> convs;
+    for (const auto& [height, width] : c.levels) {
+      levels.push_back({c.images, height, width, c.channels, c.outputs, 3, 1, kF32});
+      cases.push_back(kernel_case(levels.back(), c.x, seed += 5));
+      cases.back().inputs[1] = cases.front().inputs[1];
+      placed.emplace_back(levels.back(), cases.back(), true);
+      convs.push_back(placed.back().conv());
+      ASSERT_TRUE(is_small_predictor(convs.back()));
+    }
+    launch_quantized_predictors(convs, c.x, cuda_devices().front().multiprocessors, nullptr);
+    cuda_check(cudaDeviceSynchronize(), "predictors");
+    for (std::size_t i = 0; i < cases.size(); ++i)
+      expect_close({placed[i].result()}, run_oracle(cases[i]), 1e-6,
+                   fmt::format("level {} of {}", i, text_of(levels[i], c.x)));
+  }
+}
+
+TEST(CudaQuantizedConvGroup, WhatIsNoSmallPredictor) {
+  const auto described = [](const GroupCase& c) {
+    return QuantizedGroupedConv{.shape = {.images = c.images,
+                                          .height = c.height,
+                                          .width = c.width,
+                                          .channels = c.channels,
+                                          .outputs = c.outputs,
+                                          .side = c.side,
+                                          .stride = c.stride},
+                                .to = c.to,
+                                .activation = c.activation};
+  };
+  EXPECT_TRUE(is_small_predictor(described({1, 9, 9, 256, 36, 3, 1, kF32})));
+  EXPECT_FALSE(is_small_predictor(described({1, 9, 9, 256, 36, 1, 1, kF32}))) << "1x1";
+  EXPECT_FALSE(is_small_predictor(described({1, 9, 9, 256, 36, 3, 2, kF32}))) << "every second pixel";
+  EXPECT_FALSE(is_small_predictor(described({1, 9, 9, 256, 36, 3, 1, kF16}))) << "f16";
+  EXPECT_FALSE(is_small_predictor(described({1, 9, 9, 256, 36, 3, 1, kF32, kRelu}))) << "an activation";
+  EXPECT_FALSE(is_small_predictor(described({1, 9, 9, 256, 38, 3, 1, kF32}))) << "rows of 8 bytes";
+  EXPECT_FALSE(is_small_predictor(described({1, 9, 9, 256, 68, 3, 1, kF32}))) << "many outputs";
+  EXPECT_FALSE(is_small_predictor(described({1, 9, 9, 1024, 36, 3, 1, kF32}))) << "a large weight";
+}
+
+// Of a result that is there in part.
+struct InPart {
+  Tensor scores;  // channels last
+  std::vector<std::uint32_t> flags;
+};
+
+// Four neighbours are flagged where one is at least `least`, and then are what they would be; others were
+// not written.
+void expect_in_part(const InPart& got, const Tensor& all, float least, const std::string& what) {
+  const auto channels = static_cast<std::size_t>(all.dim(3));
+  const std::size_t words = flag_words(static_cast<unsigned>(channels)),
+                    pixels = static_cast<std::size_t>(all.size()) / channels;
+  const auto want = all.values<float>(), scores = got.scores.values<float>();
+  constexpr std::byte kByte{kGarbage};
+  std::size_t wrong_flags = 0, wrong_scores = 0;
+  for (std::size_t pixel = 0; pixel < pixels; ++pixel)
+    for (std::size_t at = 0; at < channels; at += kFlaggedTogether) {
+      const std::size_t lane = at / kFlaggedTogether % kFlagLanes, first = pixel * channels + at;
+      const std::uint32_t word = got.flags[(pixel * kFlagLanes + lane) * words + at / kWordScores];
+      const auto bit = at % kWordScores / kByteScores * 8 + at % kByteScores / 16;
+      const bool flagged = (word >> bit & 1) != 0;
+      const auto there = want.subspan(first, kFlaggedTogether),
+                 made = scores.subspan(first, kFlaggedTogether);
+      wrong_flags += flagged != std::ranges::any_of(there, [&](float v) { return v >= least; });
+      wrong_scores +=
+          flagged ? !std::ranges::equal(made, there)
+                  : !std::ranges::all_of(std::as_bytes(made), [&](std::byte b) { return b == kByte; });
+    }
+  EXPECT_EQ(wrong_flags, 0u) << what;
+  EXPECT_EQ(wrong_scores, 0u) << what;
+}
+
+TEST(CudaQuantizedConvGroup, ScoresThatAreThereInPart) {
+  SKIP_WITHOUT_GPU();
+  if (skips_here()) GTEST_SKIP() << "not a Hopper GPU";
+  const std::vector<Launch> cases{
+      {DType::kI8,
+       {{1, 9, 11, 192, 720, 3, 1, kF32}, {1, 5, 6, 192, 720, 3, 1, kF32}, {1, 9, 11, 192, 36, 3, 1, kF32}}},
+      {DType::kU8, {{2, 13, 21, 64, 84, 1, 1, kF32}, {2, 13, 21, 64, 4, 1, 1, kF32}}},
+      {DType::kU8, {{1, 60, 70, 64, 320, 3, 1, kF32}}},
+  };
+  const auto launched = [](const Launch& launch, const std::vector<KernelCase>& kernels, std::size_t way,
+                           const std::vector<ScoreFlags>& flags) {
+    std::vector<Placed> placed;
+    std::vector<QuantizedGroupedConv> convs;
+    for (std::size_t i = 0; i < kernels.size(); ++i) {
+      convs.push_back(placed.emplace_back(launch.convs[i], kernels[i]).conv());
+      convs.back().scores = flags[i];
+    }
+    launch_quantized_conv_group(convs, launch.x, way, cuda_devices().front().multiprocessors, nullptr);
+    cuda_check(cudaDeviceSynchronize(), "scores");
+    std::vector<Tensor> out;
+    for (const Placed& p : placed) out.push_back(p.stored());
+    return out;
+  };
+  int seed = 2000;
+  for (const Launch& launch : cases) {
+    std::vector<KernelCase> kernels;
+    for (const GroupCase& c : launch.convs) kernels.push_back(kernel_case(c, launch.x, seed += 5));
+    const std::size_t ways = 3;
+    for (std::size_t way = 0; way < ways; ++way) {
+      const std::vector<Tensor> all = launched(launch, kernels, way, std::vector<ScoreFlags>(kernels.size()));
+      for (const float least : {-std::numeric_limits<float>::max(), 0.0f, 0.4f, 1e9f}) {
+        const DeviceBuffer on_device = DeviceBuffer::holding(std::as_bytes(std::span(&least, 1)));
+        std::vector<DeviceBuffer> buffers;
+        std::vector<ScoreFlags> flags(kernels.size());  // of all but the last of several
+        for (std::size_t i = 0; i < std::max<std::size_t>(kernels.size() - 1, 1); ++i) {
+          const GroupCase& c = launch.convs[i];
+          buffers.emplace_back(static_cast<std::size_t>(c.images * c.height * c.width) *
+                               flag_bytes(static_cast<unsigned>(c.outputs)));
+          flags[i] = {buffers.back().as<std::uint8_t>(), on_device.as<float>()};
+        }
+        const std::vector<Tensor> got = launched(launch, kernels, way, flags);
+        for (std::size_t i = 0; i < got.size(); ++i) {
+          const std::string what =
+              fmt::format("{}, way {}, at least {}", text_of(launch.convs[i], launch.x), way, least);
+          if (!flags[i].flags) {
+            EXPECT_TRUE(std::ranges::equal(got[i].bytes(), all[i].bytes())) << what;
+            continue;
+          }
+          InPart in_part{got[i], std::vector<std::uint32_t>(buffers[i].size() / 4)};
+          cuda_check(
+              cudaMemcpy(in_part.flags.data(), buffers[i].data(), buffers[i].size(), cudaMemcpyDeviceToHost),
+              "flags");
+          expect_in_part(in_part, all[i], least, what);
+        }
       }
     }
   }

@@ -17,8 +17,6 @@ static_assert(kMostQuantizedGrouped <= kMostProblems);
 constexpr std::array<Tiles, 3> kTiles{Tiles{256, 1}, Tiles{128, 2}, Tiles{128, 1}};
 constexpr std::array<std::string_view, kTiles.size()> kTileNames{"256", "2x128", "128"};
 
-constexpr int kPackedTerms = 256;  // what terms are padded to: the widest tile reads its own
-
 // --- Results
 // ---------------------------------------------------------------------------------------------------
 
@@ -60,9 +58,10 @@ __device__ void store_neighbours(T* to, const T (&from)[kCount], int there, bool
     if (k < there) to[k] = from[k];
 }
 
-// Integers, signed or not, are stored as Out = std::uint8_t. kSmooth: they may have activations that are no
-// bounds, whose instructions others would fetch again for every tile: p2's 1x1 took a fifth longer.
-template <class T, class Out, bool kSmooth>
+// Integers, signed or not, are stored as Out = std::uint8_t. kMore: of those, they may have activations that
+// are no bounds; of floats, they may be there in part. Others would fetch the instructions of that again for
+// every tile: p2's 1x1 took a fifth longer.
+template <class T, class Out, bool kMore>
 struct QuantizedKind {
   using Operand = T;
   using Sum = int;
@@ -91,10 +90,12 @@ struct QuantizedKind {
 
     __device__ void store(const int (&sums)[kOutputs / 2]) const {
       if constexpr (kIntegers) {
-        if constexpr (kSmooth)
+        if constexpr (kMore)
           if (problem_.result.activation != Activation::kNone) return store_integers<false, true>(sums);
         problem_.result.residual ? store_integers<true, false>(sums) : store_integers<false, false>(sums);
       } else {
+        if constexpr (kMore)
+          if (problem_.result.scores.flags) return store_scores(sums);
         const bool plain = problem_.result.activation == Activation::kNone && !problem_.result.residual;
         plain ? store_floats<true>(sums) : store_floats<false>(sums);
       }
@@ -214,6 +215,43 @@ struct QuantizedKind {
       }
     }
 
+    // Of four neighbours, where one may matter, and says which those are.
+    __device__ void store_scores(const int (&sums)[kOutputs / 2]) const {
+      static_assert(kLane == kFlaggedTogether && kOutputs % kByteScores == 0);
+      const Result r = problem_.result;
+      const float4* const terms = r.terms + column_;
+      const float least = __ldg(r.scores.least);
+      Out* const rows[]{to(0), to(1)};
+      std::uint32_t flags[2]{};
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) {
+        float first[2][2], last[2][2];
+        scale(sums, terms, g, 0, first);
+        scale(sums, terms, g, 1, last);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const float4 v{first[half][0], first[half][1], last[half][0], last[half][1]};
+          if (!(fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w)) >= least) || !stored(half, g)) continue;
+          flags[half] |= 1u << (g / 4 * 8 + g % 4);
+          *reinterpret_cast<float4*>(rows[half] + g * kGroup) = v;
+        }
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        if (pixels_[half] >= 0) store_flags(half, flags[half]);
+    }
+
+    __device__ void store_flags(int half, std::uint32_t flags) const {
+      constexpr int kBytes = kOutputs / kByteScores;
+      using Word = std::conditional_t<kBytes == 4, std::uint32_t,
+                                      std::conditional_t<kBytes == 2, std::uint16_t, std::uint8_t>>;
+      const int lane = static_cast<int>(threadIdx.x % 4),
+                words = (problem_.outputs + kWordScores - 1) / kWordScores;
+      std::uint8_t* const row = problem_.result.scores.flags +
+                                (static_cast<std::int64_t>(pixels_[half]) * kFlagLanes + lane) * words * 4;
+      *reinterpret_cast<Word*>(row + (output_ - lane * kLane) / kByteScores) = static_cast<Word>(flags);
+    }
+
     const Problem<Result>& problem_;
     int output_, column_, pixels_[2]{-1, -1};  // column: of the terms; pixels: -1: none
     uint4 residual_[kEarly ? kGroups : 1][2];
@@ -225,13 +263,14 @@ struct QuantizedKind {
 
 // What a result takes, in bytes an output of plain stores that take as long.
 double stored_of(const QuantizedGroupedConv& c) {
+  if (c.scores.flags) return 2;
   return static_cast<double>(size_of(dtype_of(c.to))) + (c.residual_data ? 3 : 2);
 }
 
-template <class T, class Out, bool kSmooth = false>
+template <class T, class Out, bool kMore = false>
 void launch_as(std::span<const QuantizedGroupedConv> convs, DType type, std::size_t way, int multiprocessors,
                cudaStream_t stream) {
-  using Kind = QuantizedKind<T, Out, kSmooth>;
+  using Kind = QuantizedKind<T, Out, kMore>;
   std::vector<Member<QuantizedResult>> members;
   for (const QuantizedGroupedConv& c : convs)
     members.push_back({.shape = c.shape,
@@ -267,21 +306,7 @@ Tensor quantized_grouped_weight(const Tensor& weight, StoredType to) {
 
 Tensor quantized_grouped_terms(const QuantizedGroupedConv& c, const Tensor& scale, const Tensor& bias,
                                float x_scale) {
-  const int group = packed_group(c.to);
-  const std::int64_t outputs = scale.dim(0);
-  Tensor out = Tensor::zeros(DType::kF32, {packed_outputs(outputs, kPackedTerms), 2});
-  const auto to = out.mutable_values<float>();
-  for (std::int64_t column = 0; column < out.dim(0); ++column) {
-    const std::int64_t output = packed_output(column, group);
-    if (output >= outputs) continue;
-    const auto at = static_cast<std::size_t>(output), place = static_cast<std::size_t>(column) * 2;
-    to[place] = x_scale * scale.values<float>()[at];
-    to[place + 1] = bias.empty() ? 0 : bias.values<float>()[at];
-    if (!is_integer(c.to) || !is_bound(c.activation)) continue;
-    to[place] *= inverse_of(c) / kRange;
-    to[place + 1] = (to[place + 1] * inverse_of(c) - low_of(c)) / kRange;
-  }
-  return out;
+  return packed_terms(c, scale, bias, x_scale, packed_group(c.to));
 }
 
 // Of one convolution, also those whose weight stays in shared memory.
@@ -310,7 +335,9 @@ void launch_quantized_conv_group(std::span<const QuantizedGroupedConv> convs, DT
       return launch(convs, type, way, multiprocessors, stream);
     }
     if (to == StoredType::kF16) return launch_as<T, __half>(convs, type, way, multiprocessors, stream);
-    launch_as<T, float>(convs, type, way, multiprocessors, stream);
+    const bool flagged = std::ranges::any_of(convs, [](const auto& c) { return c.scores.flags != nullptr; });
+    const auto launch = flagged ? launch_as<T, float, true> : launch_as<T, float>;
+    launch(convs, type, way, multiprocessors, stream);
   };
   type == DType::kU8 ? launch_from(std::uint8_t{}) : launch_from(std::int8_t{});
 }

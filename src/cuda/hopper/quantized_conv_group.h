@@ -11,6 +11,7 @@
 
 #include "core/tensor.h"
 #include "cuda/hopper/conv_shape.h"
+#include "cuda/score_flags.h"
 #include "ops/quantized_conv.h"
 
 namespace osprey {
@@ -35,6 +36,8 @@ struct QuantizedGroupedConv {
   const void* terms = nullptr;                        // as quantized_grouped_terms() does
   const int* live = nullptr;                          // images that mean anything; null: all
   void* y = nullptr;
+  // Of f32 that are sums, in multiples of kFlaggedTogether outputs: may be there in part.
+  ScoreFlags scores = {};
 };
 
 // Whether it is one of those, but for the pointers.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cuda/hopper/conv_tiles.cuh"
 #include "cuda/hopper/quantized_conv_group.h"
 
 namespace osprey::hopper {
@@ -26,6 +27,7 @@ struct QuantizedResult {
   float residual_zero, residual_factor, high, rounder;
   Activation activation;             // of floats, and of integers where it is no bound
   float place_factor, place_addend;  // of what such an activation gives
+  ScoreFlags scores;
 };
 
 // --- On the device
@@ -70,12 +72,34 @@ inline float low_of(const QuantizedGroupedConv& c) {
   return c.to == StoredType::kI8 && !bounded ? -128.f : 0.f;
 }
 
+inline constexpr int kPackedTerms = 256;  // what terms are padded to: the widest tile reads its own
+
+// Of scale and bias, in the order of a weight that was packed in such groups.
+inline Tensor packed_terms(const QuantizedGroupedConv& c, const Tensor& scale, const Tensor& bias,
+                           float x_scale, int group) {
+  const std::int64_t outputs = scale.dim(0);
+  Tensor out = Tensor::zeros(DType::kF32, {packed_outputs(outputs, kPackedTerms), 2});
+  const auto to = out.mutable_values<float>();
+  for (std::int64_t column = 0; column < out.dim(0); ++column) {
+    const std::int64_t output = packed_output(column, group);
+    if (output >= outputs) continue;
+    const auto at = static_cast<std::size_t>(output), place = static_cast<std::size_t>(column) * 2;
+    to[place] = x_scale * scale.values<float>()[at];
+    to[place + 1] = bias.empty() ? 0 : bias.values<float>()[at];
+    if (!is_integer(c.to) || !is_bound(c.activation)) continue;
+    to[place] *= inverse_of(c) / kRange;
+    to[place + 1] = (to[place + 1] * inverse_of(c) - low_of(c)) / kRange;
+  }
+  return out;
+}
+
 inline QuantizedResult result_of(const QuantizedGroupedConv& c) {
   QuantizedResult out{.y = c.y,
                       .terms = static_cast<const float4*>(c.terms),
                       .residual = c.residual_data,
                       .upsampling = c.residual.upsampling,
-                      .activation = c.activation};
+                      .activation = c.activation,
+                      .scores = c.scores};
   if (!is_integer(c.to)) return out;
   if (is_bound(c.activation)) out.activation = Activation::kNone;
   out.place_factor = inverse_of(c) / kRange;
