@@ -7,25 +7,10 @@ import json
 import pathlib
 import struct
 
+from protobuf_wire import field
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "fuzz" / "corpus" / "onnx"
 FLOAT, UINT8, INT32 = 1, 2, 6
-
-
-def varint(value):
-    out = bytearray()
-    while value >= 0x80:
-        out.append(0x80 | value & 0x7F)
-        value >>= 7
-    return bytes(out) + bytes([value])
-
-
-def field(number, value):
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    if isinstance(value, float):
-        return varint(number << 3 | 5) + struct.pack("<f", value)
-    data = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def attribute(name, value):

@@ -8,6 +8,8 @@ data. Tensors count up from 0.
 import pathlib
 import struct
 
+from protobuf_wire import field, fixed32, varint
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "fuzz" / "corpus"
 FLOAT, DOUBLE, INT32, UINT8, STRING, INT64, BOOL, BFLOAT16, COMPLEX64, HALF = 1, 2, 3, 4, 7, 9, 10, 14, 8, 19
 
@@ -18,27 +20,7 @@ def write(folder, name, data):
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
 
 
-# ---- protobuf, checksums, Snappy -----------------------------------------------------------------------------------
-
-def varint(value):
-    value &= 2**64 - 1
-    out = bytearray()
-    while value >= 0x80:
-        out.append(0x80 | value & 0x7F)
-        value >>= 7
-    return bytes(out) + bytes([value])
-
-
-def field(number, value):
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    data = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
-def fixed32(number, value):
-    return varint(number << 3 | 5) + struct.pack("<I", value)
-
+# ---- checksums, Snappy ---------------------------------------------------------------------------------------------
 
 def crc_of_byte(byte):
     for _ in range(8):

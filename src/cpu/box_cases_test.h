@@ -16,7 +16,8 @@ inline std::vector<Roi> random_boxes(std::int64_t count, std::int64_t images, st
   for (std::int64_t i = 0; i < count; ++i) {
     const float* v = &r[static_cast<std::size_t>(i) * 4];
     const float x = v[0] * 120 - 10, y = v[1] * 90 - 10;
-    out.push_back({static_cast<float>(i * images / count), {x, y, x + v[2] * 60, y + v[3] * 60}});
+    const std::int64_t image = i * images / count;
+    out.push_back({static_cast<float>(image), {x, y, x + v[2] * 60, y + v[3] * 60}});
   }
   return out;
 }

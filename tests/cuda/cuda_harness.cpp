@@ -193,7 +193,7 @@ class Harness final : public CudaPrepare, public CudaRun {
 
   std::vector<Tensor> run_every_way() {
     const auto step = prepare();
-    const std::vector<Tensor> first = run_once([&] { step->launch(*this); });
+    std::vector<Tensor> first = run_once([&] { step->launch(*this); });
     expect_same(run_once([&] { step->launch(*this); }), first, "a second run");
     reset();
     CapturedGraph graph(stream(), [&] { step->launch(*this); });

@@ -33,7 +33,8 @@ Candidates random_candidates(const std::vector<int>& per_image, int groups, std:
       if (sorted) {
         const std::size_t each =
             (count + static_cast<std::size_t>(groups) - 1) / static_cast<std::size_t>(groups);
-        out.add(box, 5.0f - static_cast<float>(i % each / 3) * 0.01f, static_cast<std::int32_t>(i / each));
+        const std::size_t step = i % each / 3;
+        out.add(box, 5.0f - static_cast<float>(step) * 0.01f, static_cast<std::int32_t>(i / each));
       } else {
         out.add(box, std::floor(v[4] * 300) / 300,
                 static_cast<std::int32_t>(v[5] * static_cast<float>(groups)));
