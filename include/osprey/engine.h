@@ -51,10 +51,18 @@ struct Int8Layer {
   double sqnr = 0;       // of rounding and saturating, in decibels
 };
 
+// A choice of blocks in integers that AP was measured with.
+struct Int8Choice {
+  std::size_t blocks = 0;            // in integers
+  double ap_drop = 0, ap_error = 0;  // how much AP fell, and the standard error of that
+  bool holds = false;                // the bound, with its margin
+};
+
 // What an int8 build did, and its detections beside those of fp32 on photos that calibration did not see.
 struct Int8Report {
   std::vector<Int8Layer> layers;
   std::vector<std::pair<std::string, double>> kept;  // blocks in floats; the change of each alone in int8
+  std::vector<Int8Choice> choices;                   // in the order in which they were tried
   std::vector<std::filesystem::path> photos;         // none: a cache was used without photos
   std::vector<Detections> before, after;             // of each photo, in fp32 and in int8
   double change = 0;                                 // 0: the same; 1: nothing alike
@@ -119,11 +127,16 @@ struct AccuracyOptions {
   // Of int8's detections against fp32's: 1 - 2 * sum(min(score) * IoU) / sum(scores), over pairs of one class
   // that overlap by half; 0: the same, 1: nothing alike.
   std::optional<double> max_detection_change;
-  // Of AP (of boxes and masks) on those photos, at most 128, that are in the annotations, a COCO file.
+  // Of AP, of boxes and of masks, on photos like the annotated ones among the calibration photos. It holds
+  // where the drop measured on those and `ap_margin` of its standard errors are no more than it: 2 make it
+  // hold with a confidence of about 95 %; 0 takes the photos as they are. Where that can be shown for no
+  // choice of blocks all stay in floats, and a remark says what it would take. Each photo is run twice, as it
+  // is and a little brighter.
   std::optional<double> max_ap_drop;
-  std::filesystem::path annotations;
-  double search_seconds = 1800;  // after which more than one block at a time is kept
-  bool force = false;            // build even where hardly a detection of fp32's is left (a change above 0.5)
+  double ap_margin = 2;
+  std::filesystem::path annotations;  // a COCO file
+  double search_seconds = 1800;       // after which fewer choices are tried
+  bool force = false;  // build even where hardly a detection of fp32's is left (a change above 0.5)
 };
 
 struct BuildOptions {

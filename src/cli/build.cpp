@@ -49,13 +49,18 @@ struct AccuracyFlags {
                    "int8: keep blocks of layers in fp32 (on cuda in fp16) until detections change by no more "
                    "than this against "
                    "fp32's, on photos that it was not calibrated on; 0: not at all, 1: nothing alike");
-    app.add_option("--max-ap-drop", values.max_ap_drop,
-                   "int8: keep blocks of layers in fp32 (on cuda in fp16) until AP falls by no more than "
-                   "this on the photos that "
-                   "--calib-annotations names");
+    CLI::Option* const drop = app.add_option(
+        "--max-ap-drop", values.max_ap_drop,
+        "int8: keep blocks of layers in fp32 (on cuda in fp16), all if need be, until AP falls "
+        "by no more than this on photos like those that --calib-annotations names");
+    app.add_option("--ap-margin", values.ap_margin,
+                   "int8: standard errors that --max-ap-drop leaves room for above what is measured; 2: it "
+                   "holds with a confidence of about 95 %; 0: take the photos as they are")
+        ->capture_default_str()
+        ->needs(drop);
     app.add_option("--calib-annotations", values.annotations, "int8: a COCO file of photos of --calib-input");
     app.add_option("--search-seconds", values.search_seconds,
-                   "int8: after which blocks are kept by twos, fours, ...")
+                   "int8: after which fewer choices of blocks are tried")
         ->capture_default_str()
         ->check(CLI::NonNegativeNumber);
     app.add_flag("--force", values.force, "int8: build even if hardly a detection of fp32's is left");

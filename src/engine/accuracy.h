@@ -4,9 +4,11 @@
 #include <filesystem>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
-#include "eval/coco_data.h"
+#include "eval/coco_eval.h"
 #include "graph/model.h"
 #include "osprey/engine.h"
 
@@ -25,50 +27,74 @@ struct PhotoSplit {
 };
 PhotoSplit split_photos(const std::vector<std::filesystem::path>& photos);
 
-// How much AP falls, of boxes or masks, whichever falls more, and how far off that may be: AP of so few
-// photos changes by thousandths when a handful of them is replaced.
+// How much AP falls, of boxes or masks, and how far off that may be: AP of so few photos changes by
+// thousandths when a handful of them is replaced.
 struct ApDrop {
   double value = 0;
   double error = 0;  // its standard error over photos, both APs being of the same ones
+  double at_most(double margin) const { return value + margin * error; }
 };
+
+// Photos from which on the standard error of their AP is believed.
+inline constexpr std::size_t kFewestForError = 16;
 
 // Of a statistic that leaves one of several equal parts of its photos out each time (the jackknife).
 double standard_error(std::span<const double> without_each_part);
 
+// How far a job is whose steps are photos that a network runs on.
+class PhotoProgress {
+ public:
+  explicit PhotoProgress(Progress progress) : progress_(std::move(progress)) {}
+  void expect(std::size_t photos) { expected_ = photos, run_ = 0; }
+  void say(std::string what);
+  void one_more();
+
+ private:
+  void tell() const;
+
+  Progress progress_;
+  std::string what_;
+  std::size_t expected_ = 0, run_ = 0;
+};
+
 // Runs graphs of one model on the CPU. Holds fp32's detections; photos are read again for each run.
 class AccuracyCheck {
  public:
-  // `model`: its graph after the passes, f32. `annotated` photos are those of `annotations`' file names, at
-  // most 128. Photos that cannot be read are left out.
+  // `model`: its graph after the passes, f32. AP is that of those of the `annotated` photos that
+  // `annotations` names. Photos that cannot be read are left out.
   AccuracyCheck(const Model& model, std::vector<std::filesystem::path> check,
                 const std::vector<std::filesystem::path>& annotated, const std::filesystem::path& annotations,
-                int threads);
+                int threads, PhotoProgress& progress);
   ~AccuracyCheck();
 
   const std::vector<std::filesystem::path>& photos() const { return check_; }
   const std::vector<Detections>& before() const { return before_; }
   double change(const Graph& graph, std::vector<Detections>* after = nullptr) const;
-  bool has_annotations() const { return !annotated_.empty(); }
+  PhotoProgress& progress() const { return progress_; }
+
   // These need annotations.
-  double ap_drop(const Graph& graph) const;
-  ApDrop ap_drop_and_error(const Graph& graph) const;
+  std::size_t annotated() const { return annotated_.size(); }
+  std::size_t runs_for_ap() const;  // of the network
+  // Of boxes or masks, whichever may have fallen more. An error where fp32 has no AP to lose.
+  ApDrop ap_drop(const Graph& graph, double margin) const;
 
  private:
-  std::vector<Detections> detect(const Graph& graph, const std::vector<std::filesystem::path>& photos) const;
-  // Of all annotated photos, then, if asked for, without each part of them: of boxes, and of masks if there
-  // are any.
-  std::vector<std::vector<double>> ap(const Graph& graph, bool parts) const;
-  // What those fall by, whichever falls more.
-  std::vector<double> ap_drops(const Graph& graph, bool parts) const;
+  // Of boxes, and of masks if there are any: of all annotated photos, then without each part of them.
+  using Aps = std::vector<std::vector<double>>;
+  Aps ap(const Graph& graph) const;
+  const Aps& ap_before() const;
+  double ap(const std::vector<Detections>& found, CocoType type, std::size_t left_out) const;
 
   const Model& model_;
   int threads_;
   bool logits_;
+  PhotoProgress& progress_;
   std::vector<std::filesystem::path> check_, annotated_;
-  std::vector<CocoAnnotations> truths_;  // of all annotated photos, then without each part of them
+  CocoAnnotations truth_;
+  std::vector<CocoType> types_;
   std::vector<std::int64_t> image_ids_, category_ids_;
   std::vector<Detections> before_;
-  std::vector<std::vector<double>> ap_before_;
+  mutable std::optional<Aps> ap_before_;  // found when it is first asked for
 };
 
 }  // namespace osprey

@@ -39,12 +39,6 @@ bool is_preprocessing(const Node& node) {
   return node.op.name() == "resize_image" || node.op.name() == "normalize_image";
 }
 
-std::string hash_of_file(const std::filesystem::path& file) {
-  Hasher hasher;
-  hasher.add(MappedFile::open(file)->bytes());
-  return hasher.text();
-}
-
 // A whole number that T holds. The library would convert any number, unchecked.
 template <class T>
 T whole(const Json& json) {
@@ -76,7 +70,12 @@ Json to_json(const Int8Decision& decision) {
   out["photos"] = decision.photos;
   if (decision.layers) out["layers"] = *decision.layers;
   out["change"] = decision.change;
-  if (decision.ap_drop) out["ap_drop"] = *decision.ap_drop, out["ap_error"] = decision.ap_error;
+  if (decision.ap_drop) {
+    out["ap_drop"] = *decision.ap_drop, out["ap_error"] = decision.ap_error;
+    out["annotated"] = decision.annotated, out["annotations"] = decision.annotations;
+  }
+  for (const Int8Decision::Tried& t : decision.tried)
+    out["tried"].push_back({{"blocks", t.blocks}, {"drop", t.drop}, {"error", t.error}, {"holds", t.holds}});
   return out;
 }
 
@@ -90,7 +89,12 @@ Int8Decision decision_from(const Json& json) {
   if (json.contains("ap_drop")) {
     out.ap_drop = json["ap_drop"].get<double>();
     out.ap_error = json.value("ap_error", 0.0);
+    out.annotations = json.value("annotations", "");
+    if (json.contains("annotated")) out.annotated = whole<std::size_t>(json["annotated"]);
   }
+  if (json.contains("tried"))
+    for (const Json& t : json["tried"])
+      out.tried.push_back({whole<std::size_t>(t.at("blocks")), t.at("drop"), t.at("error"), t.at("holds")});
   return out;
 }
 
@@ -141,6 +145,12 @@ std::vector<std::uint64_t> unpacked(const Json& json) {
 }
 
 }  // namespace
+
+std::string hash_of_file(const std::filesystem::path& file) {
+  Hasher hasher;
+  hasher.add(MappedFile::open(file)->bytes());
+  return hasher.text();
+}
 
 std::string_view name_of(CalibrationMethod method) {
   switch (method) {

@@ -50,7 +50,16 @@ struct Int8Decision {
   std::optional<std::size_t> layers;    // that were in int8 then: a GPU leaves others in floats than a CPU
   double change = 0;                    // of the detections on them
   std::optional<double> ap_drop;
-  double ap_error = 0;  // its standard error
+  double ap_error = 0;        // its standard error
+  std::size_t annotated = 0;  // the photos that AP was measured on
+  std::string annotations;    // a hash of their file
+  struct Tried {
+    std::size_t blocks = 0;  // in integers
+    double drop = 0, error = 0;
+    bool holds = false;
+    bool operator==(const Tried&) const = default;
+  };
+  std::vector<Tried> tried;  // for the bound of AP, in this order
   bool operator==(const Int8Decision&) const = default;
 };
 
@@ -75,5 +84,7 @@ void write_partial(const std::filesystem::path& file, const PartialCalibration& 
 PartialCalibration read_partial(const std::filesystem::path& file);
 
 std::string_view name_of(CalibrationMethod method);
+
+std::string hash_of_file(const std::filesystem::path& file);
 
 }  // namespace osprey

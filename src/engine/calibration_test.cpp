@@ -113,6 +113,33 @@ TEST_F(CalibrationTest, TwiceGivesTheSameBytesAndReadsBack) {
   EXPECT_EQ(first, read_text(folder_ / "d.calib"));
 }
 
+TEST_F(CalibrationTest, ADecisionReadsBackAndAnOldOneHasNoAnnotations) {
+  CalibrationCache cache = calibrate(network(), options_).found;
+  cache.decision = {.bound = "AP drop + 2 standard errors <= 0.002",
+                    .kept = {{"first", 0.25}},
+                    .searched = 3,
+                    .photos = 1,
+                    .layers = 3,
+                    .change = 0.01,
+                    .ap_drop = 0.001,
+                    .ap_error = 0.0004,
+                    .annotated = 128,
+                    .annotations = "0123",
+                    .tried = {{4, 0.003, 0.002, false}, {1, 0.001, 0.0004, true}}};
+  write_cache(options_.calibration.cache, cache);
+  const CalibrationCache read = read_cache(options_.calibration.cache);
+  EXPECT_EQ(read.decision, cache.decision);
+  // As it was written before margins.
+  std::string text = read_text(options_.calibration.cache);
+  const std::size_t begin = text.find(",\n  \"annotated\""), end = text.find("\n },\n \"values\"");
+  ASSERT_LT(begin, end);
+  write_file(options_.calibration.cache, text.erase(begin, end - begin));
+  const Int8Decision old = read_cache(options_.calibration.cache).decision.value();
+  EXPECT_EQ(old.ap_drop, 0.001);
+  EXPECT_EQ(old.annotations, "");
+  EXPECT_TRUE(old.tried.empty());
+}
+
 TEST_F(CalibrationTest, AnInterruptedOneGoesOnWhereItWas) {
   const std::string whole = bytes_of(folder_ / "whole.calib");
   options_.calibration.cache = folder_ / "cut.calib";

@@ -1,6 +1,8 @@
 #include "engine/mixed_precision.h"
 
 #include <cmath>
+#include <set>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -111,6 +113,78 @@ TEST(AccuracyBound, SaysWhatItAsks) {
   EXPECT_EQ((AccuracyBound{}).text(), "");
   EXPECT_EQ((AccuracyBound{.change = 0.05, .ap_drop = 0.002}).text(),
             "detection change <= 0.05, AP drop <= 0.002");
+  EXPECT_EQ((AccuracyBound{.ap_drop = 0.002, .margin = 2}).text(), "AP drop + 2 standard errors <= 0.002");
+}
+
+TEST(ApDrop, IsAtMostAMarginMoreThanMeasured) {
+  const ApDrop drop{0.001, 0.003};
+  EXPECT_EQ(drop.at_most(0), 0.001);
+  EXPECT_NEAR(drop.at_most(2), 0.007, 1e-12);
+}
+
+// Numbers of blocks that are asked about, in their order, where those in `hold` hold.
+struct Asked {
+  std::set<std::size_t> hold;
+  std::size_t on_time = 1000;  // questions
+  std::vector<std::size_t> blocks;
+
+  Holds holds() {
+    return [this](std::size_t n) {
+      blocks.push_back(n);
+      return hold.contains(n);
+    };
+  }
+  Late late() {
+    return [this] { return blocks.size() >= on_time; };
+  }
+};
+
+using Blocks = std::vector<std::size_t>;
+
+TEST(FirstThatHolds, GoesFromAllBlocksToNone) {
+  Asked some{.hold = {1, 2, 3}};
+  EXPECT_EQ(first_that_holds(5, some.holds(), some.late()), 3u);
+  EXPECT_EQ(some.blocks, (Blocks{5, 4, 3}));
+  Asked none{};
+  EXPECT_EQ(first_that_holds(3, none.holds(), none.late()), 0u);
+  EXPECT_EQ(none.blocks, (Blocks{3, 2, 1}));
+  EXPECT_EQ(first_that_holds(0, none.holds(), none.late()), 0u);
+}
+
+TEST(FirstThatHolds, TakesLongerStepsOnceItIsLate) {
+  Asked none{.hold = {}, .on_time = 2};
+  EXPECT_EQ(first_that_holds(20, none.holds(), none.late()), 0u);
+  EXPECT_EQ(none.blocks, (Blocks{20, 19, 17, 13, 5}));
+}
+
+TEST(MostShown, AsksOnceWhereAllBlocksHold) {
+  Asked all{.hold = {37}};
+  EXPECT_EQ(most_shown(37, all.holds(), all.late()), 37u);
+  EXPECT_EQ(all.blocks, Blocks{37});
+}
+
+TEST(MostShown, IsOverWhereTheGentlestDoesNotHold) {
+  Asked lucky{.hold = {23, 27, 32}};
+  EXPECT_EQ(most_shown(37, lucky.holds(), lucky.late()), 0u);
+  EXPECT_EQ(lucky.blocks, (Blocks{37, 18}));
+}
+
+TEST(MostShown, GoesOnWhileChoicesHoldAndTakesNoLuckyOneBehind) {
+  Asked some{.hold = {18, 23, 32}};
+  EXPECT_EQ(most_shown(37, some.holds(), some.late()), 23u);
+  EXPECT_EQ(some.blocks, (Blocks{37, 18, 23, 27}));
+  Asked late{.hold = {18, 23, 27, 32}, .on_time = 3};
+  EXPECT_EQ(most_shown(37, late.holds(), late.late()), 23u);
+}
+
+TEST(MostShown, OfFewBlocksTakesEachNumberOnce) {
+  Asked three{.hold = {1, 2}};
+  EXPECT_EQ(most_shown(3, three.holds(), three.late()), 2u);
+  EXPECT_EQ(three.blocks, (Blocks{3, 1, 2}));
+  Asked one{};
+  EXPECT_EQ(most_shown(1, one.holds(), one.late()), 0u);
+  EXPECT_EQ(one.blocks, Blocks{1});
+  EXPECT_EQ(most_shown(0, one.holds(), one.late()), 0u);
 }
 
 }  // namespace

@@ -23,12 +23,20 @@ std::string table(const Int8Report& report) {
   return out;
 }
 
+std::string table_of_choices(const Int8Report& report) {
+  std::string out = "blocks\tap_drop\tap_error\tholds\n";
+  for (const Int8Choice& c : report.choices)
+    out += fmt::format("{}\t{:.5f}\t{:.5f}\t{}\n", c.blocks, c.ap_drop, c.ap_error, c.holds ? "yes" : "no");
+  return out;
+}
+
 }  // namespace
 
 void write_int8_report(const std::filesystem::path& folder, const Int8Report& report,
                        const std::vector<std::string>& labels) {
   make_folder(folder);
   write_file(folder / "layers.tsv", table(report));
+  if (!report.choices.empty()) write_file(folder / "choices.tsv", table_of_choices(report));
   for (std::size_t i = 0; i < std::min(kPictures, report.photos.size()); ++i) {
     const Image photo = read_image(report.photos[i]);
     const DrawOptions drawn{.min_score = kLeastScore};

@@ -28,12 +28,14 @@ ProgressBar::~ProgressBar() {
 void ProgressBar::update(double fraction, const std::string& what) {
   if (!shown_) return;
   const auto now = Clock::now();
+  fraction = std::clamp(fraction, 0.0, 1.0);
+  if (fraction < fraction_) start_ = now;
+  fraction_ = fraction;
   const double passed = std::chrono::duration<double>(now - start_).count();
   const double since = std::chrono::duration<double>(now - last_).count();
   if (passed < kSilent || since < (terminal_ ? kRedraw : kLine)) return;
   last_ = now;
   drawn_ = true;
-  fraction = std::clamp(fraction, 0.0, 1.0);
   const std::string left = fraction > 0.01 ? ", " + duration_text(passed / fraction - passed) + " left" : "";
   if (!terminal_) {
     fmt::print(stderr, "{}: {:.0f} %{}\n", what, fraction * 100, left);

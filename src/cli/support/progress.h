@@ -15,12 +15,14 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
+  // A fraction that falls begins another job, whose time is told from there.
   void update(double fraction, const std::string& what);
 
  private:
   using Clock = std::chrono::steady_clock;
   bool shown_, terminal_, drawn_ = false;
-  Clock::time_point start_ = Clock::now(), last_ = start_;
+  Clock::time_point start_ = Clock::now(), last_ = start_;  // of the job; of what was drawn
+  double fraction_ = 0;
 };
 
 }  // namespace osprey
