@@ -13,6 +13,7 @@
 // What is multiplied, and what becomes of the sums, is a Kind:
 //   Operand, Sum   types of factors and sums; kOperand the former's size
 //   Result         of a problem: where its result goes, and what is done to it before
+//   kMayBeginEarly whether launches may begin while the kernel before them runs (cuda/early_launch.cuh)
 //   kWidths        outputs of a tile: what products exist for, the widest first
 //   Finish<n, early>  of a thread and a tile of n outputs: made before the products, with what is read early
 //                  where there are registers for it, store(sums) after them
@@ -31,6 +32,7 @@
 
 #include "core/tensor.h"
 #include "cuda/check.h"
+#include "cuda/early_launch.cuh"
 #include "cuda/hopper/conv_shape.h"
 #include "cuda/hopper/instructions.cuh"
 
@@ -42,6 +44,10 @@ inline constexpr int kBlocks = 2;        // of a cluster
 inline constexpr int kWarpgroup = 128, kMultipliers = 2;
 inline constexpr int kRowBytes = 128, kPixelBytes = kTilePixels * kRowBytes;  // of a step
 inline constexpr int kMostClusters = 160, kMostListed = 1024;
+
+// Launches of fewer clocks begin while the kernel before them runs: Mask R-CNN's layers of one photo took 53
+// us less, those of 32 photos 1 % longer.
+inline constexpr double kShortLaunch = 55000;
 
 // Registers of a lone block's threads that copy, and of those that multiply; 65536 in all.
 inline constexpr int kFewRegisters = 40, kManyRegisters = 232;
@@ -229,6 +235,10 @@ __global__ void __cluster_dims__(kBlocks, 1, 1)
   }
   __syncthreads();
   sync_cluster();
+  if constexpr (Kind::kMayBeginEarly) {
+    begin_next_launch();
+    await_launch_before();
+  }
   Turn<kStages> turn;
   // Each role ends for itself: where they met again, the compiler would not give one more registers than the
   // other. Clusters end together, since the other block may still copy here, and arrive at barriers.
@@ -369,7 +379,7 @@ class Division {
       Division other(work_, widths, tiles, clusters_of(tiles, multiprocessors));
       const double cost = other.improve();
       if (!widths_.empty() && cost >= least) continue;
-      least = cost;
+      least = clocks_ = cost;
       widths_ = other.widths_;
       tiles_ = tiles;
       clusters_ = other.clusters_;
@@ -378,6 +388,7 @@ class Division {
 
   Tiles tiles() const { return tiles_; }
   int clusters() const { return clusters_; }
+  double clocks() const { return clocks_; }  // of all of it
   int width(std::size_t conv) const { return widths_[conv]; }
   double tile_cost(std::size_t conv) const { return tile_cost(work_[conv], widths_[conv], busy()); }
   int pairs(std::size_t conv) const { return pairs(work_[conv], widths_[conv]); }
@@ -462,6 +473,7 @@ class Division {
   std::vector<Work> work_;
   Tiles tiles_{};
   int clusters_ = 0;
+  double clocks_ = 0;
   std::vector<int> available_, widths_;
 };
 
@@ -488,6 +500,7 @@ struct Plan {
   Group<Result> group{};
   Tiles tiles{};
   int clusters = 0;
+  bool is_short = false;
 };
 
 // Each cluster takes the next tile when it is free, by what tiles are thought to cost.
@@ -565,6 +578,7 @@ Plan<Result> plan_of(std::span<const Member<Result>> members, DType type, std::s
   });
   Plan<Result> out;
   out.tiles = division.tiles();
+  out.is_short = division.clocks() < kShortLaunch;
   std::vector<double> costs;
   for (const std::size_t i : order) {
     auto& p = out.group.problems[out.group.count++] = problem_of(members[i], type, division.width(i));
@@ -584,7 +598,13 @@ void launch(const Plan<typename Kind::Result>& plan, cudaStream_t stream) {
   const auto kernel = convolve<Kind, kWidest, kResident>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
              "grouped convolutions");
-  kernel<<<static_cast<unsigned>(plan.clusters * kBlocks), kTiles.threads(), kBytes, stream>>>(plan.group);
+  launch_early(kernel,
+               {.blocks = static_cast<unsigned>(plan.clusters * kBlocks),
+                .threads = kTiles.threads(),
+                .shared_bytes = kBytes,
+                .early = Kind::kMayBeginEarly && plan.is_short,
+                .stream = stream},
+               plan.group);
   cuda_check_launch("grouped convolutions");
 }
 

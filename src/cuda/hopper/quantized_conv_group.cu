@@ -67,6 +67,7 @@ struct QuantizedKind {
   using Sum = int;
   using Result = QuantizedResult;
   static constexpr int kOperand = 1;
+  static constexpr bool kMayBeginEarly = true;
   static constexpr std::array kWidths{256, 128, 64};
 
   // Of two rows of a tile, 8 apart: a lane has kLane neighbours of each of kGroups groups.

@@ -103,12 +103,16 @@ __device__ inline std::byte* residual_in(const Resident& r, std::byte* at, int o
 }
 
 template <int kOutputs>
-__device__ void copy_tiles(const Resident& r, const Memory& memory, int output) {
+__device__ void copy_weight(const Resident& r, const Memory& memory, int output) {
   expect_bytes(&memory.barriers->weight, static_cast<unsigned>(r.weight_bytes));
   std::byte* to = memory.weight;
   for (int tap = 0; tap < r.side * r.side; ++tap)
     for (int c = 0; c < r.chunks; ++c, to += kOutputs * kRow)
       copy_block(to, &r.weight, &memory.barriers->weight, c * kRow, tap, output);
+}
+
+template <int kOutputs>
+__device__ void copy_tiles(const Resident& r, const Memory& memory, int output) {
   for_each_tile(r, 0, 1, [&](int i, int tile) {
     Barriers& b = *memory.barriers;
     const int stage = stage_of(r, i);
@@ -276,6 +280,9 @@ __global__ void __launch_bounds__(threads_of(most_warpgroups(kOutputs)), 1)
   for (int i = thread; i < kOutputs / 2; i += static_cast<int>(blockDim.x))
     memory.terms[i] = __ldg(r.result.terms + output / 2 + i);
   __syncthreads();
+  begin_next_launch();
+  if (thread == multipliers) copy_weight<kOutputs>(r, memory, output);
+  await_launch_before();
   if (thread < multipliers)
     make_tiles<T, kOutputs, kProducts>(r, memory);
   else if (thread == multipliers)
@@ -413,7 +420,15 @@ void launch_as(const Resident& r, std::int64_t channels, std::int64_t tiles, int
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
              "a convolution of integers");
   const auto each = std::min<std::int64_t>(std::max(multiprocessors / r.output_tiles, 1), tiles);
-  kernel<<<static_cast<unsigned>(each * r.output_tiles), threads_of(r.warpgroups), bytes, stream>>>(r);
+  constexpr double kTileClocks = 1500;  // as measured roughly
+  const double clocks = static_cast<double>((tiles + each - 1) / each) * kTileClocks;
+  launch_early(kernel,
+               {.blocks = static_cast<unsigned>(each * r.output_tiles),
+                .threads = threads_of(r.warpgroups),
+                .shared_bytes = bytes,
+                .early = clocks < kShortLaunch,
+                .stream = stream},
+               r);
   cuda_check_launch("a convolution of integers");
 }
 
