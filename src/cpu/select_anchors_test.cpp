@@ -51,8 +51,9 @@ Selected reference(const SelectAnchors& op, const std::vector<AnchorLevel>& leve
         for (std::int64_t d = 0; d < 4; ++d)
           delta[d] = levels[l].deltas.values<float>()[static_cast<std::size_t>(
               (n * op.anchors * 4 + a * 4 + d) * h * w + c.pixel)];
-        const float x = (static_cast<float>(c.pixel % w) + op.offset) * static_cast<float>(op.strides[l]);
-        const float y = (static_cast<float>(c.pixel / w) + op.offset) * static_cast<float>(op.strides[l]);
+        const std::int64_t row = c.pixel / w, column = c.pixel % w;
+        const float x = (static_cast<float>(column) + op.offset) * static_cast<float>(op.strides[l]);
+        const float y = (static_cast<float>(row) + op.offset) * static_cast<float>(op.strides[l]);
         const float* cell =
             &op.cells[(l * static_cast<std::size_t>(op.anchors) + static_cast<std::size_t>(a)) * 4];
         Box box = BoxDecoder(op.weights, op.max_log_scale)(

@@ -101,7 +101,7 @@ class EfficientDet : public testing::TestWithParam<DeviceCase> {
   // Of the checkpoint's folder without a config: the member is told by its variables.
   fs::path build(const Overrides& overrides = {}, const std::string& source = GetParam().member,
                  std::vector<std::string> disabled_passes = {}) const {
-    const fs::path engine = scratch_.path() / "model.osprey";
+    fs::path engine = scratch_.path() / "model.osprey";
     BuildOptions options{.device = GetParam().device, .precision = GetParam().precision};
     options.disabled_passes = std::move(disabled_passes);
     options.tuning = quick_tuning();

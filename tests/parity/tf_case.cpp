@@ -74,7 +74,7 @@ void TfFixture::SetUp() {
 
 fs::path TfFixture::build(const std::vector<std::pair<std::string, std::string>>& overrides,
                           const std::string& config) const {
-  const fs::path engine = scratch_.path() / "model.osprey";
+  fs::path engine = scratch_.path() / "model.osprey";
   build_engine({.source = scratch_.path() / GetParam().store, .config = config, .overrides = overrides},
                {.device = GetParam().device, .precision = GetParam().precision, .tuning = quick_tuning()},
                engine);
@@ -156,7 +156,7 @@ std::vector<std::pair<std::size_t, std::size_t>> TfFixture::expect_detections(co
   const auto golden = golden_detections();
   const auto indices = golden_->doubles("det__detection_anchor_indices");
   const auto got = classed_boxes(found);
-  const auto pairs = match_detections(golden, got, bounds_.iou);
+  auto pairs = match_detections(golden, got, bounds_.iou);
   double box = 0, pixels = 0, score = 0;
   std::size_t other_rows = 0;
   for (const auto& [g, k] : pairs) {
