@@ -54,7 +54,7 @@ class CalibrationTest : public ::testing::Test {
       random = random * 1664525u + 1013904223u;
       p = static_cast<std::uint8_t>(100 + (random >> 24) % static_cast<std::uint32_t>(30 + 25 * i));
     }
-    const std::filesystem::path file = folder_ / fmt::format("{}.png", i);
+    std::filesystem::path file = folder_ / fmt::format("{}.png", i);
     write_image(file, {.pixels = pixels.data(), .width = width, .height = height, .stride = 3 * width});
     return file;
   }
