@@ -20,6 +20,7 @@
 #include "cuda/executor.h"
 #include "cuda/guarded_device.h"
 #include "cuda/tuner.h"
+#include "ops/cast.h"
 #include "ops/dequantize.h"
 #include "ops/flatten.h"
 #include "ops/normalize_image.h"
@@ -594,6 +595,7 @@ std::vector<Tensor> run_oracle(const KernelCase& test) {
     wide.op = known;
   }
   if (const auto* op = test.op.as<Dequantize>()) wide.op = Dequantize{.scale = op->scale};
+  if (test.op.as<Cast>()) wide.op = Cast{};
   if (const auto* op = test.op.as<NormalizeImage>()) {
     NormalizeImage known = *op;
     known.to = FloatType::kF32;
