@@ -97,8 +97,8 @@ racecheck() {
   races+=':CudaElementwise.SqueezeExcite:CudaGatedWeights.*:CudaGroupNorm.*:CudaMaskBoxes.*:CudaMaskLogits.*'
   races+=':CudaNms.*:CudaNormalizeImage.*:CudaPasteMasks.*:CudaQuantizedConv.*:CudaQuantizedConvGroup.*'
   races+=':CudaQuantizedDepthwise.*:CudaQuantizedLinear.*:CudaRescaleBoxes.*:CudaResizeImage.*:CudaResizeMasks.*'
-  races+=':CudaRoiAlign.*:CudaSelectAnchors.*:CudaSelectBoxes.*:CudaSelectQueries.*:CudaSeparableConv.*'
-  races+=':CudaSeparableStep.*:CudaSqueezedConv.*:CudaStemConv.*'
+  races+=':CudaRoiAlign.*:CudaSelectAnchors.*:CudaSelectBoxes.*:CudaSelectedScores.*:CudaSelectQueries.*'
+  races+=':CudaSeparableConv.*:CudaSeparableStep.*:CudaSqueezedConv.*:CudaStemConv.*'
   OSPREY_SHORT_CASES=1 checked racecheck "${1:-$races}"
 }
 sanitize() {
