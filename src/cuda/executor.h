@@ -5,8 +5,8 @@
 // and captures the launches of a whole run, from the photos in device memory to the detections, in one CUDA
 // graph. Running a planned class uploads the photos, replays the graph and downloads the outputs: nothing is
 // allocated, and the host waits only for the outputs. A run that begins while another is under way has an
-// arena and a graph of its own, so that both are on the device at once; a session that never does so has one
-// of each.
+// arena and a graph of its own, so that both are on the device at once (runs of one photo compute side by
+// side, batches one right behind the other); a session that never does so has one of each.
 //
 // A class of shapes is the batch, the network's input size, and the photos' sizes rounded up to powers of
 // two: the true sizes are read from device memory, so that photos of different sizes share one graph.

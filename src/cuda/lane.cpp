@@ -128,7 +128,7 @@ void CudaLane::upload(std::shared_ptr<CachedPlan> cached, const CudaInputs& inpu
   upload_sizes();
   for (const auto& [id, tensor] : inputs.tensors) feed(id, *tensor);
   upload_parameters(inputs.parameters);
-  ready_.record(stream_.get());
+  uploaded_.record(stream_.get());
 }
 
 void CudaLane::reserve(std::size_t photos) {
@@ -252,8 +252,13 @@ void CudaLane::feed(ValueId id, const Tensor& tensor) {
   if (planned.count >= 0) copy(at(id).rows, &live, sizeof live);
 }
 
+void CudaLane::follow(const CudaLane& other) {
+  cuda_check(cudaStreamWaitEvent(stream_.get(), other.done_.get()), "waiting for another run");
+}
+
 void CudaLane::launch() {
   between_steps_.clear();
+  ready_.record(stream_.get());
   if (shared_->options().graph)
     graph().replay(stream_.get());
   else
@@ -278,6 +283,7 @@ CudaGraph& CudaLane::graph() {
 
 void CudaLane::launch_singly(const RunOptions& options) {
   Context context(*this);
+  ready_.record(stream_.get());
   between_steps_ = std::vector<CudaEvent>(options.time_nodes ? plan().steps.size() + 1 : 0);
   if (options.time_nodes) between_steps_[0].record(stream_.get());
   for (std::size_t s = 0; s < plan().steps.size(); ++s) {
@@ -307,7 +313,7 @@ void CudaLane::download() {
 void CudaLane::finish(CudaResult& result) {
   cuda_check(cudaEventSynchronize(downloaded_.get()), "running on the GPU");
   RunTimes times;
-  times.upload = seconds_between(begun_, ready_);
+  times.upload = seconds_between(begun_, uploaded_);
   times.device = times.network = seconds_between(ready_, done_);
   times.download = seconds_between(done_, downloaded_);
   if (!between_steps_.empty()) add_node_times(times);

@@ -1,6 +1,6 @@
 // What a run has to itself while it is under way: a stream, the memory that it computes in, and what carries
 // its inputs and outputs between the host and the device. Runs in different lanes of a session may be on the
-// device at once.
+// device at once: those of one photo side by side, batches one right behind the other.
 #pragma once
 
 #include <array>
@@ -57,6 +57,7 @@ class CudaLane {
 
   // Photos and tensors stay until the run has ended.
   void upload(std::shared_ptr<CachedPlan> plan, const CudaInputs& inputs);
+  void follow(const CudaLane& other);  // what is launched next begins when the other's run is computed
   void launch();
   // One kernel after the other, which lets values be looked at.
   void launch_singly(const RunOptions& options);
@@ -103,7 +104,7 @@ class CudaLane {
   PinnedBuffer staging_, host_parameters_, outputs_;
   int memory_version_ = 0;
   std::vector<std::pair<int, int>> sizes_;  // (height, width) of the run's photos
-  CudaEvent begun_, ready_, done_, downloaded_;
+  CudaEvent begun_, uploaded_, ready_, done_, downloaded_;
   std::vector<CudaEvent> between_steps_;  // where times of nodes were asked for
 };
 

@@ -85,6 +85,8 @@ void PlanCudaSession::put(CudaLane& lane, const CudaShapeClass& shapes, const Cu
                           const Launch& launch) {
   try {
     lane.upload(plan_for(shapes, lane), inputs);
+    if (inputs.photos.size() > 1)  // they fill the device, and are slower side by side
+      for (const CudaLane* other : under_way_) lane.follow(*other);
     launch(lane);
   } catch (...) {
     cudaStreamSynchronize(lane.stream());  // what began reads memory that may go now

@@ -304,18 +304,14 @@ RunOptions shifted_by(float shift, std::size_t photos) {
 }
 
 TEST(CudaExecutor, StepsThatCountDoSoForEachRun) {
-  const auto graph = std::make_shared<const Graph>(counting_network(short_cases() ? 64 : 512));
+  const auto graph = std::make_shared<const Graph>(counting_network(short_cases() ? 64 : 1536));
   check_cuda_kernels(*graph);
   SKIP_WITHOUT_GPU();
-  constexpr std::size_t kPhotos = 8, kCalls = 5;
   std::vector<Image> photos;
-  for (std::size_t i = 0; i < kPhotos * kCalls; ++i)
-    photos.push_back(noise(40, 30, static_cast<std::uint32_t>(i)));
+  for (std::uint32_t i = 0; i < 5; ++i) photos.push_back(noise(40, 30, i));
   std::vector<Call> calls;
-  for (std::size_t c = 0; c < kCalls; ++c) {
-    const auto first = photos.begin() + static_cast<std::ptrdiff_t>(c * kPhotos);
-    calls.push_back({{first, first + kPhotos}, shifted_by(static_cast<float>(c), kPhotos)});
-  }
+  for (const Image& photo : photos)
+    calls.push_back({{photo}, shifted_by(static_cast<float>(calls.size()), 1)});
   const auto executor = make_cuda_executor(graph, {.tf32 = true, .tuning_budget = 0});
   const auto alone = executor->cuda_session(), session = executor->cuda_session();
   std::vector<Outputs> want;
