@@ -262,7 +262,7 @@ struct FloatKind {
   using Sum = float;
   using Result = FloatResult;
   static constexpr int kOperand = sizeof(T);
-  static constexpr bool kMayBeginEarly = false;  // not measured
+  static constexpr bool kMayBeginEarly = false;  // gains nothing
   static constexpr auto kWidths = [] {
     if constexpr (kEnding == Ending::kPredictors)
       return std::array{kPredictedChannels};
