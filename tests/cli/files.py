@@ -1,5 +1,5 @@
 """Checkpoints, pictures and damage, made of the standard library alone."""
-import importlib.util
+import importlib
 import io
 import json
 import pathlib
@@ -163,10 +163,10 @@ def tensor_bundle(name):
 
 def write_tensorflow(prefix, tensors):
     """A checkpoint of TensorFlow's: <prefix>.index and its data file."""
-    script = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "make_tf_corpus.py"
-    spec = importlib.util.spec_from_file_location("make_tf_corpus", script)
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
+    scripts = str(pathlib.Path(__file__).resolve().parents[2] / "scripts")
+    if scripts not in sys.path:
+        sys.path.append(scripts)
+    made = importlib.import_module("make_tf_corpus")
     bundle = made.Bundle()
     for name, array in tensors.items():
         bundle.add(name + "/.ATTRIBUTES/VARIABLE_VALUE", made.FLOAT, array.shape, array.data)
