@@ -9,13 +9,12 @@
 //           slowly but exactly.
 //
 // Score maps are channels last, so that a column's place in memory is level, y, x, anchor, column.
-#include "ops/detect_anchors.h"
-
 #include <limits>
 
 #include "cuda/greedy.cuh"
 #include "cuda/numbers.cuh"
 #include "cuda/score_scan.cuh"
+#include "ops/detect_anchors.h"
 
 namespace osprey {
 namespace {
@@ -26,6 +25,7 @@ constexpr int kMostLevels = 8;
 constexpr int kSampleThreads = 1024, kGatherThreads = 256;
 constexpr int kAsked = 512;
 constexpr unsigned kSampled = 32768;        // logits that are read of an image, about
+constexpr int kFewestSampled = 4;           // that stand for the candidates listed: fewer would be chance
 constexpr std::int64_t kLeastChunk = 2048;  // logits a block of gather() reads
 constexpr int kBins = 2048;
 constexpr float kLeastBin = -20, kBinsPerUnit = kBins / 40.0f;  // of the sample's logits
@@ -161,37 +161,57 @@ struct Logits {
   }
 };
 
-__device__ int bin_of(float logit) {
-  return static_cast<int>(fminf(fmaxf((logit - kLeastBin) * kBinsPerUnit, 0.0f), kBins - 1));
-}
+// Of logits, from the least one up; the end bins hold what lies beyond them, too.
+struct Bins {
+  float least, per_unit;
+
+  __device__ int of(float logit) const {
+    return static_cast<int>(fminf(fmaxf((logit - least) * per_unit, 0.0f), kBins - 1));
+  }
+  __device__ float edge(int bin) const { return least + static_cast<float>(bin) / per_unit; }
+  __device__ Bins within(int bin) const { return {edge(bin), per_unit * kBins}; }
+};
 
 __global__ void __launch_bounds__(kSampleThreads) sample(const __grid_constant__ Job job) {
   __shared__ int histogram[kBins];
-  const int image = static_cast<int>(blockIdx.x);
-  for (int i = static_cast<int>(threadIdx.x); i < kBins; i += kSampleThreads) histogram[i] = 0;
-  __syncthreads();
+  const int image = static_cast<int>(blockIdx.x), step = static_cast<int>(job.sample_step);
   const float threshold = job.score_threshold(), floor = logit_floor(threshold);
-  for (int l = 0; l < job.level_count; ++l) {
-    const Logits logits(job, l, image);
-    for (unsigned i = 4 * job.sample_step * threadIdx.x; i < logits.level.count;
-         i += 4 * job.sample_step * kSampleThreads) {
-      const float4 v = logits.four_at(i);  // a sector for each lane: as few loads as may be
-      const float four[4] = {v.x, v.y, v.z, v.w};
+  const auto count = [&](const Bins& bins, auto&& is_wanted) {
+    for (int i = static_cast<int>(threadIdx.x); i < kBins; i += kSampleThreads) histogram[i] = 0;
+    __syncthreads();
+    for (int l = 0; l < job.level_count; ++l) {
+      const Logits logits(job, l, image);
+      for (unsigned i = 4 * job.sample_step * threadIdx.x; i < logits.level.count;
+           i += 4 * job.sample_step * kSampleThreads) {
+        const float4 v = logits.four_at(i);  // a sector for each lane: as few loads as may be
+        const float four[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-      for (unsigned k = 0; k < 4; ++k) {
-        if (i + k >= logits.level.count || !logits.counts(i + k)) continue;
-        const float raw = job.is_softmax ? four[k] - four[k > 0 ? k - 1 : 0] : four[k];
-        if (raw >= floor) atomicAdd(histogram + bin_of(raw), 1);
+        for (unsigned k = 0; k < 4; ++k) {
+          if (i + k >= logits.level.count || !logits.counts(i + k)) continue;
+          const float raw = job.is_softmax ? four[k] - four[k > 0 ? k - 1 : 0] : four[k];
+          if (raw >= floor && is_wanted(raw)) atomicAdd(histogram + bins.of(raw), 1);
+        }
       }
     }
+    __syncthreads();
+  };
+  Bins bins{kLeastBin, kBinsPerUnit};
+  count(bins, [](float) { return true; });
+  const int wanted = max(kPortion / step, kFewestSampled);
+  DigitFound found = find_digit<kBins>(histogram, wanted);
+  const bool below_all = found.digit == 0;
+  // Logits that lie close: the bin holds more than can be listed, and is divided once more.
+  if (!below_all && static_cast<long long>(found.above + found.count) * step > kListed / 2) {
+    const Bins coarse = bins;
+    const int crowded = found.digit;
+    bins = coarse.within(crowded);
+    count(bins, [&](float raw) { return coarse.of(raw) == crowded; });
+    found = find_digit<kBins>(histogram, wanted - found.above);
   }
-  __syncthreads();
-  const int wanted = max(kPortion / static_cast<int>(job.sample_step), 1);
-  const DigitFound found = find_digit<kBins>(histogram, wanted);
   if (threadIdx.x != 0) return;
   // The lowest bin holds all that is below it, too; a hair less than the bin's edge for its rounding.
-  const float edge = kLeastBin + static_cast<float>(found.digit) / kBinsPerUnit - 1e-3f;
-  job.floors[image] = found.digit == 0 ? -INFINITY : sigmoid_rounded(edge);
+  const float edge = bins.edge(found.digit) - 0.05f / bins.per_unit;
+  job.floors[image] = below_all ? -INFINITY : sigmoid_rounded(edge);
   job.gathered[image] = 0;
   job.published[image] = 0;
 }

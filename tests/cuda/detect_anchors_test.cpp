@@ -86,6 +86,19 @@ TEST(CudaDetectAnchors, LargeHeads) {
   expect_as_on_cpu(random_case(rpn, sizes({{40, 40}}, {{10, 10}}), 3), "proposals");
 }
 
+// An untrained network's: far more than can be listed lie in one bin of the sample.
+TEST(CudaDetectAnchors, LogitsThatLieClose) {
+  SKIP_WITHOUT_GPU();
+  const Sizes of_maps = sizes({{48, 48}, {24, 24}}, {{3, 3}, {1, 1}});
+  for (DetectAnchors op : {kSoftPerClassCase, kCombinedCase}) {
+    op.anchors = 9, op.classes = 90, op.max_detections = 100;
+    DetectCase c = random_case(op, of_maps, 11);
+    for (std::size_t l = 0; l < op.levels(); ++l)
+      for (float& v : c.maps[2 * l].mutable_values<float>()) v = 0.5f + v * 0.002f;
+    expect_as_on_cpu(c, "logits that lie close");
+  }
+}
+
 // Nearly all candidates suppress one another, so that the first portion is not enough.
 TEST(CudaDetectAnchors, GoesOnBelowTheFirstPortion) {
   SKIP_WITHOUT_GPU();
