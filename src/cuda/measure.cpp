@@ -4,24 +4,13 @@
 #include <limits>
 
 #include "cuda/check.h"
+#include "cuda/streams.h"
 
 namespace osprey {
 namespace {
 
 constexpr int kMostLaunches = 10, kReplays = 5;
 constexpr double kGraphSeconds = 2e-3;  // what a graph of many launches is meant to take
-
-class Event {
- public:
-  Event() { cuda_check(cudaEventCreate(&event_), "measuring"); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  ~Event() { cudaEventDestroy(event_); }
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
 
 class LaunchGraph {
  public:
@@ -53,14 +42,12 @@ class LaunchGraph {
 
 // Seconds that `work` takes on the device.
 double timed(cudaStream_t stream, const std::function<void()>& work) {
-  const Event begin, end;
-  cuda_check(cudaEventRecord(begin.get(), stream), "measuring");
+  CudaEvent begin, end;
+  begin.record(stream);
   work();
-  cuda_check(cudaEventRecord(end.get(), stream), "measuring");
+  end.record(stream);
   cuda_check(cudaEventSynchronize(end.get()), "measuring");
-  float milliseconds = 0;
-  cuda_check(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "measuring");
-  return double{milliseconds} * 1e-3;
+  return seconds_between(begin, end);
 }
 
 }  // namespace

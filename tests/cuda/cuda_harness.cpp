@@ -19,6 +19,7 @@
 #include "cuda/device_buffer.h"
 #include "cuda/executor.h"
 #include "cuda/guarded_device.h"
+#include "cuda/streams.h"
 #include "cuda/tuner.h"
 #include "ops/cast.h"
 #include "ops/dequantize.h"
@@ -95,30 +96,6 @@ struct Slot {
     EXPECT_TRUE(buffer->intact()) << "written outside " << what;
     EXPECT_TRUE(!rows || rows->intact()) << "written beside the row count of " << what;
   }
-};
-
-class Stream {
- public:
-  Stream() { cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream"); }
-  ~Stream() { cudaStreamDestroy(stream_); }
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
-class Event {
- public:
-  Event() { cuda_check(cudaEventCreate(&event_), "event"); }
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
 };
 
 // Work captured from a stream.
@@ -213,18 +190,16 @@ class Harness final : public CudaPrepare, public CudaRun {
     CapturedGraph graph(stream(), [&] {
       for (int i = 0; i < launches; ++i) step->launch(*this);
     });
-    const Event begin, end;
-    float least = std::numeric_limits<float>::infinity();
+    CudaEvent begin, end;
+    double least = std::numeric_limits<double>::infinity();
     for (int i = 0; i <= runs; ++i) {  // the first run warms up
-      cuda_check(cudaEventRecord(begin.get(), stream()), "event");
+      begin.record(stream());
       graph.launch(stream());
-      cuda_check(cudaEventRecord(end.get(), stream()), "event");
+      end.record(stream());
       cuda_check(cudaStreamSynchronize(stream()), "timing");
-      float ms = 0;
-      cuda_check(cudaEventElapsedTime(&ms, begin.get(), end.get()), "event");
-      if (i > 0) least = std::min(least, ms);
+      if (i > 0) least = std::min(least, seconds_between(begin, end));
     }
-    return static_cast<double>(least) / 1e3 / launches;
+    return least / launches;
   }
 
   static void expect_same(const std::vector<Tensor>& got, const std::vector<Tensor>& want,
@@ -456,7 +431,7 @@ class Harness final : public CudaPrepare, public CudaRun {
   const Node* node_ = nullptr;
   const CudaKernel* kernel_ = nullptr;
   CudaDevice device_;
-  Stream stream_;
+  CudaStream stream_;
   std::vector<Slot> inputs_, outputs_;
   std::vector<CudaValue> planned_, planned_outputs_;
   mutable std::vector<bool> weights_;  // inputs that the kernel asked for on the host
